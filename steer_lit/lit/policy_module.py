@@ -27,9 +27,9 @@ from steer_lit.lit.tensorboard_log import hide_after
 from steer_lit.lit.training_checkpoint import ANOTHER, OWN, PLACE, CheckpointFile
 from steer_lit.lit.validation_schedule import (
     at_end,
+    correct_epoch_counts,
     owes_validation,
     resumed_at_end,
-    correct_epoch_counts,
     validate,
 )
 from steer_lit.policy.qwen_vl import QwenVL

@@ -269,6 +269,17 @@ def test_a_training_does_not_overwrite_another(
 
 
 @pytest.mark.usefixtures("alone")
+def test_a_run_resumes_whose_checkpoints_lie_behind_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_run, "_train", lambda config, run_dir: run_folder.freeze(config, run_dir) and None)
+    words = ["+experiment=sft_tiny", f"hydra.run.dir={tmp_path}/run"]
+    assert cli.run("train", words) == 0
+    (tmp_path / "large disk").mkdir()
+    (tmp_path / "run" / "checkpoints").symlink_to(tmp_path / "large disk")
+    torch.save({}, tmp_path / "run" / "checkpoints" / "last.ckpt")
+    assert cli.run("train", [*words, f"ckpt_path={tmp_path}/run/checkpoints/last.ckpt"]) == 0
+
+
+@pytest.mark.usefixtures("alone")
 def test_a_resumed_run_records_every_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_run, "_train", lambda config, run_dir: run_folder.freeze(config, run_dir) and None)
     monkeypatch.chdir(tmp_path)

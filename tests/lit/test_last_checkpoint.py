@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 
 from steer_lit.lit.last_checkpoint import LastCheckpoint
@@ -102,3 +103,10 @@ def test_a_checkpoint_needs_no_room_outside_the_runs_folder(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "no such folder"))
     trainer.fit(SFTModule(policy, optim_settings(1e-3), micro_tokens=2048), small_world("sft"))
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]
+
+
+def test_a_users_own_checkpoint_plugin_stays(make_trainer: Any, small_world: Any, tiny_policy: Any) -> None:
+    own = AsyncCheckpointIO()
+    trainer = make_trainer(max_steps=1, plugins=[own])
+    trainer.fit(SFTModule(tiny_policy(), optim_settings(1e-3), micro_tokens=2048), small_world("sft"))
+    assert trainer.strategy.checkpoint_io is own
