@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from itertools import groupby
 
-from steer_lit.data.content import absent
+from steer_lit.data.content import absent, meant
 from steer_lit.numbers import and_more, counted
+from steer_lit.terminal.nearest import did_you_mean
 from steer_lit.terminal.visible import visible_line
 
+Idle = tuple[str, str]  # a key without effect, such as `messages[user].note`, and the key that was meant, or ""
 _DEPTH = 4  # a picture's address lies as deep: in a part of the content of a message of the row
 # Facts in `metadata` that the kit's own programs write. Any other that no reader asks for is only carried along.
 _OWN_FACTS = ("intent", "strategy", "max_score", "scores", "risk_trajectory", "framing", "structure", "twin", "red")
@@ -39,10 +43,10 @@ def watched(value: object, depth: int = _DEPTH) -> object:
     return value
 
 
-def unasked(row: object, place: str = "") -> Iterator[str]:
-    """Yield the keys of a `watched` row that say something and were not asked for, such as `messages[user].note`.
+def unasked(row: object, place: str = "") -> Iterator[Idle]:
+    """Yield the keys of a `watched` row that say something and were not asked for.
 
-    An object of which no key was asked for was taken as a whole.
+    An object of which no key was asked for was taken as a whole. One may be meant that was asked for in vain.
     """
     for item in row if isinstance(row, list) else [row]:
         if not isinstance(item, Asked) or not item.asked:
@@ -53,20 +57,30 @@ def unasked(row: object, place: str = "") -> Iterator[str]:
             if key in item.asked:
                 yield from unasked(value, f"{within}{key}")
             elif not absent(value) and value not in ("", [], {}):
-                yield f"{within}{key}"
+                near = _meant(key[:_LONGEST], frozenset(item.asked - item.keys()))
+                yield f"{within}{key}", near and f"{within}{near}"
 
 
-def without_effect(row: object) -> tuple[str, ...]:
+_meant = lru_cache(maxsize=1024)(meant)  # most rows of a file have the same keys
+
+
+def without_effect(row: object) -> tuple[Idle, ...]:
     """Return the keys of a `watched` row that no reader asked for."""
-    return tuple(dict.fromkeys(key for key in unasked(row) if key not in _OWN))
+    return tuple(dict.fromkeys(idle for idle in unasked(row) if idle[0] not in _OWN))
 
 
-def told_of_idle(rows: Counter[str]) -> str:
-    """Return the keys without effect and how many rows have them, those of most rows first."""
-    keys = rows.most_common()
-    alike = groupby(keys[:_KEYS], key=lambda found: found[1])
-    told = [
-        f"{', '.join(key[:_LONGEST] or '(no name)' for key, _ in same)} ({counted(count, 'row')})"
-        for count, same in alike
-    ]
-    return visible_line(f"keys without effect: {', '.join(told)}{and_more(len(keys) - _KEYS)}")
+def told_of_idle(rows: Counter[Idle]) -> Iterator[tuple[int, str]]:
+    """Yield (log level, line): keys that are probably misspelt, then those that are only carried along.
+
+    Each line says how many rows have its keys, those of most rows first.
+    """
+    for level in (logging.WARNING, logging.INFO):
+        keys = [(idle, count) for idle, count in rows.most_common() if bool(idle[1]) == (level == logging.WARNING)]
+        told = [
+            f"{', '.join(key[:_LONGEST] or '(no name)' for (key, _), _ in same)} ({counted(count, 'row')})"
+            for count, same in groupby(keys[:_KEYS], key=lambda found: found[1])
+        ]
+        if keys:
+            near = did_you_mean([near for (_, near), _ in keys if near])
+            hint = f"{and_more(len(keys) - _KEYS)}{near and f'.{near}'}"
+            yield level, visible_line(f"keys without effect: {', '.join(told)}{hint}")

@@ -12,7 +12,9 @@ import re
 import unicodedata
 from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
+from steer_lit.data.files import ONE_A_LINE
 from steer_lit.data.images import picture_named
 from steer_lit.errors import RowError
 from steer_lit.numbers import counted
@@ -29,6 +31,7 @@ _ROLES: dict[str, Role] = {
     "system": "system",
 }
 _MARKS = 64  # in a row; normalising a text takes the square of their number
+_CLOSE = 0.75  # `kidn` is `kind`, but `messages` is not `images`
 _PICTURE_TYPES = ("image", "image_url")
 _UNREAD = ("videos", "video", "audios", "audio", "tools")
 
@@ -69,7 +72,8 @@ class RawRow:
     @classmethod
     def of(cls, value: object, source: str, number: int) -> RawRow:
         if not isinstance(value, Mapping):
-            raise RowError(source, number, "", f"a row must be an object, got {_kind(value)}")
+            remedy = f": {ONE_A_LINE}" if isinstance(value, list) and source.lower().endswith(".jsonl") else ""
+            raise RowError(source, number, "", f"a row must be an object, got {_kind(value)}{remedy}")
         row = cls(value, source, number)
         for name in _UNREAD:
             if row.get(name):
@@ -198,7 +202,9 @@ def place_pictures(row: RawRow, drafts: Sequence[Draft], fields: Sequence[str], 
     if len(pictures) != marks:
         rule = f"every picture has one {IMAGE_MARK} in a user's text, where it belongs"
         have, wanted = counted(len(pictures), "picture"), counted(marks, f"{IMAGE_MARK} mark")
-        raise row.error(held_in, f"{have} for {wanted}: {rule}")
+        others = [name for name, value in row.values.items() if name not in fields and not absent(value)]
+        near = [f"; {name!r} is not read. Did you mean {found}?" for name in others if (found := meant(name, fields))]
+        raise row.error(held_in, f"{have} for {wanted}: {rule}{near[0] if near and not pictures else ''}")
     waiting = iter(pictures)
     messages = []
     for draft in drafts:
@@ -272,6 +278,16 @@ def _picture(row: RawRow, value: object, field: str) -> ImageRef:
 def _first(item: Mapping[str, object], *names: str) -> object:
     """Return the first value that is not absent."""
     return next((item[name] for name in names if not absent(item.get(name))), None)
+
+
+def meant(key: str, names: Collection[str]) -> str:
+    """Return the one of `names` that a key nobody reads is spelt like, or "". A `prompt_id` is no `prompt`.
+
+    But a key such as `image_path` means pictures, without which a dialogue would be played unnoticed.
+    """
+    close = [name for name in get_close_matches(key, names, 1, _CLOSE) if not key.startswith(f"{name}_")]
+    pictures = [name for name in ("images", "image") if name in names and key.startswith("image")]
+    return next(iter([*close, *pictures]), "")
 
 
 def absent(value: object) -> bool:

@@ -169,7 +169,7 @@ def _converted(
         raise RowError(source, number, "", str(error)) from error
     # Facts in `metadata` that no reader asks for are written again.
     lost = [
-        key for key in unasked(value) if not key.startswith("metadata.") or key.startswith("metadata.rest_messages")
+        key for key, _ in unasked(value) if not key.startswith("metadata.") or key.startswith("metadata.rest_messages")
     ]
     given = value if isinstance(value, Mapping) else {}  # what a reader asks for and no shape holds
     lost += [name for name in ("is_safe", "is_response_safe") if name in given and name not in row]

@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steer_lit.errors import SteerError
+from steer_lit.files.run_files import NOTES
 
 if TYPE_CHECKING:
     from pyarrow import Array, RecordBatch
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+ONE_A_LINE = "a .jsonl file has one row a line; a file that holds one list or object is named .json"
 _SHOWN = 6
 _BATCH = 64  # rows of Parquet held at a time
 _UNREADABLE = (ValueError, OverflowError, LookupError, NotImplementedError)  # LookupError: an unknown time zone
@@ -39,6 +43,11 @@ def is_row_file(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
+def holds_rows(path: Path) -> bool:
+    """Return whether it is a row file, and not one that runs and conversions write beside rows."""
+    return is_row_file(path) and not any(fnmatchcase(path.name, name) for name in NOTES)
+
+
 def file_rows(path: Path) -> Iterator[tuple[int, object]]:
     """Yield (number, row) for each row of the file. Raises SteerError if the file cannot be read at all."""
     readers = {".jsonl": _lines, ".json": _json_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}
@@ -51,6 +60,8 @@ def _lines(path: Path) -> Iterator[tuple[int, object]]:
     Arrow's JSON reader is not used: it settles on one type per column, so a `content` that is a string in one row and
     a list in the next ends the file, and its errors do not name the row.
     """
+    if _opens(path, rb"[\[{]\s*\n"):
+        raise SteerError(f"data file {path} begins a list or an object of several lines: {ONE_A_LINE}")
     with path.open("rb") as file:  # as bytes: only a newline ends a line, and a broken character is one bad row
         for number, line in enumerate(file, start=1):
             if number == 1:
@@ -71,11 +82,11 @@ def _json_rows(path: Path) -> Iterator[tuple[int, object]]:
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        if not _opens_with_bracket(path):
+        if not _opens(path, rb"\[|\{\s*\n"):
             yield from _lines(path)
             return
         raise SteerError(
-            f"data file {path} is not a JSON array ({error}): write it again, or use JSON Lines"
+            f"data file {path} is not a JSON array or object ({error}): write it again, or use JSON Lines"
         ) from error
     yield from enumerate(value if isinstance(value, list) else [value], start=1)
 
@@ -90,6 +101,8 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, object]]:
             header = next(filter(None, records), [])  # blank lines may come before it
         except csv.Error as error:
             raise SteerError(f"data file {path} has a header that is not CSV ({error})") from error
+        if len(header) == 1 and (other := re.search("[;\t]", header[0])):
+            raise SteerError(f"data file {path} has {other[0]!r} between its names: cells are separated by commas")
         _check_names(path, header)
         number = 1
         while True:
@@ -167,6 +180,6 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
         raise SteerError(f"data file {path} has more than one column named {shown}: rename or remove the others")
 
 
-def _opens_with_bracket(path: Path) -> bool:
+def _opens(path: Path, pattern: bytes) -> bool:
     with path.open("rb") as file:
-        return file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"["
+        return re.match(pattern, file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()) is not None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from steer_lit.data.alike import alike, few_rows
-from steer_lit.data.files import SUFFIXES, BadRow, file_rows, is_row_file
+from steer_lit.data.files import SUFFIXES, BadRow, file_rows, holds_rows, is_row_file
 from steer_lit.data.hub import FORM, SCHEME, HubAddress, hub_rows
 from steer_lit.errors import MissingResource, RowError, TooManyBadRows
 from steer_lit.files.atomic import replace_text
@@ -135,4 +135,4 @@ def meant_row_file(path: Path) -> str:
 
 def _row_files(folder: Path) -> list[str]:
     """Return the names of a folder's row files; none if there is no such folder."""
-    return sorted(file.name for file in folder.glob("*") if is_row_file(file))
+    return sorted(file.name for file in folder.glob("*") if holds_rows(file))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from steer_lit.data.content import RawRow
+from steer_lit.data.content import RawRow, meant
 from steer_lit.data.formats import read_bench_row, read_rl_row, read_sft_row, read_stage1_row
 from steer_lit.data.plain import (
     ANSWERS,
@@ -17,7 +17,7 @@ from steer_lit.data.plain import (
     read_prompt,
     read_turns,
 )
-from steer_lit.terminal.nearest import nearest
+from steer_lit.terminal.nearest import did_you_mean
 from steer_lit.types import Dialogue, Kind, Scenario
 
 NO_DIALOGUE = "is no dialogue"  # starts the error of a row that was never meant as one
@@ -72,9 +72,8 @@ def read_scenario(value: object, source: str, number: int, kind: Kind = "red_tea
 def _meant(row: RawRow) -> str:
     """Return `. Did you mean messages?` for a row with a key that is spelt almost like one of a shape, or ""."""
     known = [*_SCENARIOS, *QUESTIONS, *ANSWERS]
-    names = [str(name) for name in list(row.values)[:_SHOWN] if name not in (*known, "question_id", "images")]
-    hint = next(filter(None, (nearest(name, known) for name in names)), "")
-    return hint and f".{hint}"
+    near = [meant(str(name), known) for name in list(row.values)[:_SHOWN] if name not in known]
+    return next((f".{did_you_mean([name])}" for name in near if name), "")
 
 
 def _keys(row: RawRow) -> str:

@@ -21,7 +21,7 @@ from typing import ClassVar, Literal
 from rich.console import Console
 
 from steer_lit.answer_format import has_answer
-from steer_lit.data.asked import told_of_idle, watched, without_effect
+from steer_lit.data.asked import Idle, told_of_idle, watched, without_effect
 from steer_lit.data.broken_pictures import broken_pictures
 from steer_lit.data.images import blank
 from steer_lit.data.mini import MiniSplit, caption_row
@@ -148,7 +148,7 @@ class FileSource:
         TooManyBadRows, or SteerError if no row of a file is left, once all faults that need no policy are known.
         """
         read: list[Placed] = []
-        cut, idle = Counter[str](), Counter[str]()
+        cut, idle = Counter[str](), Counter[Idle]()
         with running_count(Console(stderr=True, quiet=not first_rank()), "rows read") as one_read:
             for place, record in self.parsed(part, quarantine, idle):
                 one_read()
@@ -157,8 +157,8 @@ class FileSource:
         if first_rank():
             for file, count in (+cut).items():
                 log.info("%s: %s cut after %s (max_turns)", file, counted(count, "row"), counted(max_turns, "turn"))
-            if idle:
-                log.warning("data.source.%s: %s", part, told_of_idle(idle))
+            for level, line in told_of_idle(idle):
+                log.log(level, "data.source.%s: %s", part, line)
         whole = self._with_sound_pictures(read, quarantine)
         self._settle(part, whole, quarantine)
         return whole
@@ -181,14 +181,14 @@ class FileSource:
             found += self._with_sound_pictures(_fit(batch, unfit, quarantine), quarantine)
         return self.fitting("rl", found, quarantine)
 
-    def parsed(self, part: SourcePart, quarantine: Quarantine, idle: Counter[str] | None = None) -> Iterator[Placed]:
+    def parsed(self, part: SourcePart, quarantine: Quarantine, idle: Counter[Idle] | None = None) -> Iterator[Placed]:
         """Yield (place, record) of each row of a known shape, without opening pictures or settling the quarantine.
 
         `idle` counts the rows that have each key without effect, whether they are learned from or played.
         """
         readers: list[Callable[[object, str, int], Record]] = [read_dialogue, partial(read_scenario, kind=self.kind)]
         reader, other = readers if part == "sft" else reversed(readers)
-        left: dict[tuple[str, ...], tuple[str, ...]] = {}  # keys that one reader leaves: those that both leave
+        left: dict[tuple[Idle, ...], tuple[Idle, ...]] = {}  # keys that one reader leaves: those that both leave
 
         def parse(value: object, source: str, number: int) -> Placed:
             row = value if idle is None else watched(value)

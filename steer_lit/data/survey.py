@@ -19,7 +19,6 @@ import argparse
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from textwrap import wrap
@@ -30,12 +29,11 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from steer_lit.data.files import SUFFIXES, is_row_file
+from steer_lit.data.files import SUFFIXES, holds_rows
 from steer_lit.data.rows import meant_row_file, source_problem
 from steer_lit.data.sources import told_of_bare
 from steer_lit.data.survey_file import LONGEST, Surveyed, survey_rows
 from steer_lit.errors import SteerError
-from steer_lit.files.run_files import NOTES
 from steer_lit.numbers import counted, few
 from steer_lit.terminal.stdout import carried_out, printing
 from steer_lit.terminal.visible import print_lines, visible_line
@@ -64,7 +62,7 @@ class Survey:
         for path in files:
             if not path.is_file():
                 self.unread.append(f"{self._name(path)} (a linked folder, or no file)")
-            elif is_row_file(path) and not any(fnmatchcase(path.name, name) for name in NOTES):
+            elif holds_rows(path):
                 opened = self.opened.setdefault(self.folder or path.parent, {})
                 self.files.append((self._name(path), survey_rows(path, self.folder, opened)))
 

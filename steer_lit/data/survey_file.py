@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import TypeVar, cast
 
 from steer_lit.data.alike import alike, few_rows
-from steer_lit.data.asked import told_of_idle, watched, without_effect
+from steer_lit.data.asked import Idle, told_of_idle, watched, without_effect
 from steer_lit.data.broken_pictures import broken_pictures
 from steer_lit.data.files import BadRow, file_rows
 from steer_lit.data.images import PLACE
@@ -43,7 +43,7 @@ class Found:
     turns: int = 0
     kind: str = _NO_KIND
     system: bool = False
-    without_effect: tuple[str, ...] = ()  # its keys
+    without_effect: tuple[Idle, ...] = ()
     content: str = ""  # a digest of all but its id
 
     @property
@@ -110,8 +110,8 @@ class Surveyed:
         Of a file that is not surveyed `alone` only the first few reasons, and never thousands.
         """
         yield from (f"  {line}" for line in _held_lines([row for row in self.rows if not row.refused], len(self.rows)))
-        if idle := Counter(key for row in self.rows for key in row.without_effect):
-            yield f"  {told_of_idle(idle)}"
+        idle = Counter(key for row in self.rows for key in row.without_effect)
+        yield from (f"  {line}" for _, line in told_of_idle(idle))
         if again := list(self.repeated()):
             yield f"  the same as an earlier row, trained on once more, benchmarked once: {few_rows(again)}"
         reasons = alike(self.faults(), lambda fault: f"{fault[0]}: {fault[2]}", lambda fault: fault[1])

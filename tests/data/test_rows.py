@@ -83,6 +83,32 @@ def test_json_is_an_array_or_lines(tmp_path: Path) -> None:
         read(array)
 
 
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("value", [{"prompt": "Hi"}, [{"prompt": "Hi"}, {"prompt": "Ho"}]])
+def test_one_value_in_a_file_of_lines_is_told(tmp_path: Path, value: object, indent: int | None) -> None:
+    """Written by `json.dump`, with or without an indent, a list or a single row is a .json file."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\ufeff\n" + json.dumps(value, indent=indent), encoding="utf-8")
+    if isinstance(value, dict) and not indent:
+        assert len(list(read_records(path, read_scenario, Quarantine(0)))) == 1
+        return
+    with pytest.raises(SteerError, match="one row a line; a file that holds one list or object is named"):
+        list(read_records(path, read_scenario, Quarantine(0)))
+    path.rename(path := tmp_path / "rows.json")
+    assert list(read_records(path, read_scenario, Quarantine(0)))
+    path.write_text('{\n  "prompt": "Hi"\n', encoding="utf-8")
+    with pytest.raises(SteerError, match=r"rows\.json is not a JSON array or object \(Expecting"):
+        list(read_records(path, read_scenario, Quarantine(0)))
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_cells_that_no_comma_separates_are_told(tmp_path: Path, separator: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(f"id{separator}prompt\n1{separator}Hi\n", encoding="utf-8")
+    with pytest.raises(SteerError, match="between its names: cells are separated by commas"):
+        list(read_records(path, read_scenario, Quarantine(0)))
+
+
 def test_parquet_rows_with_arrows_nulls_are_read(tmp_path: Path) -> None:
     from datasets import Dataset
 
@@ -234,10 +260,11 @@ def test_sources_that_are_no_row_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_was_meant_by_a_wrong_name_is_suggested(tmp_path: Path) -> None:
-    for name in ("rl.jsonl", "sft.jsonl", "sft.txt"):
+    for name in ("rl.jsonl", "sft.jsonl", "sft.txt", "b2.quarantine.jsonl", "sft.quarantine.jsonl", "manifest.json"):
         (tmp_path / name).touch()
     for given, said in (
         ("", f"is a folder: name a row file in it, such as {tmp_path}/rl.jsonl, {tmp_path}/sft.jsonl"),
+        ("sft.quarantin.jsonl", "is no such file; rows are read from"),
         ("sft.jsnl", f"is no such file. Did you mean {tmp_path}/sft.jsonl?"),
         ("dialogues.jsonl", "is no such file; rows are read from .jsonl, .json, .csv, .parquet files and from"),
     ):

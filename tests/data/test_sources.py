@@ -157,12 +157,16 @@ def test_a_run_tells_once_of_keys_that_have_no_effect(
 ) -> None:
     """A key that the other use of the file has a reader for is no mistake: the survey, which tries both, says so."""
     turns = [{"role": "user", "content": "Hi", "strategy": "ask"}, {"role": "assistant", "content": "Ho"}]
-    row = {"messages": turns, "picture": {"hazardous": False}, "kn\x1bd": "benign"}
+    row = {"messages": turns, "picture": {"hazardous": False}, "kn\x1bd": "benign", "date": "today"}
     files = [str(tmp_path / name) for name in ("a.jsonl", "b.jsonl")]
     for file in files:
         write_rows(Path(file), [row, row, {"messages": turns}])
-    FileSource(**{part: files}).rows(part, 10, Quarantine(0))
-    assert caplog.messages == [f"data.source.{part}: keys without effect: kn\ufffdd (4 rows)"]
+    with caplog.at_level("INFO", "steer_lit.data.sources"):
+        FileSource(**{part: files}).rows(part, 10, Quarantine(0))
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", f"data.source.{part}: keys without effect: kn\ufffdd (4 rows). Did you mean kind?"),
+        ("INFO", f"data.source.{part}: keys without effect: date (4 rows)"),
+    ]
 
 
 def test_an_unfit_row_is_set_aside_with_the_reason(tmp_path: Path) -> None:

@@ -42,12 +42,15 @@ rows.jsonl:
   kinds: 1 red_team, 1 obfuscated, 1 benign, 1 none (data.source.kind decides)
   system prompt: in 1 row
   pictures: one in 1 row, several in 1 row, none in 2 rows
-  keys without effect: note (2 rows), metadata.rest_mesages, metadata.is_saef,
-    metadata.source, � (1 row)
+  keys without effect: metadata.rest_mesages (1 row). Did you mean
+    metadata.rest_messages?
+  keys without effect: note (2 rows), metadata.is_saef, metadata.source, � (1
+    row)
   * refused, 2 rows (6, 7): `turns[1]`: must be text or a list of parts, got a
     number
   * refused, 1 row (3): `images`: 0 pictures for 1 <image> mark: every picture
-    has one <image> in a user's text, where it belongs
+    has one <image> in a user's text, where it belongs; 'imags' is not read. Did
+    you mean images?
   * refused, 1 row (8): `videos`: only text and pictures are read
 
 Every picture that rows name opens (1).
@@ -86,7 +89,22 @@ def test_the_report_on_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_keys_without_effect(tmp_path: Path, row: object, unread: list[str]) -> None:
     (tmp_path / "rows.jsonl").write_text(json.dumps(row))
     (found,) = survey_rows(tmp_path / "rows.jsonl").rows
-    assert list(found.without_effect) == unread
+    assert [key for key, _ in found.without_effect] == unread
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [
+        *(("imgaes", "images"), ("image_path", "images"), ("kidn", "kind"), ("sytem", "system")),
+        *(("date", ""), ("source", ""), ("prompt_id", "")),
+        ("turn", ""),  # the row has turns
+    ],
+)
+def test_a_key_is_told_from_a_misspelt_one(tmp_path: Path, key: str, near: str) -> None:
+    """A misspelt `images` plays the dialogue without its picture; a date is only carried along."""
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"turns": ["Hi"], key: "x"}))
+    *_, told = survey_rows(tmp_path / "rows.jsonl").lines(alone=True)
+    assert told == f"  keys without effect: {key} (1 row){near and f'. Did you mean {near}?'}"
 
 
 def test_keys_beyond_the_first_twelve_are_only_counted(tmp_path: Path) -> None:
