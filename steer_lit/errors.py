@@ -1,6 +1,6 @@
 """What can go wrong, by the boundary it crosses.
 
-* A **row** that cannot be read is quarantined and counted, and the run goes on (`RowError`) until more than
+* A **row** that cannot be read is put aside and counted, and the run goes on (`RowError`) until more than
   `data.max_bad_rows` rows were bad (`TooManyBadRows`).
 * A **config** that cannot work is refused before anything heavy loads, with every problem at once (`ConfigError`).
 * A **resource** that is missing - weights, a package, a GPU - is named together with the way out
@@ -75,7 +75,7 @@ class RowError(SteerError):
 
 
 class TooManyBadRows(SteerError):
-    """More rows were quarantined than `data.max_bad_rows` allows."""
+    """More rows were put aside than `data.max_bad_rows` allows."""
 
 
 class TooManyFailures(SteerError):

@@ -6,7 +6,7 @@ What a row looks like is told by the key of its messages, as in `shapes.py`. Row
 a quarantine beside the new file, with the reason, and the exit code is then 1. What the others hold and the shape has
 no place for, such as the answers of an SFT row that becomes a question to play, is left out and counted. Pictures keep
 their names; those that lie inside rows become files in a folder beside the new file. A row whose picture is no file is
-written and counted: the file may come later, and until then a run refuses the row.
+written and counted: the file may come later, and until then a run puts the row aside.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Converted:
 
     written: int = 0
     lost: Counter[str] = field(default_factory=Counter)
-    refused: Sequence[RowError] = ()
+    aside: Sequence[RowError] = ()
     pictures: bool = False  # whether a row names a picture file, beside the source
     saved: int = 0  # pictures that lay inside rows
     missing: int = 0  # rows with a picture that no run would find beside the source
@@ -74,7 +74,7 @@ def convert(source: str, out: Path, shape: str) -> Converted:
         raise SteerError(f"{out} or its quarantine is there already: remove it, or name another file to write")
     aside.unlink(missing_ok=True)  # left by an earlier try
     quarantine = Quarantine(sys.maxsize, aside)
-    done = Converted(refused=quarantine.errors)
+    done = Converted(aside=quarantine.errors)
     folder, beside = PictureFolder(out), Path(source).parent
 
     def rows() -> Iterator[WrittenRow]:
@@ -115,12 +115,12 @@ def quarantine_of(out: Path) -> Path:
 
 
 def report(source: str, out: Path, shape: str, done: Converted) -> Iterator[str]:
-    """Yield lines that say what was left out, what was refused, and how a run names the new file."""
+    """Yield lines that say what was left out, what was put aside, and how a run names the new file."""
     if done.lost:
         shown = few([f"{name} ({count:,})" for name, count in done.lost.most_common()], _SHOWN)
         yield f"left out of so many rows, as {shape} has no place for it: {shown}"
-    if done.refused:
-        yield f"{quarantine_of(out)} says why rows were refused; the first: {done.refused[0]}"
+    if done.aside:
+        yield f"{quarantine_of(out)} says why rows were put aside; the first: {done.aside[0]}"
     if done.saved:
         yield f"pictures that lay inside rows: {done.saved:,}, now files in {PictureFolder(out).path}"
     part = "sft" if shape in _DIALOGUES else "bench" if shape == "messages_fixed" else "rl"
@@ -128,11 +128,11 @@ def report(source: str, out: Path, shape: str, done: Converted) -> Iterator[str]
     if done.pictures and not is_hub(source) and out.parent.resolve() != (folder := Path(source).parent).resolve():
         keys.append(f"data.source.folder={folder}")  # where the pictures still lie
     missing = f" ({done.missing:,} with a picture that is no file in {Path(source).parent})" if done.missing else ""
-    yield f"rows written: {done.written:,}{missing}, refused: {len(done.refused):,}; to use them: {shlex.join(keys)}"
+    yield f"rows written: {done.written:,}{missing}, put aside: {len(done.aside):,}; to use them: {shlex.join(keys)}"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Return the exit code: 1 if some rows were refused, 2 if nothing was written."""
+    """Return the exit code: 1 if some rows were put aside, 2 if nothing was written."""
     parser = argparse.ArgumentParser("python -m steer_lit.data.convert", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("source", metavar="IN", help="a .jsonl, .json, .csv or .parquet file, or hf://owner/name")
     parser.add_argument("out", metavar="OUT", type=Path, help="the .jsonl, .json or .parquet file to write")
@@ -145,7 +145,7 @@ def main(arguments: Sequence[str]) -> int:
 def _convert(given: argparse.Namespace) -> int:
     done = convert(given.source, given.out, given.shape)
     print(*map(visible_line, report(given.source, given.out, given.shape, done)), sep="\n")
-    return int(bool(done.refused))
+    return int(bool(done.aside))
 
 
 def _converted(

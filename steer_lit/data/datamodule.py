@@ -200,9 +200,9 @@ class SteerDataModule(LightningDataModule):
         return len(self._quarantine)
 
     def describe(self) -> str:
-        """Return one line for the log, such as `data: 1,960 scenarios to train on, 40 held out, 3 quarantined`."""
+        """Return one line for the log, such as `data: 1,960 scenarios to train on, 40 held out, 3 put aside`."""
         learnt_from = counted(self.train_rows, "scenario" if self.stage == "grpo" else "dialogue")
-        return f"data: {learnt_from} to train on, {self.val_rows:,} held out, {self.quarantined:,} quarantined"
+        return f"data: {learnt_from} to train on, {self.val_rows:,} held out, {self.quarantined:,} put aside"
 
     @cached_property
     def _rows(self) -> Rows:

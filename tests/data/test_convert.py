@@ -131,9 +131,9 @@ def test_converted_rows_can_be_trained_on(tmp_path: Path, capsys: pytest.Capture
     assert main([file, str(out), "--as", "sharegpt"]) == 1
     *_, first, closing = capsys.readouterr().out.splitlines()
     aside = tmp_path / "new" / "sft.quarantine.jsonl"
-    assert first.startswith(f"{aside} says why rows were refused; the first: {file}, row 2, field 'messages': ")
+    assert first.startswith(f"{aside} says why rows were put aside; the first: {file}, row 2, field 'messages': ")
     keys = f"data=steer data.source.sft={out} 'data.source.folder={data}'"
-    assert closing == f"rows written: 2, refused: 2; to use them: {keys}"
+    assert closing == f"rows written: 2, put aside: 2; to use them: {keys}"
     assert [(entry["row"], entry["field"]) for entry in lines(aside)] == [(2, "messages"), (3, "videos")]
     rows = FileSource(sft=str(out), folder=str(data)).rows("sft", 10, Quarantine(0))
     assert [rows[0].messages, rows[1].messages] == [read_dialogue(row, "", 1).messages for row in DEMO]  # type: ignore[union-attr]
@@ -159,7 +159,7 @@ def test_rows_with_missing_pictures_are_written_and_counted(tmp_path: Path, caps
         file, out = write(tmp_path / f"{name}.jsonl", [*rows, *refused]), tmp_path / f"{name}_out.jsonl"
         assert main([file, str(out), "--as", "sharegpt"]) == len(refused)
         last = capsys.readouterr().out.splitlines()[-1]
-        written = f"rows written: 6 (4 with a picture that is no file in {tmp_path}), refused: {len(refused)}; to use"
+        written = f"rows written: 6 (4 with a picture that is no file in {tmp_path}), put aside: {len(refused)}; to use"
         assert last.startswith(written)
         assert len(lines(out)) == 6
 
@@ -198,7 +198,7 @@ def test_scores_that_do_not_match_the_turns_are_refused(tmp_path: Path, capsys: 
     rows = [{"question": ASKED[:1], "metadata": {"scores": scores}} for scores in (3, [1, 2], ["high"], [2])]
     assert main([write(tmp_path / "rows.jsonl", rows), str(tmp_path / "out.jsonl"), "--as", "multiturn_qa"]) == 1
     said = capsys.readouterr().out
-    assert "rows written: 1, refused: 3" in said
+    assert "rows written: 1, put aside: 3" in said
     assert "rows.jsonl, row 1: record" in said  # no single field is wrong
     assert [entry["row"] for entry in lines(tmp_path / "out.quarantine.jsonl")] == [1, 2, 3]
 
@@ -276,7 +276,7 @@ def test_pictures_inside_rows_become_files(tmp_path: Path, capsys: pytest.Captur
     assert main([str(file), str(out), "--as", "question"]) == 1
     said = capsys.readouterr().out.splitlines()
     assert said[-2] == f"pictures that lay inside rows: 2, now files in {tmp_path / 'new' / 'rl_pictures'}"
-    assert said[-1].endswith(f"refused: 2; to use them: data=steer data.source.rl={out}")
+    assert said[-1].endswith(f"put aside: 2; to use them: data=steer data.source.rl={out}")
     bad = lines(tmp_path / "new" / "rl.quarantine.jsonl")
     assert [(row["row"], row["field"]) for row in bad] == [(3, "images[0]"), (5, "images[1]")]
     unknown = "picture 'inside the row': cannot be decoded (UnidentifiedImageError: cannot identify image file)"

@@ -70,7 +70,7 @@ def test_cut_rows_and_answers_without_the_answer_part_are_logged(
         source = FileSource(**{"sft" if stage == "sft" else "rl": str(path)})
         module = SteerDataModule(source, stage, 1, max_turns=max_turns)  # type: ignore[arg-type]
         module.setup("fit")
-        return [record.getMessage() for record in caplog.records if "quarantined" not in record.getMessage()]
+        return [record.getMessage() for record in caplog.records if "put aside" not in record.getMessage()]
 
     with caplog.at_level(logging.INFO, "steer_lit.data"):
         cut = f"{path}: 2 rows cut after 2 turns (max_turns)"
@@ -319,7 +319,7 @@ def test_the_configs_have_the_papers_number_of_rows(repository: Path, folder: Pa
     config = OmegaConf.load(repository / "conf" / "data" / "steer.yaml")
     config.quarantine_dir = None  # the default is the run's folder
     data = instantiate(config, stage="grpo", batch_size=1, val_size=0, source={"rl": str(folder / "rl.jsonl")})
-    assert data.describe() == "data: 7 scenarios to train on, 0 held out, 0 quarantined"
+    assert data.describe() == "data: 7 scenarios to train on, 0 held out, 0 put aside"
 
 
 @pytest.mark.parametrize("name", ["steer", "steer_mini"])
