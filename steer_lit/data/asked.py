@@ -74,8 +74,8 @@ def told_of_idle(rows: Counter[Idle]) -> Iterator[tuple[int, str]]:
 
     Each line says how many rows have its keys, those of most rows first.
     """
-    for level in (logging.WARNING, logging.INFO):
-        keys = [(idle, count) for idle, count in rows.most_common() if bool(idle[1]) == (level == logging.WARNING)]
+    for level, misspelt in ((logging.WARNING, True), (logging.INFO, False)):
+        keys = [(idle, count) for idle, count in rows.most_common() if bool(idle[1]) is misspelt]
         told = [
             f"{', '.join(key[:_LONGEST] or '(no name)' for (key, _), _ in same)} ({counted(count, 'row')})"
             for count, same in groupby(keys[:_KEYS], key=lambda found: found[1])

@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import groupby
 
 from steer_lit.data.files import ONE_A_LINE
 from steer_lit.data.images import picture_named
@@ -302,9 +303,5 @@ def _kind(value: object) -> str:
 
 
 def _many_marks(text: str) -> bool:
-    row = 0
-    for character in text:
-        row = row + 1 if unicodedata.combining(character) else 0
-        if row > _MARKS:
-            return True
-    return False
+    runs = groupby(map(unicodedata.combining, text), bool)
+    return any(combining and len(list(run)) > _MARKS for combining, run in runs)
