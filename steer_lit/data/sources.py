@@ -172,12 +172,17 @@ class FileSource:
         return _under_own_ids([record for _, record in fit])
 
     def first(
-        self, parsed: Iterator[Placed], count: int, max_turns: int, quarantine: Quarantine, unfit: Unfit | None = None
+        self,
+        count: int,
+        max_turns: int,
+        quarantine: Quarantine,
+        unfit: Unfit | None = None,
+        wanted: Callable[[Record], bool] = lambda record: True,
     ) -> list[Record]:
-        """Return the records of the first `count` usable ones of `parsed` rows to play. None behind is looked at."""
+        """Return the first `count` usable rows to play that are `wanted`. What lies behind them is not looked at."""
+        rows = ((place, _cut(record, max_turns)) for place, record in self.parsed("rl", quarantine) if wanted(record))
         found: list[Placed] = []
-        cut = ((place, _cut(record, max_turns)) for place, record in parsed)
-        while batch := list(islice(cut, count - len(found))):
+        while batch := list(islice(rows, count - len(found))):
             found += self._with_sound_pictures(_fit(batch, unfit, quarantine), quarantine)
         return self.fitting("rl", found, quarantine)
 
@@ -188,17 +193,14 @@ class FileSource:
         """
         readers: list[Callable[[object, str, int], Record]] = [read_dialogue, partial(read_scenario, kind=self.kind)]
         reader, other = readers if part == "sft" else reversed(readers)
-        left: dict[tuple[Idle, ...], tuple[Idle, ...]] = {}  # keys that one reader leaves: those that both leave
 
         def parse(value: object, source: str, number: int) -> Placed:
             row = value if idle is None else watched(value)
             record = reader(row, source, number)
-            if idle is not None and (keys := without_effect(row)):
-                if keys not in left:  # rows with the same keys to spare are taken for alike, which saves a reading
-                    with suppress(RowError, RecursionError):
-                        other(row, source, number)
-                    left[keys] = without_effect(row)
-                idle.update(left[keys])
+            if idle is not None and without_effect(row):
+                with suppress(RowError, RecursionError):
+                    other(row, source, number)
+                idle.update(without_effect(row))
             return (source, number), record
 
         for file in self._files(part):

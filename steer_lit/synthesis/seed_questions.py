@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from steer_lit.data.mini import MiniSplit
 from steer_lit.data.rows import Quarantine
-from steer_lit.data.sources import FileSource, Placed, Record
+from steer_lit.data.sources import FileSource, Record
 from steer_lit.numbers import counted
 from steer_lit.types import Attack, ImageRef, Kind, Scenario, Split, TurnGold
 
@@ -32,8 +31,7 @@ def read_scripts(
     file: Path | str, root: Path | None, rows: int, max_turns: int, quarantine: Quarantine
 ) -> list[Scenario]:
     """Return a file's first `rows` scripts, cut after `max_turns` turns; pictures are looked up under `root`."""
-    source = _source(file, root)
-    found = source.first(source.parsed("rl", quarantine), rows, max_turns, quarantine)
+    found = _source(file, root).first(rows, max_turns, quarantine)
     return [script for script in found if isinstance(script, Scenario)]
 
 
@@ -45,18 +43,20 @@ def read_seed_questions(
     Rows that are benign if `kind` is not, or the reverse, are passed over: their scripts would be judged as what they
     are not. Put aside are rows that open without words.
     """
-    source, others = _source(file, root, kind), Counter[bool]()
+    passed_over = []
 
-    def fits(placed: Placed) -> bool:
-        others[other := (placed[1].kind == "benign") != (kind == "benign")] += 1
-        return not other
+    def wanted(row: Record) -> bool:
+        if (row.kind == "benign") == (kind == "benign"):
+            return True
+        passed_over.append(row)
+        return False
 
-    own = filter(fits, source.parsed("rl", quarantine))
     try:
-        found = source.first(own, rows, 1, quarantine, _no_question)
+        found = _source(file, root, kind).first(rows, 1, quarantine, _no_question, wanted)
     finally:
-        if others[True]:
-            log.warning("%s: %s passed over, of no use for kind=%s", file, counted(others[True], "row"), kind)
+        if passed_over:
+            others = "not benign, for another kind" if kind == "benign" else "benign, for kind=benign"
+            log.warning("%s: %s passed over as %s", file, counted(len(passed_over), "row"), others)
     return [_opening(row) for row in found if isinstance(row, Scenario)]
 
 

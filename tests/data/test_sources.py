@@ -169,6 +169,23 @@ def test_a_run_tells_once_of_keys_that_have_no_effect(
     ]
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_key_has_an_effect_in_one_row_and_none_in_another(
+    tmp_path: Path, first: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whichever comes first: a run agrees with the survey."""
+    turns = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Ho"},
+        {"role": "user", "content": "?"},
+    ]
+    rows: list[object] = [{"turns": turns, "answer": "x"}, {"question": "Hi?", "answer": "x"}]
+    write_rows(tmp_path / "rl.jsonl", [rows[first], rows[1 - first], rows[1]])
+    with caplog.at_level("INFO", "steer_lit.data.sources"):
+        FileSource(rl=str(tmp_path / "rl.jsonl")).rows("rl", 10, Quarantine(0))
+    assert caplog.messages == ["data.source.rl: keys without effect: answer (1 row)"]
+
+
 def test_an_unfit_row_is_set_aside_with_the_reason(tmp_path: Path) -> None:
     file = tmp_path / "rl.jsonl"
     write_rows(file, ({"id": name, "prompt": f"About {name}?"} for name in ("one", "two")))
@@ -193,8 +210,7 @@ def test_only_the_first_rows_that_can_be_used_are_looked_at(folder: Path) -> Non
 
     def first(count: int, limit: int) -> tuple[list[str], list[int]]:
         quarantine = Quarantine(limit)
-        parsed = source.parsed("rl", quarantine)
-        rows = source.first(parsed, count, 10, quarantine, lambda row: "is odd" if row.id == "4" else None)
+        rows = source.first(count, 10, quarantine, lambda row: "is odd" if row.id == "4" else None)
         return [row.id for row in rows], sorted(error.row for error in quarantine.errors)
 
     assert first(1, limit=1) == (["2"], [1])
