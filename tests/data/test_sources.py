@@ -174,12 +174,7 @@ def test_a_key_has_an_effect_in_one_row_and_none_in_another(
     tmp_path: Path, first: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whichever comes first: a run agrees with the survey."""
-    turns = [
-        {"role": "user", "content": "Hi"},
-        {"role": "assistant", "content": "Ho"},
-        {"role": "user", "content": "?"},
-    ]
-    rows: list[object] = [{"turns": turns, "answer": "x"}, {"question": "Hi?", "answer": "x"}]
+    rows: list[object] = [{"turns": ["Hi", "Sure?"], "answer": "x"}, {"question": "Hi?", "answer": "x"}]
     write_rows(tmp_path / "rl.jsonl", [rows[first], rows[1 - first], rows[1]])
     with caplog.at_level("INFO", "steer_lit.data.sources"):
         FileSource(rl=str(tmp_path / "rl.jsonl")).rows("rl", 10, Quarantine(0))
