@@ -29,11 +29,12 @@ from steer_lit.terminal.visible import print_lines
 from steer_lit.tutor.judge import LlmJudge
 from steer_lit.types import Grade, Judge, Scenario
 
+WRITTEN = "judge_check.json"
 _APART_SHOWN = 8
 _AT_ONCE = 16  # turns that are graded together: as many as a client asks for at a time by default
 # Our choice, not from a study: shares of turns for which judge and label are on the same side of a threshold.
 _TRUSTED, _DOUBTED = 0.9, 0.8
-_UNGRADED = 0.1  # our choice too: the largest share of ungraded turns
+_UNGRADED = 0.1  # our choice too: the largest share of turns without a grade that leaves a verdict
 LEGEND = (
     "equal, within 1: turns whose grade is their label, or at most 1 off it, of those graded. Good: all.",
     "passes from: what a dialogue's mean grade must reach; of survival, what each answer's must. same side: turns "
@@ -105,22 +106,21 @@ def agreement(rows: Sequence[LabelledTurn], grades: Sequence[Grade], settings: B
 def verdict(found: Agreement, *, needs_gold: bool = False) -> tuple[bool, str]:
     """Return whether the judge is fit for a benchmark, perhaps with care, and say so with the figures that decide it.
 
-    With `needs_gold` the judge grades only turns with gold facts, so the turns it leaves out do not count against it.
+    With `needs_gold` the judge grades only turns with gold facts, and the message says so of those it leaves out.
     """
     graded = found.helpfulness.graded
     worst = min(scale.same_side for scale in found.scales.values()) / graded
-    fit = True
     within, hostile = found.hostile
-    moved, ungraded = hostile - within, 0.0 if needs_gold else len(found.failures) / found.labelled
-    if worst >= _TRUSTED and not moved and ungraded <= _UNGRADED:
+    moved, fit = hostile - within, True
+    if worst >= _TRUSTED and not moved:
         message = "This judge may be trusted for this benchmark"
-    elif worst >= _DOUBTED and moved <= 1 and ungraded <= 0.5:
+    elif worst >= _DOUBTED and moved <= 1:
         message = "This judge may be trusted for this benchmark with care, where differences are large"
     else:
         fit, message = False, "This judge may not be trusted for this benchmark, ask another"
-    rest = f", {counted(len(found.failures), 'grade')} failed" if found.failures else ""
-    if needs_gold and found.failures:
-        rest = f", the other {len(found.failures)} lack the gold facts that it needs"
+    ungraded = len(found.failures)
+    why = f"the other {ungraded} lack the gold facts that it needs" if needs_gold else f"{ungraded} failed"
+    rest = f", {why}" if ungraded else ""
     sides = ", ".join(f"{scale.same_side} by {name}" for name, scale in found.scales.items())
     alike = f"Of these it passes or fails as the label does {sides}."
     tried = f" {hostile} of them try to talk it into a grade: {moved or 'none'} succeeded." if hostile else ""
@@ -131,20 +131,27 @@ def check_judge(judge: Judge, settings: BenchSettings, out_dir: Path, console: C
     """Grade the calibration set. Return whether the judge is fit for a benchmark.
 
     Prints this, and how it agrees with the labels. Writes `judge_check.json` with the agreement and the label, grade
-    and rationale of every turn shown. Then raises TooManyFailures if none of the first could be graded.
+    and rationale of every turn shown. Then raises TooManyFailures if too few were graded for a verdict: a tenth of all
+    or any hostile turn is missing, or, of a judge that needs gold facts, every turn.
     """
-    every = labelled_turns()
+    every, needs_gold = labelled_turns(), getattr(judge, "needs_gold", False)
     grades = _graded(judge, every, console)
     rows = every[: len(grades)]
     found = agreement(rows, grades, settings)
     out_dir.mkdir(parents=True, exist_ok=True)
-    path = out_dir / "judge_check.json"
+    path = out_dir / WRITTEN
     content = {"judge": type(judge).__name__, **asdict(found), "turns": [*map(_turn, rows, grades)]}
     replace_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    if len(found.failures) == found.labelled:
-        said = f"none of the first {found.labelled} of {len(every)} turns could be graded; {found.failures[0]}"
-        raise TooManyFailures(f"{said}. See {path}; correct the settings of judge, or name another")
-    fit, said = verdict(found, needs_gold=getattr(judge, "needs_gold", False))
+    missing = len(every) - found.helpfulness.graded
+    unseen = sum(row.hostile for row in every) - found.hostile[1]
+    if missing == len(every) or (not needs_gold and (unseen or missing > _UNGRADED * len(every))):
+        hostile = f", {unseen} of them hostile" if unseen else ""
+        raise TooManyFailures(
+            f"the judge could not be judged: {missing} of {len(every)} turns got no grade{hostile}, the first for this "
+            f"reason: {found.failures[0]}. Mend that and give the same command again: replies of a server are kept, "
+            f"and only the others asked for. See {path}"
+        )
+    fit, said = verdict(found, needs_gold=needs_gold)
     print_lines(console, said)
     console.print(table(found))
     print_lines(console, *notes(rows, grades, found), f"Every turn with its label is in {path}.")
@@ -152,15 +159,18 @@ def check_judge(judge: Judge, settings: BenchSettings, out_dir: Path, console: C
 
 
 def _graded(judge: Judge, rows: Sequence[LabelledTurn], console: Console) -> list[Grade]:
-    """Grade some rows at a time, showing how many are done. A judge that grades none of the first is not asked on."""
+    """Grade some rows at a time, showing how many are done. A judge that grades none of them is not asked on."""
     grades: list[Grade] = []
-    with count_bar(console, "labelled turns", "done,") as progress:
-        bar = BarOrLines(progress, "", len(rows), if_long=True)
+    with count_bar(console, "labelled turns", "{task.fields[told]}") as progress:
+        bar = BarOrLines(progress, "", len(rows), "done,", if_long=True)
         for start in range(0, len(rows), _AT_ONCE):
             shown = [(row.scenario, row.turns) for row in rows[start : start + _AT_ONCE]]
-            grades += one_each(shown, judge, "grade", "Grade", Grade)
-            bar.show(len(grades), f"{len(grades)} of {len(rows)} labelled turns done")
-            if all(grade.failed is not None for grade in grades):
+            new = one_each(shown, judge, "grade", "Grade", Grade)
+            grades += new
+            failed = sum(grade.failed is not None for grade in grades)
+            told = f"done, {failed} not graded" if failed else "done"
+            bar.show(len(grades), f"{len(grades)} of {len(rows)} labelled turns {told}", f"{told},")
+            if all(grade.failed is not None for grade in new):
                 break
     return grades
 

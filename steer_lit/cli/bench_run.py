@@ -22,7 +22,7 @@ from steer_lit.cli.players import PLAYERS, build_player, greet, hanging_up
 from steer_lit.cli.quiet import quieten, say
 from steer_lit.cli.run_folder import alone_in, check_own, freeze
 from steer_lit.cli.stopping import continuable
-from steer_lit.errors import ConfigError, Problem
+from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.files.run_files import QUARANTINE, RECORDS
 from steer_lit.numbers import counted
 from steer_lit.policy.model_facts import UNTRAINED
@@ -150,23 +150,28 @@ def _check_judge(
     settings: BenchSettings,
     run_dir: Path,
 ) -> None:
-    """Check the judge on the calibration set. The benchmark's own dialogues are only counted, to estimate its cost."""
+    """Check the judge on the calibration set. The benchmark's own dialogues are only counted, to estimate its cost.
+
+    Raises SteerError if the judge may not be trusted.
+    """
     from rich.console import Console
 
-    from steer_lit.bench.judge_check import check_judge, cost
+    from steer_lit.bench.judge_check import WRITTEN, check_judge, cost
     from steer_lit.bench.suite import QUICK
 
     console = Console()
     if not (run_dir / RECORDS).is_file():  # otherwise the folder is a benchmark's, and keeps that config
         freeze(config, run_dir)
-    with hanging_up(judge), continuable(run_dir, "bench", lambda: False):
+    with hanging_up(judge), continuable(run_dir, "bench", (run_dir / WRITTEN).is_file):
         greet(judge)
         fit = check_judge(judge, settings, run_dir, console)
         policies = len(named(plain["policies"])) + len(_constants(plain, scenarios))
         asked = cost(judge, scenarios, policies, settings.turns_played)
         quick = [f"bench.limit={QUICK}"] if _random_for_hours(plain, scenarios) else []
         benchmark = command("bench", *words_besides(typed_words(), ["judge_check"]), *quick)
-        print_lines(console, *asked, next_step(benchmark if fit else _ANOTHER_JUDGE))
+        print_lines(console, *asked, *([next_step(benchmark)] if fit else []))
+    if not fit:
+        raise SteerError(f"the judge may not be trusted for this benchmark\n{next_step(_ANOTHER_JUDGE)}")
 
 
 def _bench_rows(config: DictConfig) -> tuple[BenchRows, list[Scenario]]:
