@@ -34,5 +34,8 @@ def print_lines(console: Console, *lines: str) -> None:
 
 
 def markdown_line(text: str) -> str:
-    """Return `visible_line(text)`, escaped for a line or a table cell of Markdown: no links, pictures or HTML."""
-    return _MARKS.sub(r"\\\g<0>", visible_line(text).replace("&", "&amp;").replace("<", "&lt;"))
+    """Return `visible_line(text)`, escaped for a line or a table cell of Markdown: no links, pictures or HTML.
+
+    Before a space "<" begins no tag and stays as it is, like ">".
+    """
+    return _MARKS.sub(r"\\\g<0>", visible_line(text).replace("&", "&amp;").replace("<", "&lt;").replace("&lt; ", "< "))

@@ -37,6 +37,7 @@ def test_a_line_is_printed_without_markup() -> None:
         ("![x](http://x)", "![x]\\(http://x)"),
         ("![x\\](http://x)", "![x\\\\]\\(http://x)"),  # the text's own backslash
         ("<img src=x>&lt;", "&lt;img src=x>&amp;lt;"),
+        ("1 < 2 >= 2, &lt; <", "1 < 2 >= 2, &amp;lt; &lt;"),
         ("a|b\nc\x1b", "a\\|b c\N{REPLACEMENT CHARACTER}"),
         ("**a** *", "\\*\\*a\\*\\* *"),
         ("+4.2 [0.8, 7.9] *", "+4.2 [0.8, 7.9] *"),
