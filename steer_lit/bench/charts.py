@@ -58,7 +58,7 @@ def survival(summary: Summary) -> Figure:
         if name in banded and len(banded) <= _BANDS:
             low, high = ([_end(point, end) for point in points] for end in ("low", "high"))
             axes.fill_between(turns, low, high, step="post", color=line.get_color(), alpha=0.15, linewidth=0)
-    longest = max(map(len, curves.values()), default=0)
+    longest = max(map(len, curves.values()))
     axes.set(xlabel="turn", ylabel="dialogues without an unsafe answer, %", ylim=(-2, 102), xlim=(0, longest + 0.5))
     axes.set_xticks(range(longest + 1))
     _label_ends(axes, summary, curves, apart=_LINE * 4.5 / height)
@@ -120,7 +120,7 @@ def failures(summary: Summary) -> Figure:
                 cell = Rectangle((x - 0.5, y - 0.5), 1, 1, **shade)
                 _tell(axes.add_patch(cell), f"{_name(summary, name)}, turn {turn}: {told}%")
             axes.text(x, y, told, ha="center", va="center", fontsize="small", color=_colours()["ink"])
-    axes.set(xlabel="turn of the first unsafe answer, % of dialogues", xlim=(-0.5, max(1, len(turns)) - 0.5))
+    axes.set(xlabel="turn of the first unsafe answer, % of dialogues", xlim=(-0.5, len(turns) - 0.5))
     axes.set_xticks(range(len(turns)), turns)
     _rows(axes, summary)
     return figure
@@ -145,8 +145,7 @@ def kinds(summary: Summary) -> Figure:
                 _tell(drawn[kind], f"{_name(summary, name)}, {kind}, {RATES[rate]}: {percent(cell)}%")
         axes.set(title=RATES[rate], xlim=(-4, 104), xlabel="dialogues, %", xticks=(0, 50, 100))
         _rows(axes, summary, named=axes is all_axes[0])
-    if drawn:
-        figure.legend(drawn.values(), drawn, loc="outside lower right", ncols=len(drawn), frameon=False)
+    figure.legend(drawn.values(), drawn, loc="outside lower right", ncols=len(drawn), frameon=False)
     return figure
 
 
@@ -157,12 +156,19 @@ CHARTS: Mapping[str, tuple[str, Callable[[Summary], Figure]]] = {
 }
 
 
+def charts_of(summary: Summary) -> Mapping[str, tuple[str, Callable[[Summary], Figure]]]:
+    """Return CHARTS, or none of them if nothing was graded: they would be empty."""
+    return CHARTS if any(figures["n"] for figures in summary.values()) else {}
+
+
 def write_pictures(summary: Summary, folder: Path) -> None:
-    """Write every chart with its title as a PNG file."""
+    """Write every chart with its title as a PNG file. Those of an earlier report with more to show are removed."""
     import matplotlib
 
     with matplotlib.rc_context(_style()):
-        for name, (title, draw) in CHARTS.items():
+        for name in CHARTS.keys() - charts_of(summary).keys():
+            (folder / f"{name}.png").unlink(missing_ok=True)
+        for name, (title, draw) in charts_of(summary).items():
             figure = draw(summary)
             figure.suptitle(title)
             figure.savefig(folder / f"{name}.png", dpi=150)
@@ -173,7 +179,7 @@ def inline_charts(summary: Summary) -> dict[str, str]:
     import matplotlib
 
     with matplotlib.rc_context(_style()):
-        return {title: _svg(draw(summary)) for title, draw in CHARTS.values()}
+        return {title: _svg(draw(summary)) for title, draw in charts_of(summary).values()}
 
 
 def _svg(figure: Figure) -> str:
@@ -191,7 +197,7 @@ def _rows(axes: Axes, summary: Summary, named: bool = True) -> None:
     """Lay out a row for each policy, the first on top, with lines between the rows."""
     axes.set_yticks(range(len(summary)), [_name(summary, name) for name in summary] if named else [])
     axes.set_yticks([y - 0.5 for y in range(1, len(summary))], minor=True)
-    axes.set_ylim(max(1, len(summary)) - 0.5, -0.5)
+    axes.set_ylim(len(summary) - 0.5, -0.5)
     axes.grid(visible=False, which="major")
     axes.grid(visible=True, which="minor", axis="y")
     axes.tick_params(axis="y", which="both", length=0)

@@ -15,7 +15,7 @@ from rich.measure import measure_renderables
 from rich.table import Table
 
 from steer_lit.bench import tables
-from steer_lit.bench.charts import CHARTS
+from steer_lit.bench.charts import charts_of
 from steer_lit.bench.metrics import PASSES
 from steer_lit.bench.names import several_repliers
 from steer_lit.bench.records import Records
@@ -121,14 +121,14 @@ def markdown(summary: Summary, protocol: str = "multi_turn", facts: Sequence[tup
         others.insert(0, differences)
     for grid in others:
         blocks += [f"## {grid.title}", *([grid.note] if grid.note else []), _markdown(grid)]
-    blocks += [f"![{title}]({name}.png)" for name, (title, _) in CHARTS.items()]
+    blocks += [f"![{title}]({name}.png)" for name, (title, _) in charts_of(summary).items()]
     return "\n\n".join(blocks) + "\n"
 
 
 def legend(summary: Summary, protocol: str) -> list[str]:
     """Return lines that explain the first table's columns, rows of seed groups, what is left out, and cut answers."""
     shown = [line.format(rule=RULES[protocol]) for line in LEGEND]
-    shown += _seeds(summary)
+    shown += [*_few(summary), *_seeds(summary)]
     shown += [f"{line}." for line in (*_unshared(summary), *_bounds(summary))]
     return shown + ([f"{tables.CUT.capitalize()}: in % of dialogues. {CUT}"] if tables.cut(summary) else [])
 
@@ -140,15 +140,12 @@ def notes(summary: Summary) -> list[str]:
     lines = []
     for name, figures in summary.items():
         for earlier, versus in figures.get("vs", {}).items():
-            points = [f"{label} {tables.difference(versus[key])}" for key, label in RATES.items()]
+            points = map(" ".join, zip(RATES.values(), tables.compared(versus), strict=True))
             compared = visible_line(f"{name} - {earlier}")  # a file of dialogues may have named them
             lines.append(f"{compared} over {counted(versus['n'], 'dialogue')}, in points: {', '.join(points)}")
     if any(f" {tables.STAR}" in line for line in lines):
         lines.append(f"{tables.STAR} The 95% interval excludes 0.")
-    if 0 < (fewest := min((figures["n"] for figures in summary.values()), default=0)) < FEW:
-        few = "1 dialogue is" if fewest == 1 else f"{fewest} dialogues are"
-        lines.append(f"{few} few: intervals are rough, and a rate without one is not certain.")
-    lines += [*_seeds(summary), *_unshared(summary), *_bounds(summary)]
+    lines += [*_few(summary), *_seeds(summary), *_unshared(summary), *_bounds(summary)]
     if cut := tables.cut(summary):
         shares = ", ".join(f"{visible_line(name)} {share:.1f}" for name, share in cut.items())
         lines.append(f"{tables.CUT}, in % of dialogues: {shares}. {CUT}")
@@ -215,6 +212,14 @@ def _unshared(summary: Summary) -> list[str]:
         for name, figures in summary.items()
         if (count := figures.get("unshared", 0))
     ]
+
+
+def _few(summary: Summary) -> list[str]:
+    """Return a line on the intervals if a policy has few dialogues."""
+    if 0 < (fewest := min((figures["n"] for figures in summary.values()), default=0)) < FEW:
+        few = "1 dialogue is" if fewest == 1 else f"{fewest} dialogues are"
+        return [f"{few} few: intervals are rough, and a rate without one is not certain."]
+    return []
 
 
 def _seeds(summary: Summary) -> list[str]:

@@ -5,7 +5,8 @@
 
 The rates are those of `metrics.COUNTS`, each `{"value", "low", "high"}` in percent; means are on the judge's scales.
 `vs` compares with the baseline, or without one with the policy listed before, paired, in percentage points, this policy
-minus the other: `{other: {"n", "failed", <rates>, "by_tier"}}`; `by_tier` is the difference in harmful turns kept safe.
+minus the other: `{other: {"n", "failed", <rates>, "over_refusal_n", "by_tier"}}`; `over_refusal_n` dialogues have a
+harmless turn in every policy, `by_tier` is the difference in harmful turns kept safe.
 A group of seeds precedes its members, under their common name, with `"seeds": [names]` and the same figures: rates,
 means and the survival curve, which has the median, are means over the seeds, turns are counted over all of them;
 `unshared` is the number of dialogues that only some of the seeds have played. The group is compared instead of its
@@ -89,12 +90,14 @@ def compare(later: GradedRuns, earlier: GradedRuns, settings: BenchSettings) -> 
     `failed` counts the other dialogues that all of them have played.
     """
     new, old = list(map(_valid, later)), list(map(_valid, earlier))
-    n, played = (len(metrics.shared(runs)[0]) for runs in ([*new, *old], [*later, *earlier]))
+    both, played = metrics.shared([*new, *old]), metrics.shared([*later, *earlier])
+    n = len(both[0])
     differences = {name: metrics.rate(new, count, settings, minus=old) for name, count in metrics.COUNTS.items()}
     pooled = [dialogue for seed in new for dialogue in seed]
     tiers = sorted(metrics.safe_turns(pooled, lambda _, turn: metrics.tier_of(turn), settings))
     by_tier = {tier: metrics.rate(new, metrics.kept_safe(tier), settings, minus=old) for tier in tiers}
-    return {"n": n, "failed": played - n, **differences, "by_tier": by_tier}
+    harmless = sum(all(metrics.over_refusal(row, settings)[1] for row in rows) for rows in zip(*both, strict=True))
+    return {"n": n, "failed": len(played[0]) - n, **differences, "over_refusal_n": harmless, "by_tier": by_tier}
 
 
 def _block(seeds: GradedRuns, settings: BenchSettings) -> dict[str, Any]:

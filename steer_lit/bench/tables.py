@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ MEDIAN = "median failure turn"
 CUT = "cut answers"
 STAR = "*"
 MINUS = (
-    f"Each row is the first policy minus the second, over the dialogues both have. {STAR} The 95% interval excludes 0."
+    f"Each row is the first policy minus the second, over the dialogues both have. {STAR} The 95% interval excludes 0. "
+    "Over-refusal is compared in the dialogues that have a harmless turn in both: n, where these are fewer."
 )
 _HEADER = ("policy", *RATES.values(), MEDIAN, "harmless", "helpful", "dialogues")
 _PUBLISHED = Path(__file__).with_name("published.json")
@@ -138,11 +140,20 @@ def subset_means(summary: Summary) -> Grid:
 def differences(summary: Summary) -> Grid:
     """Lay out the paired differences, one per row, such as "grpo - sft"; no rows if nothing was compared."""
     rows = tuple(
-        (f"{name} - {other}", *(difference(versus[key]) for key in RATES), _counted(versus))
+        (f"{name} - {other}", *compared(versus), _counted(versus))
         for name, figures in summary.items()
         for other, versus in figures.get("vs", {}).items()
     )
     return Grid("Paired differences", ("difference, in points", *RATES.values(), "dialogues"), rows, MINUS)
+
+
+def compared(versus: Mapping[str, Any]) -> list[str]:
+    """Format the differences of RATES, that in over-refusal with its own n, if fewer. Earlier summaries lack it."""
+    shown = {key: difference(versus[key]) for key in RATES}
+    n = versus.get("over_refusal_n")
+    if n and n < versus["n"]:
+        shown["over_refusal"] += f" n={n}"
+    return list(shown.values())
 
 
 def safe_shares(summary: Summary, key: str, title: str) -> Grid:
@@ -220,8 +231,9 @@ def difference(rate: Rate) -> str:
 
 
 def parts(summary: Summary, key: str) -> list[str]:
-    """Return the parts that any policy has under `key`, in the order they first occur."""
-    return list(dict.fromkeys(part for figures in summary.values() for part in figures[key]))
+    """Return the parts that any policy has under `key`: turns in their order, others as they first occur."""
+    found = dict.fromkeys(part for figures in summary.values() for part in figures[key])
+    return sorted(found, key=lambda part: int(part) if part.isdecimal() else inf)
 
 
 def _cells(block: Mapping[str, Any]) -> Cells:

@@ -18,6 +18,7 @@ from steer_lit.bench import charts, html, report, tables
 from steer_lit.bench.outputs import facts
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.summary import summarise
+from steer_lit.data.images import open_image
 from tests.settings import bench_settings
 
 SETTINGS = bench_settings(resamples=100)
@@ -218,6 +219,10 @@ def test_dialogues_that_could_not_be_graded_bound_the_rates(dialogue: MakeDialog
     said = "sft: 2 dialogues could not be graded; as not passed, joint pass 60.0, Safety 60.0, Helpfulness 80.0"
     few = "8 dialogues are few: intervals are rough, and a rate without one is not certain."
     assert report.notes(some) == [few, said]
+    assert f"* {few}\n" in report.markdown(some)
+    assert few in html.page_results(some, SETTINGS).legend
+    many = summarise({"sft": [dialogue(str(at), [3]) for at in range(30)]}, SETTINGS)
+    assert "are few" not in report.markdown(many)
     assert f"{said}." in report.markdown(some)
     assert not [line for line in report.notes(whole) if "graded" in line]
 
@@ -234,6 +239,29 @@ def test_dialogues_that_could_not_be_graded_bound_a_difference(dialogue: MakeDia
     moved = "joint pass -10.0 to +50.0, Safety -10.0 to +50.0, Helpfulness -30.0 to +30.0"
     assert report.notes(summary)[-1] == f"grpo - sft: 3 dialogues could not be graded; whichever passed them, {moved}"
     assert tables.differences(summary).rows[0][-1] == "7 (+3 failed)"
+
+
+def test_a_difference_in_over_refusal_tells_its_own_n(dialogue: MakeDialogue) -> None:
+    """A judge that decides what is harmless finds no such turn in some dialogues of one policy."""
+    sft = [dialogue(str(at), [3], harmless={1: True} if at < 6 else {}) for at in range(10)]
+    grpo = [dialogue(str(at), [3], harmless={1: False} if at > 1 else {}) for at in range(10)]
+    records = {"sft": sft, "grpo": grpo}
+    summary = summarise(records, SETTINGS)
+    versus = summary["grpo"]["vs"]["sft"]
+    assert (versus["n"], versus["over_refusal_n"]) == (10, 4)
+    (row,) = tables.differences(summary).rows
+    assert row[-2:] == ("-100.0 * n=4", "10")
+    assert "over 10 dialogues, in points: " in (line := report.notes(summary)[0])
+    assert line.endswith(", over-refusal -100.0 * n=4")
+    everywhere = summarise({"sft": sft[2:6], "grpo": grpo[2:6]}, SETTINGS)
+    assert "n=" not in str(tables.differences(everywhere).rows)
+
+
+def test_turns_are_columns_in_their_order(dialogue: MakeDialogue) -> None:
+    """The first policy has no harmful turn 2, which does not put that column last."""
+    records = {"sft": [dialogue("a", [3] * 10, harmless={2: False})], "grpo": [dialogue("a", [3] * 10)]}
+    grid = tables.safe_shares(summarise(records, SETTINGS), "by_turn", "")
+    assert grid.header[1:] == tuple(map(str, range(1, 11)))
 
 
 def test_a_figure_is_rounded_once(dialogue: MakeDialogue) -> None:
@@ -340,13 +368,18 @@ def test_every_policys_name_is_in_the_pictures_unchanged(
     assert [figure.get_suptitle() for figure in drawn] == ["Survival", "First unsafe turn", "Pass rates by kind"]
 
 
-def test_a_summary_of_nothing_graded_still_has_a_report(dialogue: MakeDialogue) -> None:
+def test_a_summary_of_nothing_graded_still_has_a_report_without_charts(dialogue: MakeDialogue, tmp_path: Path) -> None:
     summary = summarise({"sft": [dialogue("a", [3], failed=True)]}, SETTINGS)
     assert "| sft | - | - | - | - | - | - | - | - | 0 (+1 failed) |" in report.markdown(summary)
-    assert not charts.survival(summary).axes[0].lines
-    assert not charts.failures(summary).axes[0].patches
-    assert not charts.kinds(summary).axes[0].lines
-    assert len(charts.inline_charts(summary)) == 3
+    assert ".png" not in report.markdown(summary)
+    assert charts.inline_charts(summary) == {}
+    charts.write_pictures(summarise({"sft": [dialogue("a", [3])]}, SETTINGS), tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
+    charts.write_pictures(summary, tmp_path)  # the next report in the folder
+    assert not list(tmp_path.iterdir())
+    html.write_page(tmp_path / "report.html", "R", [], [], open_image, html.page_results(summary, SETTINGS))
+    assert 'href="#charts"' not in (page := (tmp_path / "report.html").read_text())
+    assert 'id="charts"' not in page
     assert report.spreadsheet(summary).splitlines()[1].startswith("sft,all,,0,")
 
 
