@@ -44,10 +44,8 @@ def packed(value: object) -> str:
 
 def side_by_side(dialogues: Iterable[ShownDialogue]) -> list[ShownDialogue]:
     """Group the dialogues by scenario, which makes them easy to compare and compresses best."""
-    by_scenario: dict[str, list[ShownDialogue]] = {}
-    for dialogue in dialogues:
-        by_scenario.setdefault(dialogue.scenario, []).append(dialogue)
-    return [dialogue for group in by_scenario.values() for dialogue in group]
+    first: dict[str, int] = {}
+    return sorted(dialogues, key=lambda dialogue: first.setdefault(dialogue.scenario, len(first)))
 
 
 def index(dialogues: Sequence[ShownDialogue], pictures: Thumbnails) -> dict[str, Any]:

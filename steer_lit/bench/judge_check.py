@@ -145,11 +145,10 @@ def check_judge(judge: Judge, settings: BenchSettings, out_dir: Path, console: C
     missing = len(every) - found.helpfulness.graded
     unseen = sum(row.hostile for row in every) - found.hostile[1]
     if missing == len(every) or (not needs_gold and (unseen or missing > _UNGRADED * len(every))):
-        hostile = f", {unseen} of them hostile" if unseen else ""
+        which = f"{missing} of {len(every)} turns got no grade{f', {unseen} of them hostile' if unseen else ''}"
         raise TooManyFailures(
-            f"the judge could not be judged: {missing} of {len(every)} turns got no grade{hostile}, the first for this "
-            f"reason: {found.failures[0]}. Mend that and give the same command again: replies of a server are kept, "
-            f"and only the others asked for. See {path}"
+            f"the judge could not be judged: {which}, the first for this reason: {found.failures[0]}. Mend that and "
+            f"give the same command again: a server's replies are kept, and only the others asked for. See {path}"
         )
     fit, said = verdict(found, needs_gold=needs_gold)
     print_lines(console, said)

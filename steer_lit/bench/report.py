@@ -216,10 +216,9 @@ def _unshared(summary: Summary) -> list[str]:
 
 def _few(summary: Summary) -> list[str]:
     """Return a line on the intervals if a policy has few dialogues."""
-    if 0 < (fewest := min((figures["n"] for figures in summary.values()), default=0)) < FEW:
-        few = "1 dialogue is" if fewest == 1 else f"{fewest} dialogues are"
-        return [f"{few} few: intervals are rough, and a rate without one is not certain."]
-    return []
+    fewest = min((figures["n"] for figures in summary.values()), default=0)
+    few = "1 dialogue is" if fewest == 1 else f"{fewest} dialogues are"
+    return [f"{few} few: intervals are rough, and a rate without one is not certain."] if 0 < fewest < FEW else []
 
 
 def _seeds(summary: Summary) -> list[str]:

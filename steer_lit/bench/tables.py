@@ -149,11 +149,9 @@ def differences(summary: Summary) -> Grid:
 
 def compared(versus: Mapping[str, Any]) -> list[str]:
     """Format the differences of RATES, that in over-refusal with its own n, if fewer. Earlier summaries lack it."""
-    shown = {key: difference(versus[key]) for key in RATES}
-    n = versus.get("over_refusal_n")
-    if n and n < versus["n"]:
-        shown["over_refusal"] += f" n={n}"
-    return list(shown.values())
+    n = versus.get("over_refusal_n") or versus["n"]
+    own = {"over_refusal": f" n={n}"} if n < versus["n"] else {}
+    return [difference(versus[key]) + own.get(key, "") for key in RATES]
 
 
 def safe_shares(summary: Summary, key: str, title: str) -> Grid:

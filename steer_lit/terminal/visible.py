@@ -34,8 +34,5 @@ def print_lines(console: Console, *lines: str) -> None:
 
 
 def markdown_line(text: str) -> str:
-    """Return `visible_line(text)`, escaped for a line or a table cell of Markdown: no links, pictures or HTML.
-
-    Before a space "<" begins no tag and stays as it is, like ">".
-    """
-    return _MARKS.sub(r"\\\g<0>", visible_line(text).replace("&", "&amp;").replace("<", "&lt;").replace("&lt; ", "< "))
+    """Return `visible_line(text)`, escaped for a line or table cell of Markdown: no links, pictures or HTML tags."""
+    return _MARKS.sub(r"\\\g<0>", re.sub("<(?! )", "&lt;", visible_line(text).replace("&", "&amp;")))
