@@ -179,30 +179,18 @@ def untold(records: Records) -> list[str]:
 
 
 def _bounds(summary: Summary) -> list[str]:
-    """Return a line for each policy with ungraded dialogues, its rates if none of those had passed, and for each such
-    difference, what it is at least and at most, whichever of the two had passed them.
+    """Return a line for each policy with ungraded dialogues: its pass rates if none of those had passed.
 
-    They may owe their figures to a judge that could not grade the worst answers.
+    It may owe its figures to a judge that could not grade the worst answers.
     """
-    lines, said = [], "{}: {} could not be graded; {}, {}"
+    lines = []
     for name, figures in summary.items():
-        if figures["n"] and (failed := figures["failed"]):
-            rates = ", ".join(f"{label} {rate:.1f}" for label, rate in _of_all(figures, passed=0).items())
-            lines.append(said.format(visible_line(name), counted(failed, "dialogue"), "as not passed", rates))
-        for other, versus in figures.get("vs", {}).items():
-            if versus["n"] and (failed := versus.get("failed")):  # earlier summaries lack it
-                least, most = (_of_all(versus, passed=passed) for passed in (-failed, failed))
-                rates = ", ".join(f"{label} {least[label]:+.1f} to {most[label]:+.1f}" for label in least)
-                compared = visible_line(f"{name} - {other}")
-                lines.append(said.format(compared, counted(failed, "dialogue"), "whichever passed them", rates))
+        if (n := figures["n"]) and (failed := figures["failed"]):
+            known = {label: figures[key]["value"] for key, label in RATES.items() if key in PASSES}
+            rates = ", ".join(f"{label} {value * n / (n + failed):.1f}" for label, value in known.items())
+            which = f"{visible_line(name)}: {counted(failed, 'dialogue')} could not be graded"
+            lines.append(f"{which}; as not passed, {rates}")
     return lines
-
-
-def _of_all(figures: Mapping[str, Any], passed: int) -> dict[str, float]:
-    """Return the pass rates over the ungraded dialogues too, as if `passed` of them had passed."""
-    n, failed = figures["n"], figures["failed"]
-    known = {label: figures[key]["value"] for key, label in RATES.items() if key in PASSES}
-    return {label: (value * n + 100 * passed) / (n + failed) for label, value in known.items()}
 
 
 def _unshared(summary: Summary) -> list[str]:
