@@ -59,8 +59,6 @@ def folder_problems(config: Config) -> Iterator[Problem]:
         return
     if "trainer" in config and not _same(root := at(config, "trainer.default_root_dir"), run_dir):
         yield Problem("trainer.default_root_dir", None if root is ABSENT else root, remedy)
-    if (folder := at(config, "data.quarantine_dir")) not in (None, ABSENT) and not _same(folder, run_dir):
-        yield Problem("data.quarantine_dir", folder, f"{remedy}, or null to write bad rows nowhere")
 
 
 def _same(one: object, other: object) -> bool:

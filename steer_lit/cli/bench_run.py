@@ -67,7 +67,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         freeze(OmegaConf.create(report_config(plain)), run_dir)
         return
     quieten()
-    rows, scenarios = _bench_rows(config)
+    rows, scenarios = _bench_rows(config, run_dir)
     judge = build_player(config.judge, rows.open_image, "judge")
     if config.judge_check:
         _check_judge(config, plain, judge, scenarios, settings, run_dir)
@@ -174,7 +174,7 @@ def _check_judge(
         raise SteerError(f"the judge may not be trusted for this benchmark\n{next_step(_ANOTHER_JUDGE)}")
 
 
-def _bench_rows(config: DictConfig) -> tuple[BenchRows, list[Scenario]]:
+def _bench_rows(config: DictConfig, run_dir: Path) -> tuple[BenchRows, list[Scenario]]:
     """Return the benchmark's rows, and the scenarios chosen from them to be played."""
     from hydra.utils import instantiate
 
@@ -182,13 +182,10 @@ def _bench_rows(config: DictConfig) -> tuple[BenchRows, list[Scenario]]:
 
     data: dict[str, Any] = {str(name): value for name, value in config.data.items() if name in READ}
     data["source"] = instantiate(config.data.source)
-    if folder := data.get("quarantine_dir"):
-        data["quarantine_dir"] = folder = str(shown_path(Path(folder)))
-    rows = BenchRows(**data, part=config.bench.part, system_prompt=config.system_prompt)
+    rows = BenchRows(**data, part=config.bench.part, system_prompt=config.system_prompt, quarantine_dir=str(run_dir))
     scenarios = list(islice(rows, config.bench.limit))
     if count := rows.quarantined:
-        where = f", see {Path(folder, QUARANTINE)}" if folder else ""
-        print(f"{counted(count, 'row')} put aside{where}")
+        print(f"{counted(count, 'row')} put aside, see {run_dir / QUARANTINE}")
     return rows, scenarios
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # The keys of a config's `data` that BenchRows takes; the others are for training.
-READ = ("source", "max_turns", "blank_images", "max_bad_rows", "quarantine_dir")
+READ = ("source", "max_turns", "blank_images", "max_bad_rows")
 
 
 class BenchRows:

@@ -317,7 +317,6 @@ def test_the_configs_have_the_papers_number_of_rows(repository: Path, folder: Pa
         data = instantiate(config, stage=stage, batch_size=1)
         assert data.train_rows + data.val_rows == rows  # paper, STEER-SFT and STEER-RL
     config = OmegaConf.load(repository / "conf" / "data" / "steer.yaml")
-    config.quarantine_dir = None  # the default is the run's folder
     data = instantiate(config, stage="grpo", batch_size=1, val_size=0, source={"rl": str(folder / "rl.jsonl")})
     assert data.describe() == "data: 7 scenarios to train on, 0 held out, 0 put aside"
 
