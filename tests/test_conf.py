@@ -128,6 +128,8 @@ def test_every_option_of_every_group_composes(group: str, option: str) -> None:
         (["trainer.strategy=deepspeed"], ["trainer.strategy"]),
         (["trainer.max_steps=-1"], ["trainer.max_epochs"]),
         (["+trainer.accumulate_grad_batches=4"], ["trainer.accumulate_grad_batches"]),
+        (["+trainer.accumulate_grad_batches=1", "+trainer.gradient_clip_val=null"], []),  # as without them
+        (["+trainer.gradient_clip_val=1"], ["trainer.gradient_clip_val"]),
         (["data=steer"], ["data.source.sft"]),
         (["data=steer", "data.source.sft=hf://owner"], ["data.source.sft"]),
         (["data=steer", "data.source.kind=good"], ["data.source.kind", "data.source.sft"]),

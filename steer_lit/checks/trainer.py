@@ -32,7 +32,7 @@ _TAKES: Mapping[str, tuple[tuple[Bound, ...], str]] = {
     "overfit_batches": _PART,
 }
 
-# Keys that are refused whatever they say, and what to use instead.
+# Keys of Lightning's that a key of this kit replaces, and what to use instead.
 REPLACED = {
     "trainer.precision": "model.dtype and model.lora.dtype say in which numbers the policy computes: leave it out",
     "trainer.accumulate_grad_batches": "hardware.micro_tokens cuts a step into micro-batches already: leave it out, "
@@ -76,7 +76,8 @@ def trainer_problems(config: Config) -> Iterator[Problem]:
         remedy = f"must be one of {', '.join(_ACCELERATORS)}"
         yield Problem("trainer.accelerator", trainer["accelerator"], remedy)
     for key, remedy in REPLACED.items():
-        if (value := at(config, key)) not in (None, ABSENT):
+        idle = (None, ABSENT, 1) if key.endswith("accumulate_grad_batches") else (None, ABSENT)  # Lightning's default
+        if (value := at(config, key)) not in idle:
             yield Problem(key, value, remedy)
     strategy = trainer.get("strategy", "auto")
     if strategy not in _STRATEGIES:
