@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.types import ChoiceSweep, Glob, QuotedString
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Glob
 from hydra.errors import OverrideParseException
 
 from steer_lit.checks.facts import name_problem
@@ -26,6 +29,8 @@ from steer_lit.cli.known_names import (
 from steer_lit.cli.other_libraries import KEYS, keys_here
 from steer_lit.data.bench_rows import READ
 from steer_lit.dotted import ABSENT, at, within
+from steer_lit.files.run_files import ADAPTER, BEST
+from steer_lit.policy.model_facts import ADAPTER_CONFIG
 from steer_lit.terminal.commands import command, script
 from steer_lit.terminal.conf_files import composed, own_conf_dir
 from steer_lit.terminal.nearest import did_you_mean, nearest
@@ -34,7 +39,6 @@ from steer_lit.texts import first_lines
 
 _PROGRAMS = ("train", "bench", "synthesize")
 _MERGED = ("experiment", "ablation", "debug", "callbacks", "logger")  # several options of these go together
-_CHOOSING = (str, QuotedString, list, Glob, dict)  # what a group is given: options, or keys
 _OF_RETURN = ("reward.alpha", "reward.return")
 
 
@@ -103,11 +107,12 @@ def _wrong_choice(word: Word, name: str) -> str:
     group, value = word.key, word.value
     if group not in groups(name):
         return ""
-    options = options_of(group)
-    swept = isinstance(value, ChoiceSweep)
-    for one in value.list if swept else [value]:
-        if not (one and isinstance(one, _CHOOSING)):  # Hydra takes '' and [] for no option
-            return no_choice(group, str(one) if swept else word.given, options)
+    options, parser = options_of(group), OverridesParser.create()
+    override = parser.parse_override(f"{group}={word.given}")
+    for text in override.sweep_string_iterator() if isinstance(value, ChoiceSweep) else [word.given]:
+        one = parser.parse_override(f"{group}={text}").value()
+        if not (one and isinstance(one, str | list | dict | Glob)):  # Hydra takes '' and [] for no option
+            return no_choice(group, text, options)
     if isinstance(value, list) and len(value) > 1 and group not in _MERGED:
         return f"{group}={word.given}: a run has one of {'|'.join(options)}"
     if part := next((option for option in word.given.split(",") if option in parts_of(group)), None):
@@ -202,9 +207,8 @@ def unknown_keys(name: str, words: Sequence[str]) -> list[str]:
     """
     typed = [read for read in _readable(words) if not re.search(r"[/@]|^hydra\.|^$", read.key)]
     shaping = {read.key for read in typed if read.key in groups(name) or read.key.endswith("._target_")}
-    chosen = [
-        word for word in words if (read := Word.read(word)) and read.key in shaping
-    ]  # decide which keys there are
+    # These decide which keys there are.
+    chosen = [word for word in words if (read := Word.read(word)) and read.key in shaping]
     if (config := composed(name, chosen)) is None:
         return []
     added = [read.key for read in typed if read.sign.startswith("+")]
@@ -233,13 +237,19 @@ def no_key(wrong: str, name: str, words: Sequence[str], given: str = "") -> str:
     known = [*known_keys(name, config), *groups(name), "hydra.run.dir", "hydra.sweep.dir"]
     elsewhere = _of_another_stage(wrong, name, config) or _of_another_program(wrong, name, config)
     near = nearest(wrong.lower(), known)
-    if name == "bench" and "." not in wrong and re.search("^base$|^server:|/", given):  # as a policy is given
+    if name == "bench" and "." not in wrong and any(map(_names_policy, re.findall(r"[^][,'\"]+", given))):
         near = nearest(wrong, [*groups(name), *config]) or did_you_mean([f"policies.{wrong}"])
     hint = (there := _of_another_library(wrong, name, config)) or elsewhere or near
     outer = at(config, wrong.rpartition(".")[0])
     inside = not (outer in (ABSENT, None) or isinstance(outer, Mapping))  # a value: `policies.base.system_prompt`
     plus = f" +{wrong}=<value> adds it." if takes(config, wrong) and not (inside or there or elsewhere) else ""
     return f"{wrong}: there is no such key in this run.{hint}{plus} {listing(wrong)} lists them all."
+
+
+def _names_policy(given: str) -> bool:
+    """Return whether a benchmark's policy is given so: `base`, `server:<model>`, or an adapter's folder."""
+    adapter = Path(given).name in (ADAPTER, BEST) or os.path.isfile(f"{given}/{ADAPTER_CONFIG}")
+    return adapter or given == "base" or given.startswith("server:")
 
 
 def listing(key: str) -> str:

@@ -6,6 +6,7 @@ import errno
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from traceback import extract_tb
 
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
@@ -19,6 +20,7 @@ from steer_lit.terminal.words import words_besides, words_setting
 from steer_lit.texts import first_lines
 
 _NOT_MADE = re.compile(r"Error in call to target '([^']+)':\n(.*)\nfull_key: (\S+)$", re.DOTALL)
+_PACKAGE = Path(__file__).parents[1]
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # raised by writes, without the file's name
 
 
@@ -56,18 +58,20 @@ def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
 
 
 def unforeseen(error: Exception, name: str, words: Sequence[str]) -> str:
-    """Say which words led to an error that is not meant for users. Return "" if it is, or may be a bug.
+    """Say which words led to an error that is not meant for users. Return "" if it is, or our code raised it: a bug.
 
     Those are keys that the program `name` does not have, such as `stage=2` in a benchmark, and settings of Hydra's.
     """
-    if isinstance(error, HydraException | MarkedYAMLError | UnicodeError) or refusal_in(error) is not None:
+    ours = Path(extract_tb(error.__traceback__)[-1].filename).is_relative_to(_PACKAGE)
+    if ours or isinstance(error, HydraException | MarkedYAMLError | UnicodeError) or refusal_in(error) is not None:
         return ""
     if unknown := unknown_keys(name, words):
         return "\n".join(unknown)
     settings = words_besides(words_setting(words, ["hydra", "hydra[./]*"]), ["hydra.run.dir", "hydra.sweep.dir"])
     reason = f"{type(error).__name__}{f': {first_lines(error)}' if str(error) else ''}"
     remedy = "leave it out, or see what `--cfg hydra` has there (HYDRA_FULL_ERROR=1 shows where)"
-    return f"{' '.join(settings)}: Hydra cannot use it, {reason}: {remedy}" if settings else ""
+    blamed = f"{'one of ' if settings[1:] else ''}{' '.join(settings)}"
+    return f"{blamed}: Hydra cannot use it, {reason}: {remedy}" if settings else ""
 
 
 def refusal_in(error: BaseException | None) -> BaseException | None:

@@ -84,12 +84,13 @@ class WholeSweep(Callback):
             self._check(config, str(config_name))
         except Exception as error:
             raise NotBegun(error) from error
-        if str(config.hydra.launcher._target_).startswith("hydra_plugins."):  # Hydra takes no others beside its own
+        launcher = str(OmegaConf.select(config, "hydra.launcher._target_"))  # null is Hydra's to refuse
+        if launcher.startswith("hydra_plugins."):  # Hydra takes no others beside its own
             WholeSweep.elsewhere = Path.cwd() / str(config.hydra.sweep.dir)
 
     def _check(self, config: DictConfig, name: str) -> None:
         found: dict[str, list[str]] = {}
-        here = config.hydra.launcher._target_ in _HERE
+        here = OmegaConf.select(config, "hydra.launcher._target_") in _HERE
         self.common = words_of_one_value(_typed(config))
         for point in _points(config):
             problems = _problems(name, point.config) if here else []

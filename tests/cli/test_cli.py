@@ -23,7 +23,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.bench.constant import ALWAYS_REFUSE
-from steer_lit.cli import known_names, overrides, players, run_folder
+from steer_lit.cli import known_names, overrides, players, refusals, run_folder
 from steer_lit.cli import main as cli
 from steer_lit.cli.quiet import quieten
 from steer_lit.cli.refusals import refusal_in
@@ -355,6 +355,11 @@ def test_a_benchmark_names_every_problem(capsys: pytest.CaptureFixture[str], run
         ("policy.sft=base", "policies.sft"),
         ("sft=outputs/demo/sft/adapter", "policies.sft"),  # not data.source.sft
         ("mine=server:any", "policies.mine"),
+        ("mine=base", "policies.mine"),
+        ("mine=outputs/sft/best_adapter/", "policies.mine"),
+        ("mine=[a/adapter,b/adapter]", "policies.mine"),
+        ("sft=rows/sft.jsonl", "data.source.sft"),
+        ("source=/models/qwen", "data.source"),
         ("from_rum=outputs/demo/bench", "from_run"),
         ("sft=rows.jsonl", "data.source.sft"),
     ],
@@ -365,6 +370,15 @@ def test_a_policy_without_its_section_suggests_the_right_key(
     key = word.partition("=")[0]
     message = refused(capsys, word, run_dir, program="bench")
     assert f"{key}: there is no such key in this run. Did you mean {meant}?" in message
+
+
+def test_a_folder_is_suggested_as_a_policy_only_if_it_holds_an_adapter(tmp_path: Path) -> None:
+    for value in (tmp_path, "x/y" * 300):  # the second is longer than a path may be
+        (said,) = overrides.unknown_keys("bench", [f"from={value}"])
+        assert "policies" not in said
+    (tmp_path / "adapter_config.json").touch()
+    (said,) = overrides.unknown_keys("bench", [f"mine={tmp_path}"])
+    assert "Did you mean policies.mine?" in said
 
 
 @pytest.mark.parametrize(
@@ -726,6 +740,21 @@ def test_a_mistyped_word_is_told_with_what_to_type(
     monkeypatch.chdir(tmp_path)
     assert refused(capsys, word).startswith(said)
     assert not list(tmp_path.glob("[!o]*"))  # no folder of the name ~
+
+
+def test_settings_of_hydras_are_blamed_for_its_errors_and_not_for_ours() -> None:
+    def said(act: Callable[[], object]) -> str:
+        try:
+            act()
+        except Exception as error:
+            return refusals.unforeseen(error, "train", words)
+        raise AssertionError
+
+    words = ["hydra.verbose=true"]
+    assert said(lambda: int("x")).startswith("hydra.verbose=true: Hydra cannot use it, ValueError: invalid literal")
+    words += ["seed=2", "hydra.job.chdir=true"]
+    assert said(lambda: int("x")).startswith("one of hydra.verbose=true hydra.job.chdir=true: Hydra cannot use it, ")
+    assert said(lambda: known_names.has({}, None)) == ""  # type: ignore[arg-type]
 
 
 def test_no_plus_is_suggested_that_would_be_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -372,7 +372,10 @@ def test_the_benchmark_after_a_sweep_of_sft_has_no_token_limit() -> None:
         ("optim.lr=1e-3,0.001", "optim.lr=1e-3,0.001: has 0.001 twice"),
         ("hydra.sweeper.max_batch_size=0", "hydra.sweeper.max_batch_size=0: Hydra cannot use it, AssertionError"),
         ("hydra.launcher._target_=a.B", "hydra.launcher._target_=a.B: Hydra cannot use it, RuntimeError: Invalid plu"),
+        ("hydra.launcher=null", "hydra.launcher=null: Hydra cannot use it, "),
         ("reward=tcsr,nope", "reward=nope: there is no such option. Choose from: balanced"),
+        ("stage='',sft", "stage='': there is no such option. Choose from: ground"),
+        ("stage=sft,null", "stage=null: there is no such option. Choose from: ground"),
         ("model={a:1},{b:2}", "model.a: there is no such key in this run."),
     ],
 )
