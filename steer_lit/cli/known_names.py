@@ -13,20 +13,20 @@ from steer_lit.dotted import ABSENT, at, nodes
 from steer_lit.terminal.conf_files import composed, conf_file, conf_files, defaults_of, loaded, program_conf
 
 
-def keys_of(name: str, words: Sequence[str]) -> list[str]:
+def keys_of(program: str, words: Sequence[str]) -> list[str]:
     """Return every dotted key that the program reads, in the config composed of `words`.
 
     If `words` do not compose, the keys are those of the config without overrides.
     """
-    return known_keys(name, composed_or_plain(name, words))
+    return known_keys(program, composed_or_plain(program, words))
 
 
-def composed_or_plain(name: str, words: Sequence[str]) -> Mapping[str, Any]:
-    return composed(name, words) or composed(name, []) or {}
+def composed_or_plain(program: str, words: Sequence[str]) -> Mapping[str, Any]:
+    return composed(program, words) or composed(program, []) or {}
 
 
-def known_keys(name: str, config: Mapping[str, Any]) -> list[str]:
-    idle = unread(name)
+def known_keys(program: str, config: Mapping[str, Any]) -> list[str]:
+    idle = unread(program)
     return [key for key, _ in nodes(config) if key not in idle]
 
 
@@ -41,24 +41,18 @@ def parts_of(group: str) -> list[str]:
     return [entry for entry in (defaults_of(whole) if whole else ()) if isinstance(entry, str) and entry != "_self_"]
 
 
-def choices(name: str) -> str:
-    """Return the config groups of the program `name` and their options, for its --help."""
-    return "\n".join(f"{group}: {', '.join(options_of(group))}" for group in groups(name) if group != "hydra")
+def choices(program: str) -> str:
+    """Return the config groups of `program` and their options, for its --help."""
+    return "\n".join(f"{group}: {', '.join(options_of(group))}" for group in groups(program) if group != "hydra")
 
 
 OmegaConf.register_new_resolver("choices", choices, replace=True)  # conf/hydra/
 
 
-def has(config: Mapping[str, Any], key: str) -> bool:
+def has(config: Any, key: str) -> bool:
     """Return whether the config has the dotted key. True for one inside a value: Hydra says that it is no section."""
-    node: Any = config
-    for name in key.split("."):
-        if not isinstance(node, Mapping):
-            return True
-        if name not in node:
-            return False
-        node = node[name]
-    return True
+    first, _, rest = key.partition(".")
+    return not isinstance(config, Mapping) or (first in config and (not rest or has(config[first], rest)))
 
 
 def takes(config: Mapping[str, Any], key: str) -> bool:
@@ -74,15 +68,15 @@ def takes(config: Mapping[str, Any], key: str) -> bool:
     return above[-1:] == [ABSENT] and sections[0] in OWN_NAMES and sections[0] in config
 
 
-def groups(name: str) -> list[str]:
-    """Return the config groups from which the program `name` takes an option."""
-    return [group for entry in defaults_of(program_conf(name)) if not isinstance(entry, str) for group in entry]
+def groups(program: str) -> list[str]:
+    """Return the config groups from which `program` takes an option."""
+    return [group for entry in defaults_of(program_conf(program)) if not isinstance(entry, str) for group in entry]
 
 
-def unread(name: str) -> set[str]:
-    """Return the keys that the program `name` has but does not read, because it shares config files with another.
+def unread(program: str) -> set[str]:
+    """Return the keys that `program` has but does not read, because it shares config files with another.
 
     A benchmark, for example, holds out no rows.
     """
-    files = conf_files("data") if name == "bench" else ()
+    files = conf_files("data") if program == "bench" else ()
     return {f"data.{key}" for path in files for key in map(str, loaded(path)) if key not in READ}

@@ -42,7 +42,7 @@ _MERGED = ("experiment", "ablation", "debug", "callbacks", "logger")  # several 
 _OF_RETURN = ("reward.alpha", "reward.return")
 
 
-def normalise_override(word: str, name: str) -> str:
+def normalise_override(word: str, program: str) -> str:
     """Drop Hydra's plus before a group that has an option already, and add it before `policies.<name>=` of a benchmark.
 
     `experiment=null` becomes `~experiment`.
@@ -50,22 +50,22 @@ def normalise_override(word: str, name: str) -> str:
     if (read := Word.read(word)) is None:
         return word
     sign = read.sign
-    if sign == "+" and read.key in groups(name):
+    if sign == "+" and read.key in groups(program):
         sign, word = "", word.removeprefix("+")
     if (sign, read.key, read.given) == ("", "experiment", "null"):
         return "~experiment"
-    return f"++{word}" if name == "bench" and not sign and names_policy(word) else word
+    return f"++{word}" if program == "bench" and not sign and names_policy(word) else word
 
 
-def override_errors(name: str, words: Sequence[str]) -> list[str]:
+def override_errors(program: str, words: Sequence[str]) -> list[str]:
     """Return the errors for words that Hydra would accept to no effect, and with these those for all unknown keys."""
-    found = [error for word in words if (error := _override_error(word, name, words))]
+    found = [error for word in words if (error := _override_error(word, program, words))]
     if found or any(read.sign.startswith("+") for read in _readable(words)):
-        found += unknown_keys(name, words)
+        found += unknown_keys(program, words)
     return found
 
 
-def _override_error(word: str, name: str, words: Sequence[str]) -> str:
+def _override_error(word: str, program: str, words: Sequence[str]) -> str:
     """Return the error for an override that Hydra would accept to no effect or tell unclearly, or "" if there is none.
 
     Examples are a word that begins like an option, text that is not UTF-8, and a name that leads to another folder.
@@ -73,7 +73,7 @@ def _override_error(word: str, name: str, words: Sequence[str]) -> str:
     if re.search(r"[\ud800-\udfff]", word):
         return f"{word.partition('=')[0]}: holds bytes that are no UTF-8: type others, or rename the file or folder"
     if word.startswith("-"):
-        return _dashed(word, name)
+        return _dashed(word, program)
     if word.startswith("=") and word.strip("="):
         return f"{word}: names no key before the ="
     if (read := Word.read(word)) is None or read.sign == "~" or not read.key:
@@ -81,9 +81,9 @@ def _override_error(word: str, name: str, words: Sequence[str]) -> str:
     return (
         _bad_name(read)
         or _bad_folder(read)
-        or _wrong_choice(read, name)
-        or _read_by_nothing(read, name, words)
-        or _idle(read, name, words)
+        or _wrong_choice(read, program)
+        or _read_by_nothing(read, program, words)
+        or _idle(read, program, words)
     )
 
 
@@ -102,10 +102,10 @@ def _bad_folder(word: Word) -> str:
     return f"{word.key}={word.given}: {remedy}" if not word.value or word.value.startswith("~") else ""
 
 
-def _wrong_choice(word: Word, name: str) -> str:
+def _wrong_choice(word: Word, program: str) -> str:
     """Return the error for a group given something else than one of its options, or ""."""
     group, value = word.key, word.value
-    if group not in groups(name):
+    if group not in groups(program):
         return ""
     options, parser = options_of(group), OverridesParser.create()
     override = parser.parse_override(f"{group}={word.given}")
@@ -124,21 +124,21 @@ def _wrong_choice(word: Word, name: str) -> str:
     return ""
 
 
-def _read_by_nothing(word: Word, name: str, words: Sequence[str]) -> str:
+def _read_by_nothing(word: Word, program: str, words: Sequence[str]) -> str:
     """Return the error for a key that the program has and does not read, or ""."""
-    if word.key not in unread(name):
+    if word.key not in unread(program):
         return ""
-    there = keys_of(name, words)
+    there = keys_of(program, words)
     of_data = ", ".join(key for key in READ if f"data.{key}" in there)
     return f"{word.key}: nothing of a benchmark reads it. Of data it reads {of_data}"
 
 
-def _idle(word: Word, name: str, words: Sequence[str]) -> str:
+def _idle(word: Word, program: str, words: Sequence[str]) -> str:
     """Return the error for a key of the return in a run that credits each turn with its own score, or ""."""
     credit = "reward.credit"
     if word.key not in _OF_RETURN or any(each.key == credit and each.several for each in _readable(words)):
         return ""
-    config = composed(name, words_of_one_value(words))
+    config = composed(program, words_of_one_value(words))
     if config is None or at(config, credit) != "score":
         return ""
     remedy = f"each turn is credited with its own score. {credit}=trajectory goes by the return, as the paper does"
@@ -149,19 +149,19 @@ def _readable(words: Sequence[str]) -> Iterator[Word]:
     return (word for word in map(Word.read, words) if word is not None)
 
 
-def _dashed(word: str, name: str) -> str:
+def _dashed(word: str, program: str) -> str:
     """Return the error for `--seed 3` and the like, which is none of Hydra's options."""
     option, key = word.partition("=")[0], word.partition("=")[0].lstrip("-").replace("-", "_")
     if not key:
         return ""
-    known = [*groups(name), *keys_of(name, [])]
+    known = [*groups(program), *keys_of(program, [])]
     if key in known:
         return f"{option}: keys are typed without dashes, {key}=<value>"
     meant = did_you_mean(keys_here(key)) or nearest(key, known)
     return f"{option}: there is no such option, and keys are typed without dashes, key=<value>.{meant}"
 
 
-def unreadable_override(error: OverrideParseException, name: str, words: Sequence[str]) -> str:
+def unreadable_override(error: OverrideParseException, program: str, words: Sequence[str]) -> str:
     """Return the error for a word that is not key=value, most often one that the shell split at a blank."""
     if (home := error.override.partition("=")[2].partition("/")[0]).startswith("~"):
         return f"{error.override}: only a shell fills in {home}, and this one did not: type the path, such as $HOME/..."
@@ -171,9 +171,9 @@ def unreadable_override(error: OverrideParseException, name: str, words: Sequenc
         return f"{word}: cannot be read: a key is of plain letters, digits, _ and -, with a dot between sections"
     if "=" in word:
         return f"{word}: cannot be read: {first_lines(error).partition(' expecting ')[0]}\nType {quoted}"
-    options = {f"{group}={word}" for group in groups(name) if word in options_of(group)}
+    options = {f"{group}={word}" for group in groups(program) if word in options_of(group)}
     chosen = [other for other in words if "=" in other.strip("=")]
-    if word in (keys := keys_of(name, words_of_one_value(chosen))):
+    if word in (keys := keys_of(program, words_of_one_value(chosen))):
         options = {f"{word}=<value>"}
     hint = did_you_mean(sorted(options)) or nearest(word, keys) or " --help lists the keys most often typed."
     return f"{word}: is no key=value.{hint}\nType {quoted}"
@@ -190,38 +190,37 @@ def no_choice(group: str, option: str, known: Sequence[str]) -> str:
     return f"{group}={option}: there is no such option.{meant} Choose from: {', '.join(known)}{own}"
 
 
-def no_sweep(word: str, name: str, words: Sequence[str]) -> str:
+def no_sweep(word: str, program: str, words: Sequence[str]) -> str:
     """Return the error for a word with several values outside a sweep. A number or a section cannot become a list."""
     key, _, values = word.partition("=")
-    now = at(composed_or_plain(name, words_of_one_value(words)), key.lstrip("+"))
+    now = at(composed_or_plain(program, words_of_one_value(words)), key.lstrip("+"))
     takes_one = not isinstance(now, int | float | Mapping)
     one = f" One value that is a list is {key}=[{values}]." if takes_one and "(" not in values else ""
-    return (
-        f"{word}: several values are a sweep's, which begins with -m: {command(name)} -m {shlex.quote(word)} ...{one}"
-    )
+    sweep = f"{command(program)} -m {shlex.quote(word)} ..."
+    return f"{word}: several values are a sweep's, which begins with -m: {sweep}{one}"
 
 
-def unknown_keys(name: str, words: Sequence[str]) -> list[str]:
+def unknown_keys(program: str, words: Sequence[str]) -> list[str]:
     """Return the errors for all typed keys that the run does not have: Hydra stops at the first, and takes any with a
     plus. No errors if the options that were chosen do not compose, which Hydra tells, or are swept over.
     """
     typed = [read for read in _readable(words) if not re.search(r"[/@]|^hydra\.|^$", read.key)]
-    shaping = {read.key for read in typed if read.key in groups(name) or read.key.endswith("._target_")}
+    shaping = {read.key for read in typed if read.key in groups(program) or read.key.endswith("._target_")}
     # These decide which keys there are.
     chosen = [word for word in words if (read := Word.read(word)) and read.key in shaping]
-    if (config := composed(name, chosen)) is None:
+    if (config := composed(program, chosen)) is None:
         return []
     added = [read.key for read in typed if read.sign.startswith("+")]
 
     def known(word: Word) -> bool:
-        if word.key in groups(name) or has(config, word.key):
+        if word.key in groups(program) or has(config, word.key):
             return True
         if word.sign.startswith("+"):
             return takes(config, word.key) or _referred_to(word.key, words)
         return any(within(word.key, key) for key in added)
 
     wrong = {word.key: word.given for word in typed if not known(word)}
-    return [no_key(key, name, chosen, given) for key, given in wrong.items()]
+    return [no_key(key, program, chosen, given) for key, given in wrong.items()]
 
 
 def _referred_to(key: str, words: Sequence[str]) -> bool:
@@ -229,17 +228,17 @@ def _referred_to(key: str, words: Sequence[str]) -> bool:
     return any(f"${{{key.partition('.')[0]}" in word or "${." in word for word in words)
 
 
-def no_key(wrong: str, name: str, words: Sequence[str], given: str = "") -> str:
+def no_key(wrong: str, program: str, words: Sequence[str], given: str = "") -> str:
     """Return the error for a key, `given` a value, that is missing from the config composed of `words`."""
-    if wrong in REPLACED and name == "train":
+    if wrong in REPLACED and program == "train":
         return f"{wrong}: {REPLACED[wrong]}"
-    config = composed_or_plain(name, words)
-    known = [*known_keys(name, config), *groups(name), "hydra.run.dir", "hydra.sweep.dir"]
-    elsewhere = _of_another_stage(wrong, name, config) or _of_another_program(wrong, name, config)
+    config = composed_or_plain(program, words)
+    known = [*known_keys(program, config), *groups(program), "hydra.run.dir", "hydra.sweep.dir"]
+    elsewhere = _of_another_stage(wrong, program, config) or _of_another_program(wrong, program, config)
     near = nearest(wrong.lower(), known)
-    if name == "bench" and "." not in wrong and any(map(_names_policy, re.findall(r"[^][,'\"]+", given))):
-        near = nearest(wrong, [*groups(name), *config]) or did_you_mean([f"policies.{wrong}"])
-    hint = (there := _of_another_library(wrong, name, config)) or elsewhere or near
+    if program == "bench" and "." not in wrong and any(map(_names_policy, re.findall(r"[^][,'\"]+", given))):
+        near = nearest(wrong, [*groups(program), *config]) or did_you_mean([f"policies.{wrong}"])
+    hint = (there := _of_another_library(wrong, program, config)) or elsewhere or near
     outer = at(config, wrong.rpartition(".")[0])
     inside = not (outer in (ABSENT, None) or isinstance(outer, Mapping))  # a value: `policies.base.system_prompt`
     plus = f" +{wrong}=<value> adds it." if takes(config, wrong) and not (inside or there or elsewhere) else ""
@@ -257,22 +256,22 @@ def listing(key: str) -> str:
     return f"`--cfg {'hydra' if within(key.lstrip('+~'), 'hydra') else 'job'}`"
 
 
-def _of_another_library(key: str, name: str, config: Mapping[str, Any]) -> str:
+def _of_another_library(key: str, program: str, config: Mapping[str, Any]) -> str:
     """Return ` Here it is optim.lr.` for a name of another library, and which stage has the key if this run's has not.
 
     A key in a section of this run's is more likely a mistyped one of ours.
     """
-    if key not in KEYS and key.partition(".")[0] in config and nearest(key, known_keys(name, config)):
+    mistyped = key not in KEYS and key.partition(".")[0] in config and nearest(key, known_keys(program, config))
+    if mistyped or not (keys := keys_here(key)):
         return ""
-    keys = keys_here(key)
-    where = [_of_another_stage(each, name, config) or _of_another_program(each, name, config) for each in keys[:1]]
-    return f" Here it is {' with '.join(keys)}.{''.join(where)}" if keys else ""
+    where = _of_another_stage(keys[0], program, config) or _of_another_program(keys[0], program, config)
+    return f" Here it is {' with '.join(keys)}.{where}"
 
 
-def _of_another_stage(key: str, name: str, config: Mapping[str, Any]) -> str:
+def _of_another_stage(key: str, program: str, config: Mapping[str, Any]) -> str:
     """Return ` This is sft; ...` for a key in a section that only other stages have: `rollout.group_size` in SFT."""
     section = key.partition(".")[0]
-    if name != "train" or section in config:
+    if program != "train" or section in config:
         return ""
     stages = options_of("stage")
     having = [stage for stage in stages if section in composed_or_plain("train", ["~experiment", f"stage={stage}"])]
@@ -282,10 +281,10 @@ def _of_another_stage(key: str, name: str, config: Mapping[str, Any]) -> str:
     return f" This is {config['stage']}; {section} is a section of {', '.join(having)}{shown}." if having else ""
 
 
-def _of_another_program(key: str, name: str, config: Mapping[str, Any]) -> str:
+def _of_another_program(key: str, program: str, config: Mapping[str, Any]) -> str:
     """Return ` bench belongs to python bench.py.` for a key in a section that only other programs have."""
     section = key.partition(".")[0]
-    if section in config or section in groups(name):
+    if section in config or section in groups(program):
         return ""
     having = [each for each in _PROGRAMS if section in groups(each) or section in composed_or_plain(each, [])]
-    return "" if not having or name in having else f" {section} belongs to {' and '.join(map(script, having))}."
+    return "" if not having or program in having else f" {section} belongs to {' and '.join(map(script, having))}."

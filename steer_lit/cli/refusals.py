@@ -24,14 +24,14 @@ _PACKAGE = Path(__file__).parents[1]
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # raised by writes, without the file's name
 
 
-def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
+def explain(error: BaseException, program: str, words: Sequence[str]) -> str:
     """Say in one or two lines what is wrong with the command line, with the nearest name that exists."""
     if isinstance(refusal := refusal_in(error), OSError) and not isinstance(error, HydraException):
         return unusable(refusal)
     if isinstance(refusal, InterpolationResolutionError):
         return unresolved(refusal)
     if isinstance(error, OverrideParseException):
-        return unreadable_override(error, name, words)
+        return unreadable_override(error, program, words)
     if isinstance(error, MarkedYAMLError) and (mark := error.problem_mark) is not None:
         return f"{mark.name}, line {mark.line + 1}: is no YAML, {error.problem}"
     if isinstance(error, InstantiationException) and (made := _NOT_MADE.match(str(error))):
@@ -43,13 +43,13 @@ def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
         inner = str(getattr(error.__cause__, "full_key", ""))  # a key inside a section that was given as a whole
         missing = inner if inner.startswith(f"{key[1]}.") else key[1]
         others = [word for word in words if key[1] not in word]
-        return "\n".join(unknown_keys(name, words)) or no_key(missing, name, others)
+        return "\n".join(unknown_keys(program, words)) or no_key(missing, program, others)
     if gone := re.match(r"Could not delete from config. '([^']+)'", text):
-        return "\n".join(unknown_keys(name, words)) or f"~{gone[1]}: it is null already, leave this word out"
+        return "\n".join(unknown_keys(program, words)) or f"~{gone[1]}: it is null already, leave this word out"
     if merged := re.match(r"Error merging override ([^=\n]+)", text):  # the value may be a secret
         return f"{merged[1]}: {first_lines(error.__cause__ or error)}: {listing(merged[1])} shows what the key holds"
     if several := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", text):
-        return no_sweep(several[1], name, words)
+        return no_sweep(several[1], program, words)
     if option := re.search(r"Could not find '((?:hydra/)?\w+)/([^']+)'", text):
         known = options_of(option[1]) or re.findall(r"^\t(\S+)$", text, re.MULTILINE)
         return no_choice(option[1], option[2], known)
@@ -57,15 +57,15 @@ def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
     return f"{text}\n{cause}" if isinstance(cause, OmegaConfBaseException) and str(cause) not in text else text
 
 
-def unforeseen(error: Exception, name: str, words: Sequence[str]) -> str:
+def unforeseen(error: Exception, program: str, words: Sequence[str]) -> str:
     """Say which words led to an error that is not meant for users. Return "" if it is, or our code raised it: a bug.
 
-    Those are keys that the program `name` does not have, such as `stage=2` in a benchmark, and settings of Hydra's.
+    Those are keys that `program` does not have, such as `stage=2` in a benchmark, and settings of Hydra's.
     """
     ours = Path(extract_tb(error.__traceback__)[-1].filename).is_relative_to(_PACKAGE)
     if ours or isinstance(error, HydraException | MarkedYAMLError | UnicodeError) or refusal_in(error) is not None:
         return ""
-    if unknown := unknown_keys(name, words):
+    if unknown := unknown_keys(program, words):
         return "\n".join(unknown)
     settings = words_besides(words_setting(words, ["hydra", "hydra[./]*"]), ["hydra.run.dir", "hydra.sweep.dir"])
     reason = f"{type(error).__name__}{f': {first_lines(error)}' if str(error) else ''}"

@@ -88,12 +88,12 @@ class WholeSweep(Callback):
         if launcher.startswith("hydra_plugins."):  # Hydra takes no others beside its own
             WholeSweep.elsewhere = Path.cwd() / str(config.hydra.sweep.dir)
 
-    def _check(self, config: DictConfig, name: str) -> None:
+    def _check(self, config: DictConfig, program: str) -> None:
         found: dict[str, list[str]] = {}
         here = OmegaConf.select(config, "hydra.launcher._target_") in _HERE
         self.common = words_of_one_value(_typed(config))
         for point in _points(config):
-            problems = _problems(name, point.config) if here else []
+            problems = _problems(program, point.config) if here else []
             for problem in problems:
                 found.setdefault(problem, []).append(" ".join(point.words))
             if not problems:
@@ -113,13 +113,13 @@ class WholeSweep(Callback):
             print(following, end="\n" if following else "")
 
 
-def _problems(name: str, config: DictConfig) -> list[str]:
+def _problems(program: str, config: DictConfig) -> list[str]:
     """List the problems of one run's config.
 
     An interpolation that cannot be resolved is listed too: if it were raised, Hydra would only warn and go on.
     """
     try:
-        return list(map(str, _CHECKS[name](config)))
+        return list(map(str, _CHECKS[program](config)))
     except OmegaConfBaseException as error:
         return [unresolved(error)]
 
