@@ -68,10 +68,11 @@ def unforeseen(error: Exception, program: str, words: Sequence[str]) -> str:
     if unknown := unknown_keys(program, words):
         return "\n".join(unknown)
     settings = words_besides(words_setting(words, ["hydra", "hydra[./]*"]), ["hydra.run.dir", "hydra.sweep.dir"])
+    keys = [setting.partition("=")[0] for setting in settings]  # a value may be a secret
     reason = f"{type(error).__name__}{f': {first_lines(error)}' if str(error) else ''}"
     remedy = "leave it out, or see what `--cfg hydra` has there (HYDRA_FULL_ERROR=1 shows where)"
-    blamed = f"{'one of ' if settings[1:] else ''}{' '.join(settings)}"
-    return f"{blamed}: Hydra cannot use it, {reason}: {remedy}" if settings else ""
+    blamed = f"{'one of ' if keys[1:] else ''}{', '.join(keys)}"
+    return f"{blamed}: Hydra cannot use it, {reason}: {remedy}" if keys else ""
 
 
 def refusal_in(error: BaseException | None) -> BaseException | None:

@@ -727,8 +727,8 @@ def test_a_key_that_cannot_be_removed_is_told_with_the_reason(
             "seed=range(1,3)",
             "seed=range(1,3): several values are a sweep's, which begins with -m: python train.py -m 'se",
         ),
-        ("hydra.verbose=3", "hydra.verbose=3: Hydra cannot use it, AssertionError"),
-        ("hydra.job_logging.version=7", "hydra.job_logging.version=7: Hydra cannot use it, ValueError: Uns"),
+        ("hydra.verbose=3", "hydra.verbose: Hydra cannot use it, AssertionError"),
+        ("hydra.job_logging.version=7", "hydra.job_logging.version: Hydra cannot use it, ValueError: Uns"),
         ("~hydra.run", "~hydra.run: HydraConf (DictConfig) does not support deletion: `--cfg hydra` shows what"),
         ("~optim", "1 problem in the configuration:\n  * optim is not given: must hold keys"),
         ("seed=true", "1 problem in the configuration:\n  * seed=true: is no number"),
@@ -751,9 +751,9 @@ def test_settings_of_hydras_are_blamed_for_its_errors_and_not_for_ours() -> None
         raise AssertionError
 
     words = ["hydra.verbose=true"]
-    assert said(lambda: int("x")).startswith("hydra.verbose=true: Hydra cannot use it, ValueError: invalid literal")
+    assert said(lambda: int("x")).startswith("hydra.verbose: Hydra cannot use it, ValueError: invalid literal")
     words += ["seed=2", "hydra.job.chdir=true"]
-    assert said(lambda: int("x")).startswith("one of hydra.verbose=true hydra.job.chdir=true: Hydra cannot use it, ")
+    assert said(lambda: int("x")).startswith("one of hydra.verbose, hydra.job.chdir: Hydra cannot use it, ")
     assert said(lambda: known_names.has({}, None)) == ""  # type: ignore[arg-type]
 
 
