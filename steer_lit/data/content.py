@@ -89,7 +89,7 @@ class RawRow:
         value: object = self.values
         path = (self.category,) if path == ("category",) else path  # plain.py reads other names for it
         for depth, name in enumerate(path):
-            if value is None:
+            if absent(value):
                 return None
             if not isinstance(value, Mapping):
                 raise self.error(".".join(path[:depth]), f"must be an object, got {_kind(value)}")

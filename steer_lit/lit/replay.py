@@ -14,8 +14,14 @@ from steer_lit.types import Attack, Dialogue, Scenario, Trajectory
 def as_scenario(dialogue: Dialogue) -> Scenario:
     """Return the dialogue's user turns as a script without gold facts. Raise ValueError if roles do not alternate."""
     opening, *scripted = (Attack(user) for user, _ in dialogue.turns)
-    kind, system = dialogue.kind or "benign", dialogue.system
-    return Scenario(dialogue.id, kind, opening, tuple(scripted), system=system, subset=dialogue.subset)
+    return Scenario(
+        id=dialogue.id,
+        kind=dialogue.kind or "benign",
+        opening=opening,
+        scripted=tuple(scripted),
+        system=dialogue.system,
+        subset=dialogue.subset,
+    )
 
 
 def replay(

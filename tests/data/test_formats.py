@@ -217,7 +217,9 @@ def test_a_rows_explicit_kind_counts_before_its_categories() -> None:
 
 def test_a_number_that_pandas_writes_for_nothing_is_absent_whatever_the_key() -> None:
     """`to_dict` gives NaN for each cell of a text column that a row leaves empty, and `json.dumps` writes it."""
-    nothing = dict.fromkeys(("id", "question_id", "prompt", "messages", "system", "image", "videos"), float("nan"))
+    nothing = dict.fromkeys(
+        ("id", "question_id", "prompt", "messages", "system", "image", "videos", "metadata"), float("nan")
+    )
     turns = [{"role": float("nan"), "from": "user", "content": float("nan"), "value": "Hi"}]
     row = {**nothing, "conversations": [*turns, {"role": "assistant", "content": "Ho"}]}
     assert read_dialogue(row, "f", 7) == read_dialogue({"conversations": row["conversations"]}, "f", 7)
