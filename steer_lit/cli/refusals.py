@@ -93,7 +93,8 @@ def unusable(error: OSError, folder: Path | None = None) -> str:
     if folder is not None and not (Path.cwd() / str(where)).is_relative_to(folder):  # `where` may be relative
         return f"{where}: {reason}"
     remedy = "Make room there, or name" if error.errno in FULL else "Name"
-    return f"{where}: {reason}. {remedy} another folder with {folder_key()}=<folder>"
+    key = folder_key() if folder else "hydra.run.dir=<folder>, a sweep's with hydra.sweep.dir"  # Hydra is gone then
+    return f"{where}: {reason}. {remedy} another folder with {key}=<folder>"
 
 
 def unresolved(error: OmegaConfBaseException) -> str:

@@ -393,7 +393,8 @@ def test_an_impossible_run_folder_is_reported(tmp_path: Path, capsys: pytest.Cap
             assert cli.run(program, [f"hydra.run.dir={folder}"]) == REFUSED
             (said,) = capsys.readouterr().err.strip().splitlines()
             assert said.startswith(str(folder))
-            assert said.endswith("ame another folder with hydra.run.dir=<folder>")
+            keys = "hydra.run.dir=<folder>, a sweep's with hydra.sweep.dir=<folder>"
+            assert said.endswith(f"ame another folder with {keys}")
 
 
 def test_an_error_on_a_relative_path_in_the_run_folder_has_the_remedy(
