@@ -101,6 +101,10 @@ class WholeSweep(Callback):
             self.points.append(point)
         if found:
             raise SteerError(_describe_problems(found, len(self.points)))
+        for folder, runs in Counter(point.folder for point in self.points).items():
+            if runs > 1:
+                remedy = "leave it out, or put ${hydra.job.num} into it"
+                raise SteerError(f"hydra.sweep.subdir: {runs} runs would write into one folder, {folder}: {remedy}")
 
     def on_multirun_end(self, config: DictConfig, config_name: str | None = None, **_: object) -> None:
         """Print the benchmark command that compares the adapters of the finished runs."""

@@ -392,3 +392,21 @@ def test_impossible_sweeps_are_refused_and_leave_nothing(
     assert capsys.readouterr().err.startswith(said)
     assert not (tmp_path / "sweep").exists()
     assert [str(warning.message) for warning in recwarn] == []
+
+
+def test_runs_of_a_sweep_that_would_share_a_folder_are_refused(
+    begun: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "-m",
+        "+experiment=grpo_tiny",
+        "seed=1,2",
+        f"hydra.sweep.dir={tmp_path}",
+        "hydra.sweep.subdir=${reward.alpha}",
+    ]
+    assert cli.run("train", words) == REFUSED
+    shared = f"hydra.sweep.subdir: 2 runs would write into one folder, {tmp_path}/"
+    assert capsys.readouterr().err.startswith(shared)
+    assert begun == []
+    assert cli.run("train", [*words[:2], "seed=1", *words[3:]]) == 0
+    assert len(begun) == 1
