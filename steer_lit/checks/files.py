@@ -56,8 +56,7 @@ def folder_problems(config: Config) -> Iterator[Problem]:
     run_dir = config.get("run_dir")
     if HydraConfig.initialized() and not _same(run_dir, HydraConfig.get().runtime.output_dir):
         yield Problem("run_dir", run_dir, remedy)
-        return
-    if "trainer" in config and not _same(root := at(config, "trainer.default_root_dir"), run_dir):
+    elif "trainer" in config and not _same(root := at(config, "trainer.default_root_dir"), run_dir):
         yield Problem("trainer.default_root_dir", None if root is ABSENT else root, remedy)
 
 

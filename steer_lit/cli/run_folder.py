@@ -229,12 +229,9 @@ def finished(run_dir: Path, config: DictConfig) -> bool:
     """Return whether the folder holds a training of exactly this config, resumed or not, that ran to its end."""
     if saved_versions(run_dir).get("finished") is not True or not (run_dir / CONFIG).is_file():
         return False
-    saved: Any = OmegaConf.to_container(OmegaConf.load(run_dir / CONFIG))
-    asked: Any = OmegaConf.to_container(config, resolve=True)
-    for each in (saved, asked):
-        each["ckpt_path"] = None
-        each.get("data", {}).pop("quarantine_dir", None)  # written by earlier versions: the run's own folder
-    return bool(saved == asked)
+    saved, asked = OmegaConf.load(run_dir / CONFIG), config.copy()
+    saved.ckpt_path = asked.ckpt_path = None
+    return bool(OmegaConf.to_container(saved) == OmegaConf.to_container(asked, resolve=True))
 
 
 @contextmanager

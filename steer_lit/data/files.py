@@ -131,7 +131,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, object]]:
 def _parquet_rows(path: Path) -> Iterator[tuple[int, object]]:
     """Yield the rows, with embedded pictures as raw bytes: nothing has bounded their size yet.
 
-    Columns of times become text, as JSON has them: Python cannot hold some, such as the year 10000.
+    Columns of times become text, as Arrow prints them: Python cannot hold some, such as the year 10000.
     """
     import pyarrow
     from pyarrow import parquet

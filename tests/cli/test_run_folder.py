@@ -795,14 +795,3 @@ def test_printed_commands_can_be_typed_again(tmp_path: Path) -> None:
     (word,) = shlex.split(commands.typed("policies.grpo", *folders))
     assert OverridesParser.create().parse_override(word).value() == [str(folder) for folder in folders]
     assert commands.typed("init_from", Path("/runs/a")) == "init_from=/runs/a"
-
-
-def test_a_finished_run_of_an_earlier_version_is_finished_without_the_key_that_is_gone(tmp_path: Path) -> None:
-    config = OmegaConf.create({"seed": 1, "ckpt_path": None, "data": {"max_turns": 2}})
-    earlier = OmegaConf.merge(config, {"ckpt_path": "last.ckpt", "data": {"quarantine_dir": str(tmp_path)}})
-    assert isinstance(earlier, DictConfig)
-    run_folder.freeze(earlier, tmp_path)
-    run_folder.mark_finished(tmp_path)
-    assert run_folder.finished(tmp_path, config)
-    config.seed = 2
-    assert not run_folder.finished(tmp_path, config)
