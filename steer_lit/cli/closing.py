@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from steer_lit.checks.facts import makes_rows
-from steer_lit.files.run_files import BEST
+from steer_lit.files.run_files import BEST, CURVES
 from steer_lit.numbers import counted
 from steer_lit.policy.model_facts import UNTRAINED, no_adapter
 from steer_lit.stages import STAGES
@@ -72,6 +72,8 @@ def closing(
         lines.append(f"missing: {metric}, the last validation could not be scored: {why}")
     if best is not None:
         lines.append(f"best:    {shown_path(run_dir / BEST)}   {metric} {best[1]:.3f} at step {best[0]}")
+    if (curves := run_dir / CURVES).exists():
+        lines.append(f"curves:  {shown_path(curves)}")
     if early:
         lines.append(f"early:   stopped {early}" + (f"; {export} is of that step" if exported else ""))
     if exported and not sweeping():  # `compared` prints the next command of the whole sweep

@@ -13,6 +13,7 @@ QUARANTINE = "quarantine.jsonl"
 # Exports: a PEFT folder, a file, a checkpoint folder.
 ADAPTER, TOWER, BASE = "adapter", "tower.safetensors", "base"
 BEST, BEST_FACTS = "best_adapter", "best.json"  # a PEFT folder, and the file in it with the step and the metric's value
+CURVES = "curves.png"  # of a training
 MANIFEST, VERSIONS = "manifest.json", "versions.json"
 # Files that runs and conversions write beside rows, but that hold no rows to read.
 NOTES = (MANIFEST, VERSIONS, "quarantine*.jsonl", "*.quarantine.jsonl", "work.stage*.jsonl")
