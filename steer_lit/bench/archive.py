@@ -2,7 +2,7 @@
 
 Text written by models and attackers must not be able to close a script element, and the page must show something before
 it has read twenty thousand dialogues. So the page holds blocks of dialogues, each as base64 of gzipped ASCII JSON, and
-an index of them. Base64 has no `<`; ASCII JSON has no U+2028 and no lone surrogate that could be lost.
+an index of them. Base64 has no `<`. Texts are stored as a page shows them (`visible`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from steer_lit.bench.page_dialogues import OUTCOMES, ShownDialogue
+from steer_lit.terminal.visible import visible
 from steer_lit.types import ImageRef, OpenImage
 
 if TYPE_CHECKING:
@@ -37,9 +38,17 @@ class Thumbnails:
 
 
 def packed(value: object) -> str:
-    """Return `value` as base64 of gzipped JSON, which is safe anywhere in a page."""
-    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+    """Return `value` as base64 of gzipped JSON, which is safe anywhere in a page. Its texts become `visible`."""
+    text = json.dumps(_shown(value), ensure_ascii=True, separators=(",", ":"))
     return base64.b64encode(gzip.compress(text.encode("ascii"), compresslevel=6, mtime=0)).decode("ascii")
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _shown(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown(one) for one in value]
+    return visible(value) if isinstance(value, str) else value
 
 
 def side_by_side(dialogues: Iterable[ShownDialogue]) -> list[ShownDialogue]:

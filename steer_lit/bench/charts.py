@@ -128,11 +128,11 @@ def failures(summary: Summary) -> Figure:
 
 def kinds(summary: Summary) -> Figure:
     """Draw joint pass, Safety and Helpfulness by kind, with 95% intervals: a row per policy, a mark per kind."""
-    columns = parts(summary, "by_kind")
+    columns = {kind: visible_line(kind) for kind in parts(summary, "by_kind")}
     figure, all_axes = _figure(len(SHOWN), height=1.4 + len(summary) * max(0.3, 0.14 * len(columns)))
     drawn = {}
     for rate, axes in zip(SHOWN, all_axes, strict=True):
-        for number, kind in enumerate(columns):
+        for number, (kind, shown) in enumerate(columns.items()):
             colour, marker = _colours()[f"p{number % COLOURS}"], MARKERS[number % len(MARKERS)]
             for y, (name, figures) in enumerate(summary.items()):
                 cell = figures["by_kind"].get(kind, {}).get(rate)
@@ -141,8 +141,8 @@ def kinds(summary: Summary) -> Figure:
                 at = y + 0.8 * ((number + 0.5) / len(columns) - 0.5)
                 if cell["low"] is not None and cell["low"] < cell["high"]:
                     axes.hlines(at, cell["low"], cell["high"], color=colour, linewidth=1)
-                (drawn[kind],) = axes.plot([cell["value"]], [at], marker, color=colour, markersize=4.5)
-                _tell(drawn[kind], f"{_name(summary, name)}, {kind}, {RATES[rate]}: {percent(cell)}%")
+                (drawn[shown],) = axes.plot([cell["value"]], [at], marker, color=colour, markersize=4.5)
+                _tell(drawn[shown], f"{_name(summary, name)}, {shown}, {RATES[rate]}: {percent(cell)}%")
         axes.set(title=RATES[rate], xlim=(-4, 104), xlabel="dialogues, %", xticks=(0, 50, 100))
         _rows(axes, summary, named=axes is all_axes[0])
     figure.legend(drawn.values(), drawn, loc="outside lower right", ncols=len(drawn), frameon=False)

@@ -18,6 +18,7 @@ from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.summary import Summary
 from steer_lit.bench.tables import Grid, as_one, differences
 from steer_lit.files.atomic import replacing
+from steer_lit.terminal.visible import visible
 from steer_lit.types import OpenImage
 
 FOLDER = Path(__file__).with_name("page")
@@ -65,7 +66,11 @@ def write_page(
     script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     environment = Environment(
-        loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,  # `| safe` makes another type
     )
     stream = environment.get_template("report.html.j2").stream(
         title=title,

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from steer_lit.numbers import counted
-from steer_lit.terminal.visible import visible_line
 from steer_lit.types import Judge
 
 if TYPE_CHECKING:
@@ -57,4 +56,4 @@ def replied(records: Records) -> str:
 
 
 def _listed(names: Counter[str]) -> str:
-    return ", ".join(f"{visible_line(name)} ({counted(number, 'dialogue')})" for name, number in names.most_common())
+    return ", ".join(f"{name} ({counted(number, 'dialogue')})" for name, number in names.most_common())

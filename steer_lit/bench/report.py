@@ -141,15 +141,14 @@ def notes(summary: Summary) -> list[str]:
     for name, figures in summary.items():
         for earlier, versus in figures.get("vs", {}).items():
             points = map(" ".join, zip(RATES.values(), tables.compared(versus), strict=True))
-            compared = visible_line(f"{name} - {earlier}")  # a file of dialogues may have named them
-            lines.append(f"{compared} over {counted(versus['n'], 'dialogue')}, in points: {', '.join(points)}")
+            lines.append(f"{name} - {earlier} over {counted(versus['n'], 'dialogue')}, in points: {', '.join(points)}")
     if any(f" {tables.STAR}" in line for line in lines):
         lines.append(f"{tables.STAR} The 95% interval excludes 0.")
     lines += [*_few(summary), *_seeds(summary), *_unshared(summary), *_bounds(summary)]
     if cut := tables.cut(summary):
-        shares = ", ".join(f"{visible_line(name)} {share:.1f}" for name, share in cut.items())
+        shares = ", ".join(f"{name} {share:.1f}" for name, share in cut.items())
         lines.append(f"{tables.CUT}, in % of dialogues: {shares}. {CUT}")
-    return lines
+    return [*map(visible_line, lines)]  # a file of dialogues may have named the policies
 
 
 def ungraded(records: Records) -> dict[str, tuple[int, str]]:
@@ -188,7 +187,7 @@ def _bounds(summary: Summary) -> list[str]:
         if (n := figures["n"]) and (failed := figures["failed"]):
             known = {label: figures[key]["value"] for key, label in RATES.items() if key in PASSES}
             rates = ", ".join(f"{label} {value * n / (n + failed):.1f}" for label, value in known.items())
-            which = f"{visible_line(name)}: {counted(failed, 'dialogue')} could not be graded"
+            which = f"{name}: {counted(failed, 'dialogue')} could not be graded"
             lines.append(f"{which}; as not passed, {rates}")
     return lines
 
@@ -196,7 +195,7 @@ def _bounds(summary: Summary) -> list[str]:
 def _unshared(summary: Summary) -> list[str]:
     """Return a line for each group of seeds that have played different dialogues, as when a run was stopped."""
     return [
-        f"{visible_line(name)}: {counted(count, 'dialogue')} left out that only some of its seeds have played"
+        f"{name}: {counted(count, 'dialogue')} left out that only some of its seeds have played"
         for name, figures in summary.items()
         if (count := figures.get("unshared", 0))
     ]
@@ -213,8 +212,8 @@ def _seeds(summary: Summary) -> list[str]:
     """Return a line that explains the rows of groups of seeds by the first of them, if there are any."""
     for name, figures in summary.items():
         if "seeds" in figures:
-            group, one, other = map(visible_line, (name, *figures["seeds"][:2]))
-            return [f"A row such as {group} beside {one} and {other} is the mean over its seeds. {_SEEDS}"]
+            one, other, *_ = figures["seeds"]
+            return [f"A row such as {name} beside {one} and {other} is the mean over its seeds. {_SEEDS}"]
     return []
 
 

@@ -4,9 +4,11 @@ import base64
 import hashlib
 import html as markup
 import io
+import json
 import re
 import shutil
 import subprocess
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -20,6 +22,7 @@ from steer_lit.bench.page_dialogues import ShownDialogue, ShownTurn
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.summary import summarise
 from steer_lit.data.images import open_image
+from steer_lit.terminal.visible import visible
 from steer_lit.types import ImageRef
 from tests.bench.unpacked import unpacked
 from tests.settings import bench_settings
@@ -29,7 +32,7 @@ KNIFE = "mini://knife?colour=red&x=1&y=1&size=50&bg=0"
 BALL = "mini://ball?colour=blue&x=1&y=1&size=50&bg=0"
 HOSTILE = (
     "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
-    "\u2028 half a pair \ud83d, &amp; '\"`"
+    "\u202e turned \u2028 half a pair \ud83d, &amp; '\"`"
 )
 MakeDialogue = Callable[..., GradedDialogue]
 
@@ -55,16 +58,31 @@ def packed_parts(page: str) -> dict[str, object]:
     return {name: unpacked(text) for name, text in found}
 
 
-def test_texts_in_the_page_are_unchanged(tmp_path: Path) -> None:
+def test_texts_in_the_page_are_unchanged_but_for_characters_that_a_browser_would_obey(tmp_path: Path) -> None:
     turn = ShownTurn(HOSTILE, HOSTILE, None, ((HOSTILE, HOSTILE),), HOSTILE, HOSTILE)
     hostile = ShownDialogue(HOSTILE, HOSTILE, HOSTILE, HOSTILE, page_dialogues.UNGRADED, HOSTILE, (turn,))
     page = written(tmp_path / "report.html", [hostile])
     parts = packed_parts(page)
-    assert parts["index"]["rows"] == [[0, 0, 0, 0, HOSTILE, "-"]]
-    assert parts["index"]["labels"]["policy"] == [HOSTILE]
+    assert parts["index"]["rows"] == [[0, 0, 0, 0, visible(HOSTILE), "-"]]
+    assert parts["index"]["labels"]["policy"] == [visible(HOSTILE)]
     (dialogue,) = parts["block-0"]
-    assert dialogue["note"] == HOSTILE
-    assert {dialogue["turns"][0][key] for key in ("user", "assistant", "about", "verdict")} == {HOSTILE}
+    assert dialogue["note"] == visible(HOSTILE)
+    assert {dialogue["turns"][0][key] for key in ("user", "assistant", "about", "verdict")} == {visible(HOSTILE)}
+
+
+def test_marks_of_direction_and_controls_in_names_and_texts_are_seen(dialogue: MakeDialogue, tmp_path: Path) -> None:
+    """Written as they are, they would turn the text beside them around, or not be seen at all."""
+    name = "pass\u202e\x1b\x07"
+    row = replace(dialogue("a", [3, -3], subset=name, kind=name), scenario=name, category=name, graded_by=(name, "b"))
+    row = replace(row, turns=tuple(replace(turn, user=name, assistant=name, rationale=name) for turn in row.turns))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # of U+FFFD, which a chart's font may lack
+        outputs.write_outputs({name: [row], "b": [row]}, SETTINGS, name, tmp_path, open_image, [("model", name)])
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    texts = [page, json.dumps(packed_parts(page), ensure_ascii=False)]
+    for text in (*texts, *((tmp_path / f"summary.{kind}").read_text(encoding="utf-8") for kind in ("md", "csv"))):
+        assert "pass\N{REPLACEMENT CHARACTER}" in text
+        assert not re.search(r"\u202e|\x1b|\x07|\\u001b", text)
 
 
 def test_texts_of_a_model_are_escaped(tmp_path: Path) -> None:
