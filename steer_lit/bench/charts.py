@@ -3,7 +3,7 @@
 Each chart labels its marks directly, so that no colour has to be looked up, and grows with the number of policies. The
 summaries drawn here hold groups in place of their seeds (`tables.as_one`). The colours come from page/report.css. The
 SVG refers to them by name, so that the page's dark colours apply to the charts too. The browser shows a mark's figures
-in words when it is pointed at.
+in words when it is pointed at; a screen reader reads them all, after the title.
 """
 
 from __future__ import annotations
@@ -179,18 +179,19 @@ def inline_charts(summary: Summary) -> dict[str, str]:
     import matplotlib
 
     with matplotlib.rc_context(_style()):
-        return {title: _svg(draw(summary)) for title, draw in charts_of(summary).values()}
+        return {title: _svg(title, draw(summary)) for title, draw in charts_of(summary).values()}
 
 
-def _svg(figure: Figure) -> str:
+def _svg(title: str, figure: Figure) -> str:
     written = io.StringIO()
     figure.savefig(written, format="svg", transparent=True)
     svg = re.sub(r"<metadata>.*?</metadata>", "", written.getvalue().partition("<svg")[2], flags=re.DOTALL)
+    told = "; ".join(group[3] for group in _GROUP.finditer(svg) if group[2]).replace('"', "&quot;")
     # matplotlib's group ids are meaningless and repeat in every chart. Only those that `_tell` set are kept, as titles.
     svg = re.sub(_GROUP, lambda group: f"<g><title>{group[3]}</title>" if group[2] else "<g>", svg)
     for name, colour in _colours().items():
         svg = svg.replace(colour, f"var(--{name})")
-    return f"<svg{svg}"
+    return f'<svg role="img" aria-label="{title}: {told}"{svg}'
 
 
 def _rows(axes: Axes, summary: Summary, named: bool = True) -> None:

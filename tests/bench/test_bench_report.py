@@ -343,6 +343,8 @@ def test_charts_in_the_page_use_its_colours_and_give_their_values(dialogue: Make
         svg = ElementTree.fromstring(drawn)  # one complete element
         told = [one.text for one in svg.iter("{http://www.w3.org/2000/svg}title")]
         assert any(text.startswith('<b>&"$x$') for text in told), title
+        assert svg.attrib["aria-label"] == f"{title}: {'; '.join(told)}"  # for those who cannot see it
+        assert svg.attrib["role"] == "img"
         assert "var(--ink)" in drawn
         assert not set(re.findall(r"#[0-9a-f]{6}\b", drawn)), "a colour that a dark page would not change"
     survival = charts.inline_charts(summary)["Survival"]
