@@ -18,6 +18,7 @@ from steer_lit.bench.names import replied
 from steer_lit.bench.raw_eval import write_raw_evals
 from steer_lit.bench.records import Records
 from steer_lit.bench.settings import BenchSettings
+from steer_lit.bench.spreadsheet import spreadsheet
 from steer_lit.bench.summary import Summary, summarise
 from steer_lit.bench.tables import as_one
 from steer_lit.files.atomic import replace_text
@@ -40,7 +41,7 @@ def write_outputs(
     summary = summarise(records, settings)
     head = [*ran, *facts(records, settings, judge)]
     replace_text(out_dir / "summary.json", json.dumps(summary, indent=2) + "\n")
-    replace_text(out_dir / "summary.csv", report.spreadsheet(summary))
+    replace_text(out_dir / "summary.csv", spreadsheet(summary))
     replace_text(out_dir / "summary.md", report.markdown(summary, settings.protocol, head))
     charts.write_pictures(as_one(summary), out_dir)
     write_raw_evals(records, judge, out_dir / RAW_EVALS)

@@ -30,6 +30,7 @@ from steer_lit.numbers import counted
 from steer_lit.types import Completion, Ended, Grade, Intent, Kind, Scenario, Tier, Trajectory, Turn
 
 log = logging.getLogger(__name__)
+WAY_OUT = "delete the line to have the dialogue played again, or move the file away"
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -110,7 +111,14 @@ def constants_last(records: Records) -> Records:
     return dict(sorted(records.items(), key=lambda item: is_constant(item[1])))
 
 
-WAY_OUT = "delete the line to have the dialogue played again, or move the file away"
+def ungraded(records: Records) -> dict[str, tuple[int, str]]:
+    """Return, by policy with a dialogue that could not be graded, the number of these and the first reason."""
+    found = {}
+    for name, rows in records.items():
+        if failed := [row for row in rows if row.failed]:
+            reasons = [turn.failed for row in failed for turn in row.turns if turn.failed is not None]
+            found[name] = (len(failed), reasons[0] if reasons else "no grades")
+    return found
 
 
 def settings_digest(*settings: object) -> str:

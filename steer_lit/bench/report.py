@@ -1,12 +1,9 @@
-"""A summary as text: the table on the terminal, the Markdown page, the CSV file."""
+"""A summary as text: the table on the terminal and the Markdown page."""
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
@@ -18,7 +15,7 @@ from steer_lit.bench import tables
 from steer_lit.bench.charts import charts_of
 from steer_lit.bench.metrics import PASSES
 from steer_lit.bench.names import several_repliers
-from steer_lit.bench.records import Records
+from steer_lit.bench.records import Records, ungraded
 from steer_lit.bench.summary import Summary
 from steer_lit.bench.tables import RATES, Grid
 from steer_lit.numbers import counted
@@ -50,7 +47,6 @@ _SEEDS = (
     "Its intervals, that of held too, resample seeds and dialogues; with few seeds they are too narrow, see "
     "docs/metrics.md."
 )
-_FORMULA = tuple("=+-@\t＝＋－＠")  # a spreadsheet computes a cell that begins with one of these
 
 
 def table(summary: Summary) -> Table:
@@ -151,16 +147,6 @@ def notes(summary: Summary) -> list[str]:
     return [*map(visible_line, lines)]  # a file of dialogues may have named the policies
 
 
-def ungraded(records: Records) -> dict[str, tuple[int, str]]:
-    """Return, by policy with a dialogue that could not be graded, the number of these and the first reason."""
-    found = {}
-    for name, rows in records.items():
-        if failed := [row for row in rows if row.failed]:
-            reasons = [turn.failed for row in failed for turn in row.turns if turn.failed is not None]
-            found[name] = (len(failed), reasons[0] if reasons else "no grades")
-    return found
-
-
 def left_out(records: Records) -> list[str]:
     """Return a line for each policy with dialogues that could not be graded."""
     lines = []
@@ -215,49 +201,6 @@ def _seeds(summary: Summary) -> list[str]:
             one, other, *_ = figures["seeds"]
             return [f"A row such as {name} beside {one} and {other} is the mean over its seeds. {_SEEDS}"]
     return []
-
-
-def spreadsheet(summary: Summary) -> str:
-    """Return the figures as CSV. Each policy or group has a line for all its dialogues, each kind, each subset, the
-    mean over subsets, and its difference from each policy it is compared with.
-
-    Rates are in percent, in three columns each: the value and its 95% interval. Unknown values are empty.
-    """
-    lines = list(_lines(summary))
-    written = io.StringIO()
-    columns = list(dict.fromkeys(column for line in lines for column in line))
-    writer = csv.DictWriter(written, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return written.getvalue()
-
-
-def _lines(summary: Summary) -> Iterator[dict[str, Any]]:
-    for policy, figures in summary.items():
-        seeds = " ".join(figures.get("seeds", ()))
-        blocks = [("seeds" if seeds else "all", seeds, {**figures, "held": tables.held(figures)})]
-        blocks += [("kind", kind, block) for kind, block in figures["by_kind"].items()]
-        blocks += [("subset", subset, block) for subset, block in figures["by_subset"].items()]
-        blocks.append(("subset mean", "", figures["subset_mean"]))
-        blocks += [("minus", other, versus) for other, versus in figures.get("vs", {}).items()]
-        for part, name, block in blocks:
-            yield {"policy": _inert(policy), "part": part, "name": _inert(name), **_columns(block)}
-
-
-def _inert(name: str) -> str:
-    """Return a name, which rows or a file of dialogues may have chosen, so that no spreadsheet computes it."""
-    name = visible_line(name)
-    return f"'{name}" if name.startswith(_FORMULA) else name
-
-
-def _columns(block: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in block.items():
-        if isinstance(value, Mapping) and set(value) == {"value", "low", "high"}:
-            found |= {key: value["value"], f"{key}_low": value["low"], f"{key}_high": value["high"]}
-        elif not isinstance(value, Mapping | list):
-            found[key] = value
-    return found
 
 
 def _markdown(grid: Grid) -> str:

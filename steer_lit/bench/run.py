@@ -16,7 +16,7 @@ from steer_lit.bench.names import judge_name
 from steer_lit.bench.outputs import write_outputs
 from steer_lit.bench.playing import BenchRun, Tally, play_policy
 from steer_lit.bench.provenance import provenance
-from steer_lit.bench.records import GradedDialogue
+from steer_lit.bench.records import GradedDialogue, ungraded
 from steer_lit.bench.stale_records import describe_stale
 from steer_lit.bench.summary import Summary
 from steer_lit.errors import TooManyFailures
@@ -51,7 +51,7 @@ def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
             if nothing and isinstance(policy, ConstantPolicy):
                 continue  # by itself it says nothing, and a report made again would show it as the latest result
             played[name] = play_policy(run, name, Tally(progress, name, len(run.suite.scenarios)))
-    failures = report.ungraded(played)
+    failures = ungraded(played)
     without = [name for name, (failed, _) in failures.items() if failed == len(played[name])]
     earlier = {row.policy for row in run.records.rows if not row.failed}.difference(played.keys() - without)
     summary: Summary = {}

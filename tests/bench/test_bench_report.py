@@ -17,6 +17,7 @@ from rich.console import Console
 from steer_lit.bench import charts, html, report, tables
 from steer_lit.bench.outputs import facts
 from steer_lit.bench.records import GradedDialogue
+from steer_lit.bench.spreadsheet import spreadsheet
 from steer_lit.bench.summary import summarise
 from steer_lit.data.images import open_image
 from tests.settings import bench_settings
@@ -70,7 +71,7 @@ def test_each_protocol_states_its_own_rule(summary: dict) -> None:
 
 
 def test_the_spreadsheet_has_a_line_for_every_part(summary: dict) -> None:
-    lines = list(csv.DictReader(io.StringIO(report.spreadsheet(summary))))
+    lines = list(csv.DictReader(io.StringIO(spreadsheet(summary))))
     assert [(line["policy"], line["part"], line["name"]) for line in lines] == [
         ("sft", "all", ""),
         ("sft", "kind", "benign"),
@@ -122,7 +123,7 @@ def test_a_difference_names_both_policies_and_stars_what_exceeds_noise(dialogue:
     assert report.notes(summary)[2:] == ["* The 95% interval excludes 0."]
     assert report.notes(summarise({"sft": rows(20), "grpo": rows(21)}, SETTINGS))[1:] == []  # no star
     assert html.page_results(summary, SETTINGS).differences == grid
-    lines = [line for line in csv.DictReader(io.StringIO(report.spreadsheet(summary))) if line["part"] == "minus"]
+    lines = [line for line in csv.DictReader(io.StringIO(spreadsheet(summary))) if line["part"] == "minus"]
     assert [(line["policy"], line["name"], line["safety_pass"], line["n"]) for line in lines] == [
         ("base", "sft", "-50.0", "40"), ("grpo", "sft", "2.5", "40"),
     ]  # fmt: skip
@@ -184,7 +185,7 @@ def test_seeds_of_one_training_have_a_row_of_their_mean(dialogue: MakeDialogue) 
     assert [text.get_text() for text in drawn.texts] == ["full (2 seeds) 75.0 (25-100)", "sft 25.0 (1-67)"]
     (names_shown, *_) = report.table(summary).columns
     assert list(names_shown.cells) == ["sft", "full", "full@1", "full@2"]
-    lines = [line for line in csv.DictReader(io.StringIO(report.spreadsheet(summary))) if line["policy"] == "full"]
+    lines = [line for line in csv.DictReader(io.StringIO(spreadsheet(summary))) if line["policy"] == "full"]
     assert [(line["part"], line["name"], line["safety_pass"], line["n"]) for line in lines] == [
         ("seeds", "full@1 full@2", "75.0", "4"), ("kind", "red_team", "75.0", "4"), ("subset", "a", "75.0", "2"),
         ("subset", "b", "75.0", "2"), ("subset mean", "", "75.0", ""), ("minus", "sft", "50.0", "4"),
@@ -208,7 +209,7 @@ def test_cut_answers_have_a_column_if_there_are_any_and_a_note(dialogue: MakeDia
     )
     assert report.CUT in report.markdown(some)
     assert html.page_results(some, SETTINGS).legend[-1].endswith(report.CUT)
-    lines = list(csv.DictReader(io.StringIO(report.spreadsheet(some))))
+    lines = list(csv.DictReader(io.StringIO(spreadsheet(some))))
     assert [line["cut"] for line in lines if line["part"] == "all"] == ["0.0", "25.0"]
 
 
@@ -378,7 +379,7 @@ def test_a_summary_of_nothing_graded_still_has_a_report_without_charts(dialogue:
     html.write_page(tmp_path / "report.html", "R", [], [], open_image, html.page_results(summary, SETTINGS))
     assert 'href="#charts"' not in (page := (tmp_path / "report.html").read_text())
     assert 'id="charts"' not in page
-    assert report.spreadsheet(summary).splitlines()[1].startswith("sft,all,,0,")
+    assert spreadsheet(summary).splitlines()[1].startswith("sft,all,,0,")
 
 
 def test_control_characters_in_a_policys_name_are_replaced(dialogue: MakeDialogue) -> None:
@@ -456,7 +457,7 @@ def test_names_from_rows_are_escaped_in_markdown_and_csv(dialogue: MakeDialogue)
     ]
     rows = [dialogue(str(at), [3], subset=name) for at, name in enumerate(names)]
     summary = summarise({"=grpo": rows}, SETTINGS)
-    lines = report.spreadsheet(summary).splitlines()
+    lines = spreadsheet(summary).splitlines()
     assert len(lines) == 1 + 1 + 1 + len(names) + 1  # header, all, kind, subsets, their mean
     cells = [cell for line in csv.reader(lines) for cell in line[:3]]
     assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "＝", "\t", "\r"))]
