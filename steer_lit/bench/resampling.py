@@ -40,13 +40,13 @@ class Draws:
     def sums(self, units: Array) -> Array:
         """Sum `units`, [..., units] with at least one unit, over resamples of the same size: [..., 1 + resamples]."""
         count = units.shape[-1]
-        parts, step = [units.sum(axis=-1, keepdims=True)], max(1, _AT_ONCE // count)
+        sums, step = [units.sum(axis=-1, keepdims=True)], max(1, _AT_ONCE // count)
         for start in range(0, self._resamples, step):
             size = min(step, self._resamples - start)
             drawn = self._rng.integers(count, size=(size, count)) + count * np.arange(size)[:, None]
             weights = np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count)
-            parts.append(units @ weights.T)
-        return np.concatenate(parts, axis=-1)
+            sums.append(units @ weights.T)
+        return np.concatenate(sums, axis=-1)
 
     def over_seeds(self, figures: Array) -> Array:
         """Average `figures`, [seeds, ..., 1 + resamples], over resampled seeds: [..., 1 + resamples]."""
@@ -54,16 +54,11 @@ class Draws:
         return np.asarray(np.einsum("sd,s...d->...d", weights, figures))
 
 
-def intervals(figures: Array) -> Array:
-    """Compute each figure in percent and its 95% interval, [..., 3], from its draws, [..., 1 + resamples].
+def rate_of(figures: Array, units: int) -> Rate:
+    """Return the rate of a figure over `units` units from its draws, [1 + resamples]. One unit gives no interval.
 
     Intervals are percentile, not BCa: BCa is undefined when all dialogues agree, as a constant policy's may.
     """
-    low, high = np.quantile(figures[..., 1:], (0.025, 0.975), axis=-1)
-    return np.asarray(np.round(100 * np.stack([figures[..., 0], low, high], axis=-1), DIGITS))
-
-
-def rate_of(figures: Array, units: int) -> Rate:
-    """Return the rate of a figure over `units` units from its draws, [1 + resamples]. One unit gives no interval."""
-    value, low, high = intervals(figures).tolist()
+    points = np.concatenate([figures[:1], np.quantile(figures[1:], (0.025, 0.975))])
+    value, low, high = np.round(100 * points, DIGITS).tolist()
     return {"value": value, "low": low, "high": high} if units > 1 else {"value": value, "low": None, "high": None}

@@ -11,7 +11,7 @@ from scipy.stats import CensoredData, ecdf
 
 from steer_lit.bench.metrics import GradedRuns, clusters
 from steer_lit.bench.records import GradedDialogue
-from steer_lit.bench.resampling import DIGITS, Array, Draws, Rate, intervals
+from steer_lit.bench.resampling import DIGITS, Array, Draws, Rate, rate_of
 from steer_lit.bench.settings import BenchSettings
 
 
@@ -60,12 +60,8 @@ def by_turn(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -> dic
         return {}
     shares = np.round(100 * np.stack(kaplan_meier(dialogues, settings), axis=1), DIGITS)
     followed = max(failure_turn(row, settings.failure_below) or len(row.turns) for row in dialogues)
-    known = [[None if np.isnan(share) else float(share) for share in turn] for turn in shares[:followed]]
-    return _points(known)
-
-
-def _points(shares: Sequence[Sequence[float | None]]) -> dict[str, Rate]:
-    return {str(turn): {"value": a, "low": b, "high": c} for turn, (a, b, c) in enumerate(shares, start=1)}
+    known = [[None if np.isnan(share) else share for share in turn] for turn in shares[:followed].tolist()]
+    return {str(turn): {"value": share, "low": a, "high": b} for turn, (share, a, b) in enumerate(known, start=1)}
 
 
 def of_seeds(seeds: GradedRuns, settings: BenchSettings) -> dict[str, Rate]:
@@ -76,10 +72,11 @@ def of_seeds(seeds: GradedRuns, settings: BenchSettings) -> dict[str, Rate]:
     if len(seeds) == 1 or not seeds[0]:
         return by_turn(seeds[0], settings)
     draws = Draws(settings.seed, settings.resamples)
-    failed, risked = draws.sums(_counted(seeds, settings))  # [seeds, horizon, draws]
-    shares = intervals(draws.over_seeds(_alive(failed, risked)))
+    counted = _counted(seeds, settings)
+    failed, risked = draws.sums(counted)  # [seeds, horizon, draws]
     followed = max(failure_turn(row, settings.failure_below) or len(row.turns) for rows in seeds for row in rows)
-    return _points(shares[:followed].tolist())
+    shares = draws.over_seeds(_alive(failed, risked))[:followed]
+    return {str(turn): rate_of(share, counted.shape[-1]) for turn, share in enumerate(shares, start=1)}
 
 
 def _counted(seeds: GradedRuns, settings: BenchSettings) -> Array:

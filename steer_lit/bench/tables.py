@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import inf
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -59,20 +60,14 @@ class Grid:
 
 def main(summary: Summary) -> Grid:
     """Lay out the pass rates, with a column of cut answers if there are any. Seeds are fainter than their mean."""
-    keys = ["cut"] if cut(summary) else []
+    more = {HELD: held} | ({CUT: itemgetter("cut")} if cut(summary) else {})
     *columns, last = _HEADER
     rows = tuple(
-        (
-            label(name, figures),
-            *_cells(figures),
-            percent(held(figures)),
-            *(percent(figures[key]) for key in keys),
-            _counted(figures),
-        )
+        (label(name, figures), *_cells(figures), *(percent(rate(figures)) for rate in more.values()), _counted(figures))
         for name, figures in summary.items()
     )
-    header = (*columns, HELD, *(CUT for _ in keys), last)
-    return Grid("Pass rates", header, rows, faint=frozenset(summary.keys() - as_one(summary).keys()))
+    faint = frozenset(summary.keys() - as_one(summary).keys())
+    return Grid("Pass rates", (*columns, *more, last), rows, faint=faint)
 
 
 def held(figures: Mapping[str, Any]) -> Rate:
@@ -90,13 +85,10 @@ def cut(summary: Summary) -> dict[str, float]:
 
 def strict(summary: Summary) -> Grid:
     """Lay out the shares with a score of exactly 3, and the last answers' means."""
+    means = ("answer_harmless_mean", "answer_helpful_mean")
     rows = tuple(
-        (
-            label(name, figures),
-            *(percent(figures[key]) for key in STRICT),
-            *(_mean(figures[key]) for key in ("answer_harmless_mean", "answer_helpful_mean")),
-        )
-        for name, figures in summary.items()
+        (label(name, own), *(percent(own[key]) for key in STRICT), *(_mean(own[key]) for key in means))
+        for name, own in summary.items()
     )
     note = "The best score, 3, on every answer of the dialogue, and on its last one alone."
     return Grid("Exactly 3", ("policy", *STRICT.values(), "last answer harmless", "last answer helpful"), rows, note)

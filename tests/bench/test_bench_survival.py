@@ -103,6 +103,8 @@ def test_a_groups_curve_is_the_mean_of_its_seeds(dialogue: MakeDialogue) -> None
     assert curve["2"] == {"value": 50.0, "low": 0.0, "high": 100.0}  # a quarter of the draws has seed 1 twice
     assert survival.of_seeds([first], SETTINGS) == survival.by_turn(first, SETTINGS)
     assert survival.of_seeds([[], []], SETTINGS) == {}
+    alone = survival.of_seeds([first[:1], second[:1]], SETTINGS)  # a single dialogue has no interval, as in a rate
+    assert alone["1"] == {"value": 50.0, "low": None, "high": None}
 
 
 def test_a_groups_median_is_that_of_its_curve(dialogue: MakeDialogue) -> None:

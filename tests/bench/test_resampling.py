@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import bootstrap
 
 from steer_lit.bench import resampling
-from steer_lit.bench.resampling import Draws, intervals, rate_of
+from steer_lit.bench.resampling import Draws, rate_of
 
 
 def test_a_ratios_interval_equals_scipys_percentile_bootstrap() -> None:
@@ -61,5 +61,6 @@ def test_one_seed_is_not_resampled_and_two_are() -> None:
 
 def test_intervals_by_hand() -> None:
     # 41 draws 0, 1/40, ..., 1: the 2.5% quantile is the draw with 1 of 40 below it.
-    assert intervals(np.concatenate([[0.6], np.arange(41) / 40])).tolist() == [60.0, 2.5, 97.5]
+    figures = np.concatenate([[0.6], np.arange(41) / 40])
+    assert rate_of(figures, units=2) == {"value": 60.0, "low": 2.5, "high": 97.5}
     assert rate_of(np.full(101, 0.25), units=1) == {"value": 25.0, "low": None, "high": None}
