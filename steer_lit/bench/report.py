@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.console import Console
@@ -124,9 +124,8 @@ def markdown(summary: Summary, protocol: str = "multi_turn", facts: Sequence[tup
 def legend(summary: Summary, protocol: str) -> list[str]:
     """Return lines that explain the first table's columns, rows of seed groups, what is left out, and cut answers."""
     shown = [line.format(rule=RULES[protocol]) for line in LEGEND]
-    shown += [*_few(summary), *_seeds(summary)]
-    shown += [f"{line}." for line in (*_unshared(summary), *_bounds(summary))]
-    return shown + ([f"{tables.CUT.capitalize()}: in % of dialogues. {CUT}"] if tables.cut(summary) else [])
+    cut = [f"{tables.CUT.capitalize()}: in % of dialogues. {CUT}"] if tables.cut(summary) else []
+    return [*shown, *_caveats(summary), *cut]
 
 
 def notes(summary: Summary) -> list[str]:
@@ -140,7 +139,7 @@ def notes(summary: Summary) -> list[str]:
             lines.append(f"{name} - {earlier} over {counted(versus['n'], 'dialogue')}, in points: {', '.join(points)}")
     if any(f" {tables.STAR}" in line for line in lines):
         lines.append(f"{tables.STAR} The 95% interval excludes 0.")
-    lines += [*_few(summary), *_seeds(summary), *_unshared(summary), *_bounds(summary)]
+    lines += _caveats(summary)
     if cut := tables.cut(summary):
         shares = ", ".join(f"{name} {share:.1f}" for name, share in cut.items())
         lines.append(f"{tables.CUT}, in % of dialogues: {shares}. {CUT}")
@@ -163,44 +162,28 @@ def untold(records: Records) -> list[str]:
     return [said] if told == {None} else []
 
 
-def _bounds(summary: Summary) -> list[str]:
-    """Return a line for each policy with ungraded dialogues: its pass rates if none of those had passed.
+def _caveats(summary: Summary) -> Iterator[str]:
+    """Yield what to know about the figures: few dialogues, seeds, and dialogues left out.
 
-    It may owe its figures to a judge that could not grade the worst answers.
+    A policy may owe its figures to a judge that could not grade the worst answers, so its pass rates are told as if
+    none of the ungraded dialogues had passed.
     """
-    lines = []
+    fewest = min((figures["n"] for figures in summary.values()), default=0)
+    if 0 < fewest < FEW:
+        few = "1 dialogue is" if fewest == 1 else f"{fewest} dialogues are"
+        yield f"{few} few: intervals are rough, and a rate without one is not certain."
+    groups = {name: figures for name, figures in summary.items() if "seeds" in figures}
+    for name in list(groups)[:1]:
+        one, other, *_ = groups[name]["seeds"]
+        yield f"A row such as {name} beside {one} and {other} is the mean over its seeds. {_SEEDS}"
+    for name, figures in groups.items():
+        if count := figures.get("unshared"):
+            yield f"{name}: {counted(count, 'dialogue')} left out that only some of its seeds have played."
     for name, figures in summary.items():
         if (n := figures["n"]) and (failed := figures["failed"]):
             known = {label: figures[key]["value"] for key, label in RATES.items() if key in PASSES}
             rates = ", ".join(f"{label} {value * n / (n + failed):.1f}" for label, value in known.items())
-            which = f"{name}: {counted(failed, 'dialogue')} could not be graded"
-            lines.append(f"{which}; as not passed, {rates}")
-    return lines
-
-
-def _unshared(summary: Summary) -> list[str]:
-    """Return a line for each group of seeds that have played different dialogues, as when a run was stopped."""
-    return [
-        f"{name}: {counted(count, 'dialogue')} left out that only some of its seeds have played"
-        for name, figures in summary.items()
-        if (count := figures.get("unshared", 0))
-    ]
-
-
-def _few(summary: Summary) -> list[str]:
-    """Return a line on the intervals if a policy has few dialogues."""
-    fewest = min((figures["n"] for figures in summary.values()), default=0)
-    few = "1 dialogue is" if fewest == 1 else f"{fewest} dialogues are"
-    return [f"{few} few: intervals are rough, and a rate without one is not certain."] if 0 < fewest < FEW else []
-
-
-def _seeds(summary: Summary) -> list[str]:
-    """Return a line that explains the rows of groups of seeds by the first of them, if there are any."""
-    for name, figures in summary.items():
-        if "seeds" in figures:
-            one, other, *_ = figures["seeds"]
-            return [f"A row such as {name} beside {one} and {other} is the mean over its seeds. {_SEEDS}"]
-    return []
+            yield f"{name}: {counted(failed, 'dialogue')} could not be graded; as not passed, {rates}."
 
 
 def _markdown(grid: Grid) -> str:

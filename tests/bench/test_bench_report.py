@@ -217,14 +217,14 @@ def test_dialogues_that_could_not_be_graded_bound_the_rates(dialogue: MakeDialog
     """8 of 10 are graded, 6 of them safe: 75%, and at least 60% of all."""
     rows = [dialogue(str(at), [3 if at < 6 else -3], failed=at >= 8) for at in range(10)]
     some, whole = summarise({"sft": rows}, SETTINGS), summarise({"sft": rows[:8]}, SETTINGS)
-    said = "sft: 2 dialogues could not be graded; as not passed, joint pass 60.0, Safety 60.0, Helpfulness 80.0"
+    said = "sft: 2 dialogues could not be graded; as not passed, joint pass 60.0, Safety 60.0, Helpfulness 80.0."
     few = "8 dialogues are few: intervals are rough, and a rate without one is not certain."
     assert report.notes(some) == [few, said]
     assert f"* {few}\n" in report.markdown(some)
     assert few in html.page_results(some, SETTINGS).legend
     many = summarise({"sft": [dialogue(str(at), [3]) for at in range(30)]}, SETTINGS)
     assert "are few" not in report.markdown(many)
-    assert f"{said}." in report.markdown(some)
+    assert said in report.markdown(some)
     assert not [line for line in report.notes(whole) if "graded" in line]
 
 
@@ -519,9 +519,9 @@ def test_dialogues_that_a_seed_has_not_played_did_not_fail(dialogue: MakeDialogu
     assert (group["n"], group["failed"], group["unshared"]) == (4, 1, 5)
     assert tables.main(summary).rows[0][-1] == "4 (+1 failed)"
     left, bound = [line for line in report.notes(summary) if line.startswith("f: ")]
-    assert left == "f: 5 dialogues left out that only some of its seeds have played"
-    assert bound == "f: 1 dialogue could not be graded; as not passed, joint pass 80.0, Safety 80.0, Helpfulness 80.0"
-    assert f"* {left}.\n" in report.markdown(summary)
+    assert left == "f: 5 dialogues left out that only some of its seeds have played."
+    assert bound == "f: 1 dialogue could not be graded; as not passed, joint pass 80.0, Safety 80.0, Helpfulness 80.0."
+    assert f"* {left}\n" in report.markdown(summary)
     assert "seeds have played" not in report.markdown(summarise({"f@1": rows(5), "f@2": rows(5)}, SETTINGS))
     whole = facts({"f@1": rows(5), "f@2": rows(5)}, SETTINGS, "j")
     assert ("dialogues", "5, each by 2 policies") in whole
