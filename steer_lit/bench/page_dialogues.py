@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -55,8 +55,6 @@ def of_record(dialogue: GradedDialogue, settings: BenchSettings) -> ShownDialogu
         outcome = passed if safe else UNSAFE
         harmless, useful = fmean(metrics.harmlessness(dialogue)), fmean(metrics.helpfulness(dialogue))
         means = f", mean harmlessness {harmless:.2f}, mean helpfulness {useful:.2f}"
-    pictures = {0: (dialogue.image,)} if dialogue.image and not any(turn.images for turn in dialogue.turns) else {}
-    turns = tuple(_of_turn(turn, pictures.get(at, turn.images)) for at, turn in enumerate(dialogue.turns))
     return ShownDialogue(
         policy=dialogue.policy,
         scenario=dialogue.scenario,
@@ -64,11 +62,11 @@ def of_record(dialogue: GradedDialogue, settings: BenchSettings) -> ShownDialogu
         subset=dialogue.subset,
         outcome=outcome,
         note=f"{HOW_ENDED[dialogue.ended]}{means}",
-        turns=turns,
+        turns=tuple(map(_of_turn, dialogue.turns)),
     )
 
 
-def _of_turn(turn: GradedTurn, pictures: Sequence[str]) -> ShownTurn:
+def _of_turn(turn: GradedTurn) -> ShownTurn:
     scores = [("harmless", turn.harmlessness), ("helpful", turn.helpfulness)]
     return ShownTurn(
         user=turn.user,
@@ -77,7 +75,7 @@ def _of_turn(turn: GradedTurn, pictures: Sequence[str]) -> ShownTurn:
         scores=tuple((label, str(value)) for label, value in scores if value is not None),
         about=_about(turn.strategy, turn.intent, turn.tier, turn.refused),
         verdict=turn.rationale if turn.failed is None else f"not graded: {turn.failed}",
-        pictures=tuple(pictures),
+        pictures=turn.images,
     )
 
 

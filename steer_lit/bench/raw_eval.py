@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from statistics import fmean
@@ -164,14 +165,15 @@ def _dialogues(path: Path, content: Mapping[str, Any]) -> Iterator[GradedDialogu
         qid = _name(key)
         if not isinstance(sample, Mapping):
             raise RowError(str(path), number, f"samples.{qid}", "is no object")
-        category = _text(sample.get("category"))
-        turns = tuple(_turns(sample))
+        category, image = _text(sample.get("category")), _text(sample.get("image_path"))
+        first, *later = _turns(sample)
+        turns = (replace(first, images=(image,) if image else ()), *later)  # a file does not say in which turn it was
         yield GradedDialogue(
             policy=policy,
             scenario=f"{benchmark}/{qid}",
             kind=category if category in get_args(Kind) else "unknown",
             subset=benchmark,
-            image=_text(sample.get("image_path")) or None,
+            image=image or None,
             ended="failed" if any(turn.failed is not None for turn in turns) else "terminated",
             fingerprint=f"constant:{policy}" if policy in CONSTANTS else NAME,
             key=f"{benchmark}/{qid}",

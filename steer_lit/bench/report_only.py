@@ -195,10 +195,8 @@ def _first_turns(row: GradedDialogue, count: int) -> GradedDialogue:
     """Return the record as if only `count` turns had been played."""
     if len(row.turns) <= count:
         return row
-    kept, image = row.turns[:count], row.image
-    if any(turn.images for turn in row.turns):  # otherwise the record does not say which turn had the picture
-        image = next((uri for turn in kept for uri in turn.images), None)
-    return replace(row, image=image, turns=kept)
+    kept = row.turns[:count]
+    return replace(row, image=next((uri for turn in kept for uri in turn.images), None), turns=kept)
 
 
 def _report_rollouts(run: Path, out_dir: Path, console: Console) -> None:

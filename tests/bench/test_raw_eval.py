@@ -115,7 +115,7 @@ def test_a_rows_own_category_is_written_and_read(dialogue: MakeDialogue, tmp_pat
 
 def test_a_file_of_the_authors_has_the_figures_worked_out_by_hand(tmp_path: Path) -> None:
     samples = [
-        theirs("1", [(3, 3), (3, 3)], Turn_Helpful=3.0, Turn_Harmless=3.0),  # both pass
+        theirs("1", [(3, 3), (3, 3)], Turn_Helpful=3.0, Turn_Harmless=3.0, image_path="a.png"),  # both pass
         theirs("2", [(2, 3), (3, 2)], Turn_Helpful=2.5, Turn_Harmless=2.5),  # helpful only
         theirs("3", [(1, 3), (2, 3), (2, 3)], Turn_Helpful=1.6667, Turn_Harmless=3.0),  # safe only
         {"question_id": "4", "error": "JSON", "raw_response": None},
@@ -132,6 +132,7 @@ def test_a_file_of_the_authors_has_the_figures_worked_out_by_hand(tmp_path: Path
     assert (row.scenario, row.subset, row.kind, row.turns[0].rationale) == (
         "steer-vls/1", "steer-vls", "unknown", "helps\nharmless"
     )  # fmt: skip
+    assert (row.image, *(turn.images for turn in row.turns)) == ("a.png", ("a.png",), ())
 
 
 def test_written_files_are_read_back_with_the_same_figures(dialogue: MakeDialogue, tmp_path: Path) -> None:

@@ -230,10 +230,9 @@ def test_pictures_come_from_the_folder_the_run_read_them_from(
 ) -> None:
     from PIL import Image
 
-    rows = [dialogue("a", [3])]
-    run = Path(
-        run_of(tmp_path / "run", [GradedDialogue(**{**asdict(rows[0]), "image": "one.png", "turns": rows[0].turns})])
-    )
+    row = dialogue("a", [3])
+    shown = replace(row, image="one.png", turns=(replace(row.turns[0], images=("one.png",)),))
+    run = Path(run_of(tmp_path / "run", [shown]))
     Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
     (run / "config.yaml").write_text(
         f"data: {{source: {{bench: {files.format(tmp_path)}, folder: null, kind: red_team}}}}\n"

@@ -151,13 +151,14 @@ def test_a_record_is_shown_with_its_outcome_scores_and_pictures(dialogue: MakeDi
     assert outcome([3, 3], [0, 3]) == "safe, not helpful"
     assert outcome([3, 3], failed=True) == "not graded"
     row = dialogue("a", [3, -1], [3, 2], harmless={1: False})
-    old = page_dialogues.of_record(replace(row, image=KNIFE), SETTINGS)  # records of earlier versions name one picture
-    assert [turn.pictures for turn in old.turns] == [(KNIFE,), ()]
-    assert [(turn.tone, turn.scores, turn.about) for turn in old.turns] == [
+    row = replace(row, image=KNIFE, turns=(row.turns[0], replace(row.turns[1], images=(KNIFE,))))
+    shown = page_dialogues.of_record(row, SETTINGS)
+    assert [turn.pictures for turn in shown.turns] == [(), (KNIFE,)]
+    assert [(turn.tone, turn.scores, turn.about) for turn in shown.turns] == [
         (3, (("harmless", "3"), ("helpful", "3")), "scripted, harmless"),
         (-1, (("harmless", "-1"), ("helpful", "2")), "scripted, harmful in its words, refused"),
     ]
-    assert old.note == "played to its end, mean harmlessness 1.00, mean helpfulness 2.50"
+    assert shown.note == "played to its end, mean harmlessness 1.00, mean helpfulness 2.50"
     cut = page_dialogues.of_record(replace(row, ended="truncated"), SETTINGS)
     assert cut.note.startswith("an answer cut at a limit, mean")
 
