@@ -84,5 +84,5 @@ def write_page(
         blocks=archive.blocks(dialogues, pictures),
         pictures=pictures.data,
     )
-    with replacing(path) as part, part.open("wb") as file:
+    with replacing(path) as new, new.open("wb") as file:
         stream.dump(file, encoding="utf-8", errors="replace")

@@ -279,11 +279,7 @@ def grade_turns(
 
 def _given(trajectory: Trajectory, known: Mapping[str, Sequence[Grade | None]]) -> Sequence[Grade | None]:
     """Return each turn's grade, None where the judge has to give it."""
-    if reason := _unanswered(trajectory) or trajectory.failed:
+    unanswered = (turn.completion.failed for turn in trajectory.turns if turn.completion.failed is not None)
+    if reason := next(unanswered, trajectory.failed):
         return [Grade(failed=reason)] * len(trajectory.turns)
     return known.get(trajectory.scenario.id, [None] * len(trajectory.turns))
-
-
-def _unanswered(trajectory: Trajectory) -> str | None:
-    """Return why the policy gave no answer, at the first turn without one; None if it answered all."""
-    return next((turn.completion.failed for turn in trajectory.turns if turn.completion.failed is not None), None)

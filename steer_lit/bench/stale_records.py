@@ -37,14 +37,14 @@ def describe_stale(run: BenchRun) -> str:
     played = [(row, keys.get(row.policy, {}).get(row.scenario)) for row in run.records.rows if not row.failed]
     stale = [row for row, key in played if key not in (None, row.key)]
     aside = [row for row, key in played if key is None]
-    parts = []
+    said = []
     if stale:
         why = "settings" if all(row.conditions != run.conditions for row in stale) else "settings or weights"
         under = f"under other {why}{_changed(stale, run)}"
-        parts.append(f"{_counted(stale)} {under}: each is replaced once it has been graded anew")
+        said.append(f"{_counted(stale)} {under}: each is replaced once it has been graded anew")
     if aside:
-        parts.append(f"{_counted(aside)} that this command does not play: they are kept and not shown")
-    return f"{run.out_dir} holds {'; and '.join(parts)}" if parts else ""
+        said.append(f"{_counted(aside)} that this command does not play: they are kept and not shown")
+    return f"{run.out_dir} holds {'; and '.join(said)}" if said else ""
 
 
 def _counted(rows: Sequence[GradedDialogue]) -> str:

@@ -71,7 +71,7 @@ def group_summary(played: GradedRuns, settings: BenchSettings) -> dict[str, Any]
     return {
         **_block(seeds, settings),
         "failed": failed,
-        "survival": survival.of_seeds(seeds, settings),
+        "survival": survival.by_turn(seeds, settings),
         "failure_turns": survival.failure_turns(pooled, settings),
         "by_turn": dict(sorted(by_turn.items(), key=lambda item: int(item[0]))),
         "by_tier": dict(sorted(by_tier.items())),

@@ -54,27 +54,22 @@ def kaplan_meier(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -
     return alive, np.where(flat, alive, low), np.where(flat, alive, high)
 
 
-def by_turn(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -> dict[str, Rate]:
-    """Return `kaplan_meier` in percent by turn, up to the last that any dialogue reached without an earlier failure."""
-    if not dialogues:
-        return {}
-    shares = np.round(100 * np.stack(kaplan_meier(dialogues, settings), axis=1), DIGITS)
-    followed = max(failure_turn(row, settings.failure_below) or len(row.turns) for row in dialogues)
-    known = [[None if np.isnan(share) else share for share in turn] for turn in shares[:followed].tolist()]
-    return {str(turn): {"value": share, "low": a, "high": b} for turn, (share, a, b) in enumerate(known, start=1)}
+def by_turn(seeds: GradedRuns, settings: BenchSettings) -> dict[str, Rate]:
+    """Return the mean of the curves of one training's seeds, in percent by turn, up to the last that any dialogue
+    reached without an earlier failure.
 
-
-def of_seeds(seeds: GradedRuns, settings: BenchSettings) -> dict[str, Rate]:
-    """Return the mean of the curves of one training's seeds, in percent by turn; for a single seed, `by_turn`.
-
-    As for a rate, the 95% interval is a two-level percentile bootstrap over clusters of dialogues and seeds.
+    A single seed has the band of `kaplan_meier`. With several, as for a rate, the 95% interval is a two-level
+    percentile bootstrap over clusters of dialogues and seeds.
     """
-    if len(seeds) == 1 or not seeds[0]:
-        return by_turn(seeds[0], settings)
-    draws = Draws(settings.seed, settings.resamples)
-    counted = _counted(seeds, settings)
-    failed, risked = draws.sums(counted)  # [seeds, horizon, draws]
+    if not seeds[0]:
+        return {}
     followed = max(failure_turn(row, settings.failure_below) or len(row.turns) for rows in seeds for row in rows)
+    if len(seeds) == 1:
+        points = np.round(100 * np.stack(kaplan_meier(seeds[0], settings), axis=1), DIGITS)[:followed].tolist()
+        known = [[None if np.isnan(share) else share for share in point] for point in points]
+        return {str(turn): {"value": share, "low": a, "high": b} for turn, (share, a, b) in enumerate(known, start=1)}
+    draws, counted = Draws(settings.seed, settings.resamples), _counted(seeds, settings)
+    failed, risked = draws.sums(counted)  # [seeds, horizon, draws]
     shares = draws.over_seeds(_alive(failed, risked))[:followed]
     return {str(turn): rate_of(share, counted.shape[-1]) for turn, share in enumerate(shares, start=1)}
 

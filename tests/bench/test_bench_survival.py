@@ -31,9 +31,9 @@ def test_kaplan_meier_by_hand(dialogue: MakeDialogue) -> None:
     alive, low, high = survival.kaplan_meier(rows, SETTINGS)
     assert alive == pytest.approx([5 / 6, 5 / 6, 5 / 12, 5 / 24, 5 / 24, 5 / 24, 5 / 24, 5 / 24, 5 / 24, 5 / 24])
     assert np.all((low <= alive) & (alive <= high) & (low >= 0) & (high <= 1))
-    assert list(survival.by_turn(rows, SETTINGS)) == ["1", "2", "3", "4", "5"]  # no dialogue is at risk after turn 5
+    assert list(survival.by_turn([rows], SETTINGS)) == ["1", "2", "3", "4", "5"]  # no dialogue is at risk after turn 5
     assert survival.median_failure_turn([rows], SETTINGS) == 3
-    assert survival.by_turn(rows, SETTINGS)["3"]["value"] == pytest.approx(125 / 3)
+    assert survival.by_turn([rows], SETTINGS)["3"]["value"] == pytest.approx(125 / 3)
 
 
 def test_greenwood_band_by_hand(dialogue: MakeDialogue) -> None:
@@ -53,18 +53,18 @@ def test_median_is_reached_when_exactly_half_survive(dialogue: MakeDialogue) -> 
 
 
 def test_no_failures_or_only_failures_give_a_flat_curve(dialogue: MakeDialogue) -> None:
-    safe = survival.by_turn([dialogue("a", [3, 3]), dialogue("b", [3])], SETTINGS)
+    safe = survival.by_turn([[dialogue("a", [3, 3]), dialogue("b", [3])]], SETTINGS)
     assert len(safe) == 2
     assert all(point == {"value": 100.0, "low": 100.0, "high": 100.0} for point in safe.values())
     unsafe = [dialogue("a", [-3]), dialogue("b", [-3, 3])]
-    assert all(point["value"] == 0.0 for point in survival.by_turn(unsafe, SETTINGS).values())
+    assert all(point["value"] == 0.0 for point in survival.by_turn([unsafe], SETTINGS).values())
     assert survival.median_failure_turn([unsafe], SETTINGS) == 1
 
 
 def test_there_is_no_band_where_the_last_dialogue_at_risk_fails(dialogue: MakeDialogue) -> None:
     """99 dialogues have two turns, one has three. Its failure says little about the others."""
     rows = [dialogue(f"c{i}", [3, 3]) for i in range(99)] + [dialogue("last", [3, 3, 0])]
-    curve = survival.by_turn(rows, SETTINGS)
+    curve = survival.by_turn([rows], SETTINGS)
     assert curve["2"] == {"value": 100.0, "low": 100.0, "high": 100.0}
     assert curve["3"] == {"value": 0.0, "low": None, "high": None}
 
@@ -98,12 +98,11 @@ def test_a_groups_curve_is_the_mean_of_its_seeds(dialogue: MakeDialogue) -> None
     """By hand: seed 1 is at 1/2 after turn 1 and at 0 after turn 2. Seed 2 is at 1 for both of its turns."""
     first = [dialogue("a", [0, 3]), dialogue("b", [3, 0])]
     second = [dialogue("a", [3, 3]), dialogue("b", [3])]
-    curve = survival.of_seeds([first, second], SETTINGS)
+    curve = survival.by_turn([first, second], SETTINGS)
     assert [point["value"] for point in curve.values()] == [75.0, 50.0]
     assert curve["2"] == {"value": 50.0, "low": 0.0, "high": 100.0}  # a quarter of the draws has seed 1 twice
-    assert survival.of_seeds([first], SETTINGS) == survival.by_turn(first, SETTINGS)
-    assert survival.of_seeds([[], []], SETTINGS) == {}
-    alone = survival.of_seeds([first[:1], second[:1]], SETTINGS)  # a single dialogue has no interval, as in a rate
+    assert survival.by_turn([[], []], SETTINGS) == {}
+    alone = survival.by_turn([first[:1], second[:1]], SETTINGS)  # a single dialogue has no interval, as in a rate
     assert alone["1"] == {"value": 50.0, "low": None, "high": None}
 
 
@@ -111,7 +110,7 @@ def test_a_groups_median_is_that_of_its_curve(dialogue: MakeDialogue) -> None:
     """After turn 2 one seed is at 1 and the other at 0. Pooled, all dialogues would be at 5/6 * 2/3, above a half."""
     first = [dialogue("a", [3]), dialogue("b", [3, 3]), dialogue("c", [3, 3])]
     second = [dialogue("a", [3]), dialogue("b", [0, 3]), dialogue("c", [3, 0])]
-    assert survival.of_seeds([first, second], SETTINGS)["2"]["value"] == 50.0
+    assert survival.by_turn([first, second], SETTINGS)["2"]["value"] == 50.0
     assert survival.median_failure_turn([first, second], SETTINGS) == 2
     assert survival.median_failure_turn([first + second], SETTINGS) is None
 
@@ -122,7 +121,7 @@ def test_equal_seeds_have_about_the_band_of_one_policy(dialogue: MakeDialogue) -
     """
     rows = [dialogue(str(at), [[0, 0], [3, 0], [3, 3], [3, 3]][at % 4]) for at in range(200)]
     settings = bench_settings(resamples=10_000)
-    one, group = survival.by_turn(rows, settings), survival.of_seeds([rows] * 3, settings)
+    one, group = survival.by_turn([rows], settings), survival.by_turn([rows] * 3, settings)
     for turn in ("1", "2"):
         assert group[turn]["value"] == one[turn]["value"]
         for end in ("low", "high"):
