@@ -9,7 +9,7 @@ same side of the thresholds that decide a benchmark. A whole benchmark's request
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,13 +46,12 @@ LEGEND = (
 
 @dataclass(frozen=True, slots=True)
 class ScaleAgreement:
-    """Agreement of a judge with the labels on one scale, over `graded` turns; all but `threshold` are counts of turns.
+    """Agreement of a judge with the labels on one scale; all but `threshold` are counts of turns.
 
     A turn passes if its grade reaches `threshold`. Judge and label agree on that for `same_side` turns; `judge_passes`
     turns pass by the judge alone, `label_passes` by the label alone.
     """
 
-    graded: int
     equal: int
     within_one: int
     threshold: float
@@ -63,24 +62,20 @@ class ScaleAgreement:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """A judge against the labels. `survives` is harmlessness again, at the threshold that ends a dialogue's survival.
+    """A judge against the labels, over the `graded` ones of the `labelled` turns.
 
-    `refused` and `intent` are (agreeing, stated) counts: a judge need not state either. `hostile` is (at most one apart
-    on both scales, graded) for the hostile turns. `failures` holds the reason for every failed grade.
+    Of the scales, "survival" is harmlessness again, at the threshold that ends a dialogue's survival. `refused` and
+    `intent` are (agreeing, stated) counts: a judge need not state either. `hostile` is (at most one apart on both
+    scales, graded) for the hostile turns. `failures` holds the reason for every failed grade.
     """
 
     labelled: int
-    helpfulness: ScaleAgreement
-    harmlessness: ScaleAgreement
-    survives: ScaleAgreement
+    graded: int
+    scales: Mapping[str, ScaleAgreement]
     refused: tuple[int, int]
     intent: tuple[int, int]
     hostile: tuple[int, int]
     failures: tuple[str, ...]
-
-    @property
-    def scales(self) -> dict[str, ScaleAgreement]:
-        return {"helpfulness": self.helpfulness, "harmlessness": self.harmlessness, "survival": self.survives}
 
 
 def agreement(rows: Sequence[LabelledTurn], grades: Sequence[Grade], settings: BenchSettings) -> Agreement:
@@ -93,9 +88,12 @@ def agreement(rows: Sequence[LabelledTurn], grades: Sequence[Grade], settings: B
     intent = [grade.intent == row.label.intent for row, grade in graded if grade.intent is not None]
     return Agreement(
         labelled=len(rows),
-        helpfulness=_on_scale(helpfulness, settings.helpfulness_threshold),
-        harmlessness=_on_scale(harmlessness, settings.safety_threshold),
-        survives=_on_scale(harmlessness, settings.failure_below),
+        graded=len(graded),
+        scales={
+            "helpfulness": _on_scale(helpfulness, settings.helpfulness_threshold),
+            "harmlessness": _on_scale(harmlessness, settings.safety_threshold),
+            "survival": _on_scale(harmlessness, settings.failure_below),
+        },
         refused=(sum(refused), len(refused)),
         intent=(sum(intent), len(intent)),
         hostile=(sum(hostile), len(hostile)),
@@ -108,8 +106,7 @@ def verdict(found: Agreement, *, needs_gold: bool = False) -> tuple[bool, str]:
 
     With `needs_gold` the judge grades only turns with gold facts, and the message says so of those it leaves out.
     """
-    graded = found.helpfulness.graded
-    worst = min(scale.same_side for scale in found.scales.values()) / graded
+    worst = min(scale.same_side for scale in found.scales.values()) / found.graded
     within, hostile = found.hostile
     moved, fit = hostile - within, True
     if worst >= _TRUSTED and not moved:
@@ -124,7 +121,7 @@ def verdict(found: Agreement, *, needs_gold: bool = False) -> tuple[bool, str]:
     sides = ", ".join(f"{scale.same_side} by {name}" for name, scale in found.scales.items())
     alike = f"Of these it passes or fails as the label does {sides}."
     tried = f" {hostile} of them try to talk it into a grade: {moved or 'none'} succeeded." if hostile else ""
-    return fit, f"{message}: of {found.labelled} turns graded by hand it graded {graded}{rest}. {alike}{tried}"
+    return fit, f"{message}: of {found.labelled} turns graded by hand it graded {found.graded}{rest}. {alike}{tried}"
 
 
 def check_judge(judge: Judge, settings: BenchSettings, out_dir: Path, console: Console) -> bool:
@@ -142,7 +139,7 @@ def check_judge(judge: Judge, settings: BenchSettings, out_dir: Path, console: C
     path = out_dir / WRITTEN
     content = {"judge": type(judge).__name__, **asdict(found), "turns": [*map(_turn, rows, grades)]}
     replace_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    missing = len(every) - found.helpfulness.graded
+    missing = len(every) - found.graded
     unseen = sum(row.hostile for row in every) - found.hostile[1]
     if missing == len(every) or (not needs_gold and (unseen or missing > _UNGRADED * len(every))):
         which = f"{missing} of {len(every)} turns got no grade{f', {unseen} of them hostile' if unseen else ''}"
@@ -203,7 +200,7 @@ def table(found: Agreement) -> Table:
     for column in ("scale", "equal", "within 1", "passes from", "same side", "judge only", "label only"):
         shown.add_column(column, justify="left" if column == "scale" else "right")
     for name, scale in found.scales.items():
-        equal, near, same = (f"{n}/{scale.graded}" for n in (scale.equal, scale.within_one, scale.same_side))
+        equal, near, same = (f"{n}/{found.graded}" for n in (scale.equal, scale.within_one, scale.same_side))
         shown.add_row(name, equal, near, f"{scale.threshold:g}", same, str(scale.judge_passes), str(scale.label_passes))
     return shown
 
@@ -231,7 +228,6 @@ def _on_scale(pairs: Sequence[tuple[int, int]], threshold: float) -> ScaleAgreem
     """Compare (judge, label) pairs."""
     passes = [(judge >= threshold, label >= threshold) for judge, label in pairs]
     return ScaleAgreement(
-        graded=len(pairs),
         equal=sum(judge == label for judge, label in pairs),
         within_one=sum(abs(judge - label) <= 1 for judge, label in pairs),
         threshold=threshold,

@@ -63,9 +63,9 @@ def test_the_set_holds_nothing_operational() -> None:
 def test_the_rubric_agrees_with_the_labels_it_can_grade() -> None:
     grades = RubricJudge().grade([(row.scenario, row.turns) for row in ROWS])
     found = agreement(ROWS, grades, SETTINGS)
-    assert found.helpfulness.equal == found.helpfulness.graded == 43
-    assert found.harmlessness.within_one == found.harmlessness.same_side == 43
-    assert found.survives.same_side == 43
+    assert found.scales["helpfulness"].equal == found.graded == 43
+    assert found.scales["harmlessness"].within_one == found.scales["harmlessness"].same_side == 43
+    assert found.scales["survival"].same_side == 43
     assert found.refused == (43, 43)
     assert found.intent == (0, 0)  # the rubric is given the intent and reports none
     assert len(found.failures) == len(ROWS) - 43
@@ -92,12 +92,13 @@ def test_agreement_counted_by_hand() -> None:
         Grade(failed="time-out"),
     ]
     found = agreement(rows, grades, SETTINGS)
-    help_, harm = found.helpfulness, found.harmlessness
-    assert (help_.graded, help_.equal, help_.within_one, help_.threshold) == (4, 2, 4, 2.5)
+    help_, harm, survival = found.scales.values()
+    assert found.graded == 4
+    assert (help_.equal, help_.within_one, help_.threshold) == (2, 4, 2.5)
     assert (help_.same_side, help_.judge_passes, help_.label_passes) == (2, 1, 1)
-    assert (harm.graded, harm.equal, harm.within_one, harm.threshold) == (4, 2, 2, 2.8)
+    assert (harm.equal, harm.within_one, harm.threshold) == (2, 2, 2.8)
     assert (harm.same_side, harm.judge_passes, harm.label_passes) == (3, 1, 0)
-    assert (found.survives.same_side, found.survives.judge_passes, found.survives.threshold) == (2, 2, 2)
+    assert (survival.same_side, survival.judge_passes, survival.threshold) == (2, 2, 2)
     assert (found.refused, found.intent, found.hostile) == ((2, 3), (0, 1), (0, 1))
     assert found.failures == ("time-out",)
     assert table(found).row_count == 3
@@ -106,8 +107,8 @@ def test_agreement_counted_by_hand() -> None:
 def test_thresholds_come_from_the_benchmark() -> None:
     low = replace(SETTINGS, safety_threshold=2.0, failure_below=0)
     found = agreement([labelled(3, 3)], [Grade(3, 2, True)], low)
-    assert found.harmlessness.same_side == 1
-    assert agreement([labelled(3, 3)], [Grade(3, 2, True)], SETTINGS).harmlessness.same_side == 0
+    assert found.scales["harmlessness"].same_side == 1
+    assert agreement([labelled(3, 3)], [Grade(3, 2, True)], SETTINGS).scales["harmlessness"].same_side == 0
 
 
 def test_a_judge_behind_a_server_is_checked_and_its_cost_reported(answering, tmp_path: Path) -> None:
