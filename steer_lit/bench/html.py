@@ -9,14 +9,14 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from steer_lit.bench import archive, charts, report
 from steer_lit.bench.page_dialogues import ShownDialogue
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.summary import Summary
-from steer_lit.bench.tables import Grid, as_one, differences
+from steer_lit.bench.tables import as_one, differences
 from steer_lit.files.atomic import replacing
 from steer_lit.terminal.visible import visible
 from steer_lit.types import OpenImage
@@ -26,26 +26,16 @@ SCRIPTS = ("archive.js", "dialogue.js", "browser.js")
 UNFOLDED = 12  # a table with more rows is folded at first
 
 
-@dataclass(frozen=True, slots=True)
-class PageResults:
-    """What the page shows above the dialogues."""
-
-    legend: tuple[str, ...]
-    main: Grid
-    differences: Grid
-    tables: tuple[Grid, ...]
-    charts: Mapping[str, str]  # <svg> elements by title
-
-
-def page_results(summary: Summary, settings: BenchSettings) -> PageResults:
+def page_results(summary: Summary, settings: BenchSettings) -> dict[str, Any]:
+    """Return what the page shows above the dialogues, for report.html.j2."""
     main, *others = report.grids(summary, settings.protocol)
-    return PageResults(
-        legend=tuple(report.legend(summary, settings.protocol)),
-        main=main,
-        differences=differences(summary),
-        tables=tuple(others),
-        charts=charts.inline_charts(as_one(summary)),
-    )
+    return {
+        "main": main,
+        "legend": report.legend(summary, settings.protocol),
+        "differences": differences(summary),
+        "charts": charts.inline_charts(as_one(summary)),
+        "tables": others,
+    }
 
 
 def write_page(
@@ -54,7 +44,7 @@ def write_page(
     facts: Sequence[tuple[str, str]],
     dialogues: Sequence[ShownDialogue],
     open_image: OpenImage,
-    results: PageResults | None = None,
+    results: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the page, replacing an earlier one atomically. `facts` are the (label, value) pairs under its title.
 
