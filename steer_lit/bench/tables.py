@@ -49,13 +49,16 @@ _MORE_PUBLISHED = ("aligned_3b", "ablation", "granularity")
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """A table of text. Every row is as long as `header`. Rows whose first cell is in `faint` are shown faintly."""
+    """A table of text. Every row is as long as `header`; its first `names` cells name it. Rows whose first cell is in
+    `faint` are shown faintly.
+    """
 
     title: str
     header: Cells
     rows: tuple[Cells, ...]
     note: str = ""
     faint: frozenset[str] = frozenset()
+    names: int = 1
 
 
 def main(summary: Summary) -> Grid:
@@ -117,7 +120,7 @@ def by_part(summary: Summary, key: str, title: str, column: str) -> Grid:
         for name, figures in summary.items()
         if part in figures[key]
     )
-    return Grid(title, (column, *_HEADER), rows)
+    return Grid(title, (column, *_HEADER), rows, names=2)
 
 
 def subset_means(summary: Summary) -> Grid:
@@ -185,7 +188,8 @@ def beside_published(summary: Summary, protocol: str) -> tuple[Grid, ...]:
     other = tuple(
         (each["title"], policy, *map(_pair, cells)) for each in more for policy, cells in each["rows"].items()
     )
-    return grid, Grid("More of the paper's numbers", ("what", "policy", "mean"), other, "Safety / Helpfulness, %.")
+    header = ("what", "policy", "mean")
+    return grid, Grid("More of the paper's numbers", header, other, "Safety / Helpfulness, %.", names=2)
 
 
 def percent(rate: Rate) -> str:

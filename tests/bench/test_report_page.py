@@ -182,6 +182,8 @@ def test_results_tables_charts_and_the_papers_numbers_are_on_the_page(dialogue: 
     # Clip paths and links within the page.
     assert not re.findall(r"url\((?!#)|<(?:script|image|a)\b[^>]*(?:href|src)=(?!\"#)", page)
     assert "50.0 (0-100)" in page
+    first, *_ = re.search(r"benign.*", page[page.index("<summary>By kind") :])[0].split("<td>")
+    assert first == 'benign</th><th scope="row" class="name">sft&lt;b&gt;</th>'  # kind and policy name the row
     assert "harmless from -3 (harmful) to 3, helpful from 0 to 3" in page
 
 
