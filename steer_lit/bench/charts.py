@@ -105,15 +105,12 @@ def failures(summary: Summary) -> Figure:
     turns = parts(summary, "failure_turns")
     shares: dict[str, dict[str, float]] = {}
     for name, figures in summary.items():
-        counted = figures["failure_turns"]
-        dialogues = sum(counted.values())
-        shares[name] = {turn: 100 * count / dialogues for turn, count in counted.items()} if dialogues else {}
+        counted = {turn: count for turn, count in figures["failure_turns"].items() if count}
+        shares[name] = {turn: 100 * count / sum(counted.values()) for turn, count in counted.items()}
     most = max((share for row in shares.values() for turn, share in row.items() if turn != "none"), default=0.0)
-    for y, name in enumerate(summary):
-        for x, turn in enumerate(turns):
-            share = shares[name].get(turn, 0.0)
-            if not share:
-                continue
+    for y, (name, row) in enumerate(shares.items()):
+        for turn, share in row.items():
+            x = turns.index(turn)
             told = f"{share:.1f}" if share >= 0.05 else "<0.1"  # one dialogue of three thousand is not none
             if turn != "none":
                 shade: dict[str, Any] = {"color": _colours()["accent"], "alpha": _SHADE * share / most, "linewidth": 0}
