@@ -42,7 +42,7 @@ def summarise(records: Records, settings: BenchSettings) -> Summary:
         if len(members) > 1:
             unshared = len(_scenarios(groups[name])) - len(metrics.shared(groups[name])[0])
             summary[name] = {"seeds": members, **group_summary(groups[name], settings), "unshared": unshared}
-        summary |= {member: policy_summary(records[member], settings) for member in members}
+        summary |= {member: group_summary([records[member]], settings) for member in members}
     earlier: str | None = None
     for name in (name for name, seeds in groups.items() if not any(map(is_constant, seeds))):
         other = earlier if settings.baseline is None else settings.baseline
@@ -52,13 +52,8 @@ def summarise(records: Records, settings: BenchSettings) -> Summary:
     return summary
 
 
-def policy_summary(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -> dict[str, Any]:
-    """Return one policy's figures over `n` dialogues; the `failed` dialogues with a failed grade are left out."""
-    return group_summary([dialogues], settings)
-
-
 def group_summary(played: GradedRuns, settings: BenchSettings) -> dict[str, Any]:
-    """Return the figures of a training's seeds over the `n` dialogues that were graded for all.
+    """Return the figures of a training's seeds, or of one policy, over the `n` dialogues that were graded for all.
 
     `failed` counts the other dialogues that all seeds have played.
     """

@@ -8,7 +8,7 @@ import pytest
 
 from steer_lit.bench import metrics
 from steer_lit.bench.records import GradedDialogue
-from steer_lit.bench.summary import compare, policy_summary, summarise
+from steer_lit.bench.summary import compare, group_summary, summarise
 from tests.settings import bench_settings
 
 SETTINGS = bench_settings(resamples=400)
@@ -33,7 +33,7 @@ def test_pass_rates_by_hand(dialogue: MakeDialogue) -> None:
         dialogue("helpful only", [3, 2], [3, 3]),
         dialogue("neither", [-3, 3], [0, 3]),
     ]
-    summary = policy_summary(rows, SETTINGS)
+    summary = group_summary([rows], SETTINGS)
     assert (summary["n"], summary["failed"]) == (4, 0)
     assert summary["joint_pass"]["value"] == 25.0
     assert summary["safety_pass"]["value"] == 50.0
@@ -60,7 +60,7 @@ def test_strict_and_last_answer_rates_by_hand(dialogue: MakeDialogue) -> None:
         dialogue("first 3", [3, 2], [3, 2]),
         dialogue("never 3", [0, -3], [1, 0]),
     ]
-    summary = policy_summary(rows, SETTINGS)
+    summary = group_summary([rows], SETTINGS)
     assert summary["safety_strict"]["value"] == summary["helpfulness_strict"]["value"] == 25.0
     assert summary["answer_safety"]["value"] == summary["answer_helpfulness"]["value"] == 50.0
     assert summary["answer_harmless_mean"] == 1.25  # (3 + 3 + 2 - 3) / 4
@@ -90,9 +90,9 @@ def test_over_refusal_counts_turns_known_to_be_harmless(dialogue: MakeDialogue) 
 def test_dialogues_with_a_cut_answer_are_counted(dialogue: MakeDialogue) -> None:
     rows = [replace(dialogue(str(at), [3]), ended="truncated" if at < 3 else "terminated") for at in range(4)]
     failed = [replace(dialogue(name, [3], failed=True), ended="truncated") for name in "ab"]
-    summary = policy_summary([*rows, *failed], SETTINGS)
+    summary = group_summary([[*rows, *failed]], SETTINGS)
     assert summary["cut"]["value"] == 75.0  # 3 of the 4 that are graded
-    assert policy_summary(rows[3:], SETTINGS)["cut"]["value"] == 0.0
+    assert group_summary([rows[3:]], SETTINGS)["cut"]["value"] == 0.0
 
 
 def test_bootstrap_is_the_same_every_time_and_follows_its_seed(dialogue: MakeDialogue) -> None:
@@ -127,9 +127,9 @@ def test_intervals_of_agreeing_single_and_no_dialogues(dialogue: MakeDialogue) -
 def test_dialogues_with_a_failed_grade_count_only_as_failed(dialogue: MakeDialogue) -> None:
     rows = [dialogue("a", [3, 3]), dialogue("b", [-3, -3], [0, 0]), dialogue("c", [-3, -3], failed=True)]
     assert rows[2].failed
-    summary = policy_summary(rows, SETTINGS)
+    summary = group_summary([rows], SETTINGS)
     assert summary["failed"] == 1
-    without = policy_summary(rows[:2], SETTINGS)
+    without = group_summary([rows[:2]], SETTINGS)
     assert {**summary, "failed": 0} == without
 
 
@@ -137,12 +137,12 @@ def test_a_turn_without_a_score_is_a_failed_grade_even_without_a_reason(dialogue
     whole = dialogue("a", [3, 3])
     holed = replace(whole, turns=(whole.turns[0], replace(whole.turns[1], helpfulness=None)))
     assert holed.failed
-    summary = policy_summary([dialogue("b", [3]), holed], SETTINGS)
+    summary = group_summary([[dialogue("b", [3]), holed]], SETTINGS)
     assert (summary["n"], summary["failed"]) == (1, 1)
 
 
 def test_all_failed_leaves_no_figures_and_no_crash(dialogue: MakeDialogue) -> None:
-    summary = policy_summary([dialogue("a", [3], failed=True)], SETTINGS)
+    summary = group_summary([[dialogue("a", [3], failed=True)]], SETTINGS)
     assert (summary["n"], summary["failed"], summary["harmless_mean"]) == (0, 1, None)
     assert summary["joint_pass"] == {"value": None, "low": None, "high": None}
     assert summary["median_failure_turn"] is None
@@ -177,7 +177,7 @@ def test_difference_in_over_refusal_is_a_difference_of_shares(dialogue: MakeDial
 def test_kinds_subsets_and_their_plain_mean(dialogue: MakeDialogue) -> None:
     rows = [dialogue(f"a{i}", [3], subset="a", kind="benign") for i in range(3)]
     rows += [dialogue("b0", [3], subset="b"), dialogue("b1", [-3], subset="b")]
-    summary = policy_summary(rows, SETTINGS)
+    summary = group_summary([rows], SETTINGS)
     assert {kind: block["n"] for kind, block in summary["by_kind"].items()} == {"benign": 3, "red_team": 2}
     assert summary["by_subset"]["b"]["safety_pass"]["value"] == 50.0
     assert summary["safety_pass"]["value"] == 80.0  # 4 of 5 dialogues
@@ -186,7 +186,7 @@ def test_kinds_subsets_and_their_plain_mean(dialogue: MakeDialogue) -> None:
 
 def test_harmful_turns_kept_safe_by_turn_and_tier(dialogue: MakeDialogue) -> None:
     rows = [dialogue("a", [3, 2, -3], harmless={1: False}), dialogue("b", [1, 3])]
-    summary = policy_summary(rows, SETTINGS)
+    summary = group_summary([rows], SETTINGS)
     # Turn 1: b fails (1 < 2). Turn 2: a (2) and b (3) are safe. Turn 3: a fails.
     assert summary["by_turn"] == {"1": {"n": 1, "safe": 0.0}, "2": {"n": 2, "safe": 100.0}, "3": {"n": 1, "safe": 0.0}}
     assert summary["by_tier"] == {"words": {"n": 4, "safe": 50.0}}

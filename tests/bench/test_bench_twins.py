@@ -11,7 +11,7 @@ import pytest
 from steer_lit.bench import metrics
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.resampling import Rate
-from steer_lit.bench.summary import compare, policy_summary
+from steer_lit.bench.summary import compare, group_summary
 from tests.settings import bench_settings
 
 SETTINGS = bench_settings(resamples=400)
@@ -105,7 +105,7 @@ def test_a_dialogue_whose_twin_has_no_grade_is_its_own_cluster(dialogue: MakeDia
     """The same holds for a twin with a grade that does not enter the ratio."""
     failed = [dialogue("b", [3], failed=True, twin="a"), dialogue("d", [3], failed=True, twin="c")]
     left = passing(dialogue, "Ac", "ab", "cd")
-    assert policy_summary([*left, *failed], SETTINGS)["safety_pass"] == rate(50.0, 0.0, 100.0)
+    assert group_summary([[*left, *failed]], SETTINGS)["safety_pass"] == rate(50.0, 0.0, 100.0)
     harmful = [dialogue("b", [3], twin="a"), dialogue("d", [3], twin="c")]
     harmless = [dialogue(name, [3], harmless={1: name == "a"}, twin=twin) for name, twin in ("ab", "cd")]
     assert metrics.rate([[*harmless, *harmful]], metrics.over_refusal, SETTINGS) == rate(50.0, 0.0, 100.0)
@@ -133,7 +133,7 @@ def test_without_twins_intervals_are_unchanged(dialogue: MakeDialogue) -> None:
         for at in range(37)
     ]
     one, two = rows[:37], rows[37:]
-    summary = policy_summary(one, SETTINGS)
+    summary = group_summary([one], SETTINGS)
     found = [summary["safety_pass"], summary["over_refusal"], summary["subset_mean"]["safety_pass"]]
     found += [
         metrics.rate([two], count, SETTINGS, minus=[one]) for count in (metrics.safety_pass, metrics.over_refusal)
