@@ -11,6 +11,7 @@ from steer_lit.policy import base_model_files
 from steer_lit.policy.base_model import BaseModelSettings, open_checkpoint
 from steer_lit.policy.device import choose_kernels, default_device, number_type, unseen_gpu
 from steer_lit.policy.lora import AdapterFolder, LoraSettings, attach_adapter
+from steer_lit.policy.memory import out_of_memory
 from steer_lit.policy.model_facts import BUILT_HERE, NumberType, Quantization, nano_folder, start_is_gone, tower_file
 from steer_lit.policy.nano import build_nano
 from steer_lit.policy.parts import ModelParts
@@ -61,7 +62,9 @@ def load_policy(
     choose_kernels(device)
     dtype = number_type(dtype, device)
     settings = BaseModelSettings(quantize, dtype, device, min_pixels, max_pixels)
-    parts = _open_base(name, settings, source, tower_file(name, tower), nano_folder(weights))
+    remedy = "free what other programs hold, or take model.quantize=nf4 or a smaller model"
+    with out_of_memory(f"loading model={name} to {device}", remedy):
+        parts = _open_base(name, settings, source, tower_file(name, tower), nano_folder(weights))
     for module in parts.model.modules():
         # On CPUs with AVX512-BF16 bitsandbytes repacks weights at the first eval forward, and then gives no gradient.
         if hasattr(module, "support_avx512bf16_for_cpu"):

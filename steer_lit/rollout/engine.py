@@ -18,6 +18,8 @@ from torch import Tensor
 
 from steer_lit.data.render import Renderer, TraceBuilder
 from steer_lit.errors import SteerError
+from steer_lit.numbers import counted
+from steer_lit.policy.memory import out_of_memory
 from steer_lit.policy.positions import rope_positions
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.rollout.cache import TurnCache
@@ -33,6 +35,7 @@ _NO_NUMBERS = (
     "model={0}: what it computes for the next token is not a number. Its weights or its adapter's are too large, or "
     "rollout.temperature={1:g} is too small: name another adapter, or take 0 or at least 0.01"
 )
+_LESS_MEMORY = "lower hardware.side_by_side (in a benchmark bench.chunk) or rollout.max_new_tokens"
 Opening = tuple[tuple[int, ...], tuple[ImageRef, ...]]  # a first prompt's tokens and pictures
 
 
@@ -102,11 +105,12 @@ class SampledSession:
     def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
         """Take the questions in `asked`, and sample until some answers are complete. Returns these, by dialogue.
 
-        Raises ValueError for a dialogue that has ended or is being answered.
+        Raises ValueError for a dialogue that has ended or is being answered, MissingResource if there is no memory.
         """
         heard = {row: self._hear(row, message) for row, message in asked.items()}
         answers = {row: full for row, full in heard.items() if full is not None}
-        with self.policy.qwen.inference():
+        doing = f"answering {counted(len({*self.answering, *asked}), 'dialogue')} side by side"
+        with out_of_memory(doing, _LESS_MEMORY), self.policy.qwen.inference():
             self._join([row for row in asked if row not in answers])
             return answers | self._sample_until_some_end()
 
