@@ -241,6 +241,7 @@ class GRPOModule(PolicyModule):
     # ---- the reference
 
     def on_fit_start(self) -> None:
+        super().on_fit_start()
         self.policy.freeze_reference(self._resumed_reference)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -23,15 +23,17 @@ from steer_lit.lit.master_weights import MasterAdamW
 from steer_lit.lit.monitored_metric import MonitoredMetric
 from steer_lit.lit.optim import OptimSettings, lr_factor
 from steer_lit.lit.random_state import random_state, restore_random_state
-from steer_lit.lit.tensorboard_log import hide_after
-from steer_lit.lit.training_checkpoint import ANOTHER, OWN, PLACE, CheckpointFile
+from steer_lit.lit.resumed_logs import hide_after, log_missing
+from steer_lit.lit.training_checkpoint import ANOTHER, LOGGED, OWN, PLACE, CheckpointFile
 from steer_lit.lit.validation_schedule import (
     at_end,
     correct_epoch_counts,
     owes_validation,
     resumed_at_end,
+    saved_in_step,
     validate,
 )
+from steer_lit.policy.memory import out_of_memory
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.tensors import tensor_mismatch
 from steer_lit.policy.token_batch import TokenBatch
@@ -77,6 +79,7 @@ class PolicyModule(LightningModule):
         self.validated_at = 0  # the step of the last complete validation
         self._whole_epochs = 0  # of the checkpoint that this run goes on from
         self._epoch = 0  # of the last step taken
+        self._unlogged: tuple[int, dict[str, float]] = (0, {})  # the step that the checkpoint was saved in, its metrics
 
     def unfit(self, record: Dialogue | Scenario) -> str | None:
         """Return why this policy cannot use a row, or None. Called for each row of a file as it is read."""
@@ -109,7 +112,8 @@ class PolicyModule(LightningModule):
         strategy = self.trainer.strategy
         optimizer = self.optimizers()
         # DDP would average over ranks after every backward; `step_optimizer` adds up once.
-        with strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext():
+        unsynced = strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext()
+        with unsynced, self.naming_memory(f"learning in step {self.global_step + 1}", traces):
             done, found = 0, list[T]()
             for batch, rows in self.micro_batches(traces):
                 loss, beside = loss_of(batch, rows)
@@ -124,6 +128,16 @@ class PolicyModule(LightningModule):
         """Yield the traces in batches of at most `micro_tokens` tokens, each with the indices of its rows."""
         for rows in self.policy.micro_batches(traces, self.micro_tokens):
             yield self.policy.collate([traces[row] for row in rows]), rows
+
+    def naming_memory(self, doing: str, traces: Sequence[TokenTrace]) -> AbstractContextManager[None]:
+        """Return a context that raises MissingResource if there is no memory for a micro-batch of `traces`."""
+        longest = max((len(trace.token_ids) for trace in traces), default=0)
+        remedy = (
+            f"lower hardware.micro_tokens={self.micro_tokens}, the gradient stays the same. The longest dialogue has "
+            f"{longest:,} tokens: if it alone is too long, set model.gradient_checkpointing=true, or begin anew with a "
+            "lower data.max_turns, model.max_pixels or rollout.max_new_tokens"
+        )
+        return out_of_memory(doing, remedy)
 
     def step_optimizer(self) -> None:
         """Add up gradients over ranks, clip, step. Raise SteerError if the gradient or the weights are not finite."""
@@ -218,6 +232,8 @@ class PolicyModule(LightningModule):
         # A run with nothing left to train never begins, and has not restored what it was given.
         states = self._random_states or self.gather(random_state())
         checkpoint[OWN] = {**facts, "random_states": states, "validated_at": self.validated_at}
+        metrics = self.trainer.logged_metrics
+        checkpoint[LOGGED] = {name: float(metrics[name]) for name in metrics if name.startswith("train/")}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raise SteerError if the checkpoint was saved with another policy, or its tensors do not fit this one."""
@@ -238,9 +254,17 @@ class PolicyModule(LightningModule):
         self.validated_at = saved["validated_at"]
         self._whole_epochs = checkpoint[PLACE]["epoch"]
         self._epoch = self._whole_epochs - (not checkpoint[PLACE]["position"])
+        self._unlogged = checkpoint["global_step"], checkpoint[LOGGED] if saved_in_step(checkpoint) else {}
         correct_epoch_counts(checkpoint)
 
     # ---- where a run begins, ends and validates
+
+    def on_fit_start(self) -> None:
+        """Log what a kill kept from the loggers. Not in `on_train_start`: a run resumed at its last step has none."""
+        step, metrics = self._unlogged
+        every = self.trainer.log_every_n_steps  # counts batches
+        if metrics and self.trainer.is_global_zero and every and step // self.steps_per_batch % every == 0:
+            log_missing(step, {**metrics, "epoch": float(self._epoch)}, self.trainer.loggers)
 
     def on_train_start(self) -> None:
         """Restore the random state last, since everything built before has drawn from it (TRAPS 34)."""

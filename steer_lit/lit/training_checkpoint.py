@@ -18,6 +18,7 @@ from steer_lit.terminal.commands import typed
 from steer_lit.texts import first_lines
 
 OWN = "steer_lit"  # the key under which PolicyModule adds to Lightning's checkpoint
+LOGGED = "steer_lit_logged"  # the metrics of the last step
 PLACE = "SteerDataModule"  # Lightning's key for our datamodule's state: the stage, and where a run stands in its data
 _RESUMED = (PLACE, "optimizer_states", OWN)  # checkpoints of other programs lack at least one
 ANOTHER = "it is damaged, or of a run that trains something else: name another .ckpt of this run"

@@ -6,6 +6,7 @@ Lightning has no public interface for either, so this module reads and sets coun
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from lightning import Trainer
@@ -36,13 +37,17 @@ def correct_epoch_counts(checkpoint: dict[str, Any]) -> None:
     after going on from the last step of an epoch. A run that goes on would end an epoch too early or too late, and log
     other epochs than one that was not stopped.
     """
-    place, loops = checkpoint[PLACE], checkpoint["loops"]["fit_loop"]
-    batches = loops["epoch_loop.batch_progress"]["current"]
+    place = checkpoint[PLACE]
     begun = place["epoch"] + bool(place["position"])
-    in_last_step = not place["position"] and batches["completed"] < batches["processed"]  # saved before it was over
-    ended = place["epoch"] - in_last_step
-    for counts in loops["epoch_progress"].values():
+    ended = place["epoch"] - (not place["position"] and saved_in_step(checkpoint))
+    for counts in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
         counts.update(ready=begun, started=begun, processed=ended, completed=ended)
+
+
+def saved_in_step(checkpoint: Mapping[str, Any]) -> bool:
+    """Return whether a checkpoint was saved before its step was over: logged, and validated if that was due."""
+    batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
+    return batches["completed"] < batches["processed"]
 
 
 def owes_validation(trainer: Trainer, epochs: int, validated_at: int) -> bool:

@@ -314,7 +314,7 @@ def test_a_checkpoint_of_another_prompt_scale_resolution_or_number_type_is_refus
 def test_a_checkpoint_of_other_layers_or_of_quantized_ones_is_refused(tiny_policy: Any, monkeypatch: Any) -> None:
     checkpoint: dict[str, Any] = {}
     trained = sft_module(tiny_policy())
-    trained._trainer = type("Alone", (), {"world_size": 1})()  # type: ignore[assignment]
+    trained._trainer = type("Alone", (), {"world_size": 1, "logged_metrics": {}})()  # type: ignore[assignment]
     trained.on_save_checkpoint(checkpoint)
     fewer = tiny_policy(targets=("q_proj", "v_proj"))
     with pytest.raises(SteerError, match=r"lora.targets=\['down_proj', .*, this run has \['q_proj', 'v_proj'\]"):

@@ -1,0 +1,88 @@
+"""A run that runs out of memory says in one line what it was doing, which keys to lower, and how it goes on."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from steer_lit.cli import main as cli
+from steer_lit.errors import MissingResource
+from steer_lit.policy.memory import out_of_memory
+from steer_lit.policy.qwen_vl import QwenVL
+from steer_lit.rollout.engine import SampledSession
+
+SMALL = ["data.source.scale=0.02", "data.batch_size=2", "data.val_size=10", "callbacks.checkpoint.every_n_steps=1"]
+SMALL += ["logger=none", "trainer.max_steps=3", "trainer.val_check_interval=3", "hardware.micro_tokens=100000"]
+GRPO = ["+experiment=grpo_tiny", "rollout.max_turns=2", "rollout.max_new_tokens=8"]
+CUDAS = (
+    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.65 GiB of which 1.19 GiB is "
+    "free. Including non-PyTorch memory, this process has 22.45 GiB memory in use. Of the allocated memory ..."
+)
+
+
+def runs_out(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, call: int) -> None:
+    """Make the `call`th call of a method raise the error of a GPU without memory."""
+    method, calls = getattr(owner, name), itertools.count(1)
+
+    def without_memory(*given: Any, **named: Any) -> Any:
+        if next(calls) == call:
+            raise torch.OutOfMemoryError(CUDAS)
+        return method(*given, **named)
+
+    monkeypatch.setattr(owner, name, without_memory)
+
+
+@pytest.mark.parametrize(
+    ("words", "owner", "name", "call", "doing", "key"),
+    [
+        ([], QwenVL, "logprobs", 2, "learning in step 2", "lower hardware.micro_tokens=100000"),
+        ([], QwenVL, "logprobs", 4, "validating step 3", "lower hardware.micro_tokens=100000"),
+        (GRPO, QwenVL, "logprobs", 3, "learning in step 2", "lower hardware.micro_tokens=100000"),
+        (GRPO, SampledSession, "_read", 1, "answering 8 dialogues side by side", "lower hardware.side_by_side"),
+    ],
+)
+def test_one_line_says_what_to_lower_and_the_run_goes_on_from_its_checkpoint(
+    words: list[str],
+    owner: type,
+    name: str,
+    call: int,
+    doing: str,
+    key: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with monkeypatch.context() as patch:
+        runs_out(patch, owner, name, call)
+        assert cli.run("train", [*SMALL, *words, f"hydra.run.dir={tmp_path}"]) == 2
+    said = capsys.readouterr().err
+    sizes = "allocate 2.00 GiB, capacity of 23.65 GiB of which 1.19 GiB is free"
+    assert f"out of memory while {doing} ({sizes}): {key}" in said
+    assert "Traceback" not in said
+    if owner is QwenVL:
+        *_, told, following = said.splitlines()
+        assert told.endswith("is saved")
+        assert cli.run("train", shlex.split(following.removeprefix("next:"))[2:]) == 0
+
+
+def test_a_benchmark_names_its_own_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs_out(monkeypatch, SampledSession, "_read", 1)
+    words = ["model=tiny", "bench.limit=10", "rollout.max_new_tokens=4", f"hydra.run.dir={tmp_path}"]
+    assert cli.run("bench", words) == 2
+    assert "answering 10 dialogues side by side" in (said := capsys.readouterr().err)
+    assert "bench.chunk" in said
+
+
+def test_the_errors_of_a_cpu_are_known_and_others_pass() -> None:
+    said = r"^out of memory while trying \(allocate 4000000000000000 bytes\): less$"
+    with pytest.raises(MissingResource, match=said), out_of_memory("trying", "less"):
+        torch.empty(10**15)
+    with pytest.raises(RuntimeError, match=r"^shapes$"), out_of_memory("trying", "less"):
+        raise RuntimeError("shapes")

@@ -1,0 +1,90 @@
+"""What TensorBoard and metrics.csv hold of a run that was resumed in its folder."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from steer_lit.cli import main as cli
+from tests.kills import Kill, arm, in_a_process
+
+
+def shown(folder: Path) -> dict[str, list[int]]:
+    """Return the steps of every tag that TensorBoard shows."""
+    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    tags = [(events.Scalars, "scalars"), (events.Tensors, "tensors"), (events.Images, "images")]
+    return {tag: [event.step for event in read(tag)] for read, kind in tags for tag in events.Tags()[kind]}
+
+
+def test_repeated_steps_are_shown_once(tmp_path: Path) -> None:
+    words = ["data.source.scale=0.01", "data.val_size=10", "data.batch_size=2", "callbacks.checkpoint.every_n_steps=2"]
+    words += [f"hydra.run.dir={tmp_path}", "optim.schedule=constant", "trainer.val_check_interval=9"]
+    words += ["replay.dialogues=0"]
+    last, kept = tmp_path / "checkpoints/last.ckpt", tmp_path / "kept.ckpt"
+    assert cli.run("train", [*words, "trainer.max_steps=2"]) == 0
+    last.rename(kept)
+    assert cli.run("train", [*words, "trainer.max_steps=4", f"ckpt_path={kept}"]) == 0
+    assert cli.run("train", [*words, "trainer.max_steps=5", f"ckpt_path={kept}"]) == 0  # as after a kill
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("every_n_steps", [2, 9])
+def test_a_run_resumed_at_its_end_shows_nothing_twice(every_n_steps: int, tmp_path: Path) -> None:
+    """The run is validated again for its final message. A checkpoint may be due at the last step or later."""
+    words = ["data.source.scale=0.01", "data.val_size=10", "data.batch_size=2", f"hydra.run.dir={tmp_path}"]
+    words += ["trainer.max_steps=2", "trainer.val_check_interval=2", "replay.dialogues=1", "replay.max_new_tokens=4"]
+    words.append(f"callbacks.checkpoint.every_n_steps={every_n_steps}")
+
+    assert cli.run("train", words) == 0
+    before = shown(tmp_path)
+    assert before["hp_metric"] == [0, 2]
+    assert before["val/loss"] == [2]
+    assert cli.run("train", [*words, f"ckpt_path={tmp_path}/checkpoints/last.ckpt"]) == 0
+    assert shown(tmp_path) == before
+
+
+LOGGER = "lightning.pytorch.trainer.connectors.logger_connector.logger_connector:_LoggerConnector"
+
+
+def run_part(words: list[str], folder: Path, kill: Kill | None) -> None:
+    """Train from the last checkpoint in `folder`, or from the start, until the end or the kill."""
+    if kill is not None:
+        arm(kill)
+    last = folder / "checkpoints" / "last.ckpt"
+    resumed = [f"ckpt_path={last}"] if last.is_file() else []
+    assert cli.run("train", [*words, f"hydra.run.dir={folder}", *resumed]) == 0
+
+
+@pytest.mark.parametrize(("experiment", "calls"), [("sft_tiny", [3, 1]), ("grpo_tiny", [1])])
+def test_a_step_saved_but_not_logged_when_killed_is_logged_by_the_resumed_run(
+    experiment: str, calls: list[int], tmp_path: Path
+) -> None:
+    """SFT is killed in step 3, which a validation follows, and in step 4, its last. GRPO shows transcripts at its
+    first step.
+    """
+    words = [f"+experiment={experiment}", "data.source.scale=0.02", "data.val_size=10", "data.batch_size=2"]
+    words += ["trainer.val_check_interval=3", f"trainer.max_steps={4 if experiment == 'sft_tiny' else 2}"]
+    words += ["callbacks.checkpoint.every_n_steps=1"]
+    words += ["+logger.csv={_target_: steer_lit.lit.csv_log.CsvLog, path: '${run_dir}/metrics.csv'}"]
+    words += ["rollout.max_turns=2", "rollout.max_new_tokens=8"] if experiment == "grpo_tiny" else []
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    kills = [Kill(LOGGER, "update_train_step_metrics", call) for call in calls]
+    for folder, parts in ((straight, [None]), (killed, [*kills, None])):
+        folder.mkdir()
+        for kill in parts:
+            in_a_process(run_part, words, kill=kill, folder=folder)
+
+    def rows(folder: Path) -> list[dict[str, Any]]:
+        with (folder / "metrics.csv").open(newline="") as file:
+            return [{name: row[name] for name in row if "second" not in name} for row in csv.DictReader(file)]
+
+    def tags(folder: Path) -> dict[str, list[int]]:  # each start of a run shows its settings
+        return {tag: steps for tag, steps in shown(folder).items() if "hp" not in tag}
+
+    assert rows(killed) == rows(straight)
+    assert tags(killed) == tags(straight)
