@@ -40,21 +40,21 @@ class LastCheckpoint(Checkpoint):
         self.interrupted = False  # by Ctrl-C or a closed pipe
         self.unread = False  # by a closed pipe: nobody reads the output
         self._saved_at = 0
-        self._handler: Any = None  # the earlier handler of Ctrl-C
-        self._lightnings: Any = None  # Lightning's handler of SIGTERM, which notes that the signal came
-        self._alone = self._tells = True
+        self._sigint_before: Any = None  # the handler of Ctrl-C before this callback's
+        self._sigterm_before: Any = None  # Lightning's handler of SIGTERM, which notes that the signal came
+        self._only_rank = self._first_rank = True
 
     def on_train_start(self, trainer: Trainer, module: PolicyModule) -> None:
         self._saved_at = trainer.global_step
-        self._handler = signal.getsignal(signal.SIGINT)
+        self._sigint_before = signal.getsignal(signal.SIGINT)
         # Before this there is nothing to save. A shell's background job ignores Ctrl-C, and goes on ignoring it.
         may_listen = threading.current_thread() is threading.main_thread()  # only this one may set handlers
-        self._alone, self._tells = trainer.world_size == 1, trainer.is_global_zero
-        if may_listen and callable(self._handler):
+        self._only_rank, self._first_rank = trainer.world_size == 1, trainer.is_global_zero
+        if may_listen and callable(self._sigint_before):
             signal.signal(signal.SIGINT, self._interrupt)
         stop_unread_by(self._stop_unread)
         if may_listen:
-            self._lightnings = signal.getsignal(signal.SIGTERM)
+            self._sigterm_before = signal.getsignal(signal.SIGTERM)
             signal.signal(signal.SIGTERM, self._terminate)
 
     def on_train_batch_end(
@@ -68,19 +68,19 @@ class LastCheckpoint(Checkpoint):
         if interrupted:
             self.interrupted = True
         if due or interrupted or terminated:
-            self._save(trainer)
-        if interrupted and not self._alone:  # on all ranks at once; callbacks that save come last
+            self.save(trainer)
+        if interrupted and not self._only_rank:  # on all ranks at once; callbacks that save come last
             raise SIGTERMException
 
     def on_train_end(self, trainer: Trainer, module: PolicyModule) -> None:
-        self._save(trainer)  # even if the last step is saved: its validation may have found a new best adapter
+        self.save(trainer)  # even if the last step is saved: its validation may have found a new best adapter
         self._let_go()
         stop_unread_by(None)
 
     def on_validation_end(self, trainer: Trainer, module: PolicyModule) -> None:
         """Save a run that was resumed at its end, and is validated only after its training, which took no step."""
         if trainer.state.fn == TrainerFn.VALIDATING:
-            self._save(trainer)
+            self.save(trainer)
 
     def on_exception(self, trainer: Trainer, module: PolicyModule, exception: BaseException) -> None:
         """Save after a SIGTERM during validation.
@@ -90,14 +90,14 @@ class LastCheckpoint(Checkpoint):
         """
         unsaved = trainer.global_step != self._saved_at
         if unsaved and trainer.world_size == 1 and isinstance(exception, SIGTERMException):
-            self._save(trainer)
+            self.save(trainer)
         self._let_go()
         stop_unread_by(None)
 
     def _interrupt(self, *_: object) -> None:
         """Stop once on Ctrl-C; a second one has its earlier effect."""
         self._let_go()
-        if self._tells:
+        if self._first_rank:
             print("stopping after this step; Ctrl-C again stops at once, and saves nothing", file=sys.stderr)
         self._stop()
 
@@ -110,26 +110,27 @@ class LastCheckpoint(Checkpoint):
     def _stop(self) -> None:
         """Raise SIGTERM, after which Lightning stops with its state whole. Several ranks agree instead."""
         self.interrupted = True
-        if self._alone:
+        if self._only_rank:
             signal.raise_signal(signal.SIGTERM)
 
     def _terminate(self, *received: Any) -> None:
         """Announce a SIGTERM, unless it comes from Ctrl-C, and pass it to Lightning's handler, which is silent."""
-        signal.signal(signal.SIGTERM, self._lightnings)
-        if self._tells and not self.interrupted:
+        signal.signal(signal.SIGTERM, self._sigterm_before)
+        if self._first_rank and not self.interrupted:
             print("SIGTERM: stopping after this step", file=sys.stderr, flush=True)
-        if callable(self._lightnings):
-            self._lightnings(*received)
+        if callable(self._sigterm_before):
+            self._sigterm_before(*received)
 
     def _let_go(self) -> None:
         """Restore the earlier handler of Ctrl-C. Lightning itself restores that of SIGTERM at the end."""
         if signal.getsignal(signal.SIGINT) == self._interrupt:
-            signal.signal(signal.SIGINT, self._handler)
+            signal.signal(signal.SIGINT, self._sigint_before)
 
-    def _save(self, trainer: Trainer) -> None:
+    def save(self, trainer: Trainer) -> None:
+        """Write last.ckpt as of now. Every rank must call it: each adds its random state."""
         self._saved_at = trainer.global_step
         last = Path(trainer.default_root_dir) / LAST
-        trainer.save_checkpoint(last)  # on every rank: each adds its random state
+        trainer.save_checkpoint(last)
         if trainer.is_global_zero:
             _remove_overtaken(last.with_name(Path(FAILED).name), trainer.global_step)
 

@@ -95,7 +95,7 @@ class CtrlCWhileRanksAgree(Callback):
         if trainer.global_step:
             return
         answer, checkpoint = trainer.strategy.reduce_boolean_decision, trainer.checkpoint_callback
-        checkpoint._alone = False
+        checkpoint._only_rank = False
 
         def pressed(decision: bool, all: bool = True) -> bool:
             agreed = answer(decision, all=all)

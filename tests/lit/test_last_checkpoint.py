@@ -21,9 +21,11 @@ from steer_lit.lit.training_checkpoint import OWN, PLACE, CheckpointFile
 from tests.settings import optim_settings
 
 
-def trainer_at(step: int, terminated: bool = False) -> Any:
+def trainer_at(step: int, saved: list[int], terminated: bool = False) -> Any:
     return SimpleNamespace(
         global_step=step,
+        save_checkpoint=lambda path: saved.append(step),
+        default_root_dir="no such folder",
         received_sigterm=terminated,
         world_size=1,
         is_global_zero=True,
@@ -33,27 +35,24 @@ def trainer_at(step: int, terminated: bool = False) -> Any:
 
 def test_the_last_checkpoint_is_saved_every_n_steps_on_sigterm_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # Lightning is not there to restore SIGTERM's handler
-    callback, saved = LastCheckpoint(every_n_steps=5), []
-    callback._save = lambda trainer: (  # type: ignore[method-assign]
-        saved.append(trainer.global_step),
-        setattr(callback, "_saved_at", trainer.global_step),
-    )
-    callback.on_train_start(trainer_at(6), None)  # resumed at 6: nothing to save yet
+    callback, saved = LastCheckpoint(every_n_steps=5), list[int]()
+    callback.on_train_start(trainer_at(6, saved), None)  # type: ignore[arg-type]  # resumed at 6: nothing to save yet
     for step in (8, 10, 12, 16):  # a batch may take two steps or more: step 15 is never seen
-        callback.on_train_batch_end(trainer_at(step), None, None, None, 0)  # type: ignore[arg-type]
-    callback.on_train_end(trainer_at(16), None)  # type: ignore[arg-type]
-    callback.on_train_batch_end(trainer_at(17, terminated=True), None, None, None, 0)  # type: ignore[arg-type]
-    callback.on_train_end(trainer_at(18), None)  # type: ignore[arg-type]
+        callback.on_train_batch_end(trainer_at(step, saved), None, None, None, 0)  # type: ignore[arg-type]
+    callback.on_train_end(trainer_at(16, saved), None)  # type: ignore[arg-type]
+    callback.on_train_batch_end(trainer_at(17, saved, terminated=True), None, None, None, 0)  # type: ignore[arg-type]
+    callback.on_train_end(trainer_at(18, saved), None)  # type: ignore[arg-type]
     assert saved == [10, 16, 16, 17, 18]  # twice at the end, because the last validation lies between
 
 
 def test_a_run_with_nothing_left_to_train_is_saved_after_its_validation() -> None:
     """Its training never begins. The save removes the checkpoint of the validation that had failed."""
-    callback, saved = LastCheckpoint(every_n_steps=5), []
-    callback._save = lambda trainer: saved.append(trainer.state.fn)  # type: ignore[method-assign]
-    for fn in (TrainerFn.FITTING, TrainerFn.VALIDATING):
-        callback.on_validation_end(SimpleNamespace(state=SimpleNamespace(fn=fn)), None)  # type: ignore[arg-type]
-    assert saved == [TrainerFn.VALIDATING]
+    callback, saved = LastCheckpoint(every_n_steps=5), list[int]()
+    for step, fn in enumerate((TrainerFn.FITTING, TrainerFn.VALIDATING)):
+        trainer = trainer_at(step, saved)
+        trainer.state = SimpleNamespace(fn=fn)
+        callback.on_validation_end(trainer, None)  # type: ignore[arg-type]
+    assert saved == [1]
 
 
 @pytest.mark.parametrize(("failed_at", "left"), [(3, False), (5, False), (6, True), (None, True)])
@@ -69,7 +68,7 @@ def test_a_failed_steps_checkpoint_is_removed_once_it_is_overtaken(
     saved = SimpleNamespace(
         global_step=5, default_root_dir=str(tmp_path), save_checkpoint=Path.touch, is_global_zero=True
     )
-    LastCheckpoint(every_n_steps=5)._save(saved)  # type: ignore[arg-type]
+    LastCheckpoint(every_n_steps=5).save(saved)  # type: ignore[arg-type]
     assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
     assert failed.is_file() is left
 
