@@ -101,7 +101,7 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator
             raise SystemExit(CLOSED) from None
         interrupted = any(getattr(callback, "interrupted", False) for callback in trainer.checkpoint_callbacks)
         terminated = isinstance(stop, SIGTERMException) and not interrupted
-        if (failed or interrupted) and not trainer.is_global_zero:
+        if (failed or interrupted or terminated) and not trainer.is_global_zero:
             raise SystemExit from None  # with exit code 0: Lightning kills the first rank if another fails
         raise SystemExit(TERMINATED if terminated else INTERRUPTED) from None
     except Exception as error:

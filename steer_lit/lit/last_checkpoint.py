@@ -27,8 +27,7 @@ class LastCheckpoint(Checkpoint):
 
     A scheduler's SIGTERM, Ctrl-C, or a closed pipe on standard output (`| tee`, which Ctrl-C ends as well) stops a run
     after the current step; a second Ctrl-C, at once. Several ranks all stop after the step in which one of them
-    received Ctrl-C. SIGTERM is not reliable with several ranks: Lightning answers it with a message for which a rank in
-    the middle of a step does not wait.
+    received either signal.
 
     `<run>/checkpoints/failed.ckpt` is removed as soon as this checkpoint is as far.
 
@@ -39,6 +38,7 @@ class LastCheckpoint(Checkpoint):
         self.every_n_steps = every_n_steps
         self.interrupted = False  # by Ctrl-C or a closed pipe
         self.unread = False  # by a closed pipe: nobody reads the output
+        self._terminated = False  # by SIGTERM, of several ranks
         self._saved_at = 0
         self._sigint_before: Any = None  # the handler of Ctrl-C before this callback's
         self._sigterm_before: Any = None  # Lightning's handler of SIGTERM, which notes that the signal came
@@ -64,12 +64,13 @@ class LastCheckpoint(Checkpoint):
         due = trainer.global_step // self.every_n_steps > self._saved_at // self.every_n_steps
         any_of = partial(trainer.strategy.reduce_boolean_decision, all=False)
         # If Ctrl-C is pressed while the ranks agree, it counts for the next step and must not be overwritten here.
-        interrupted, terminated = any_of(self.interrupted), any_of(trainer.received_sigterm)
+        interrupted = any_of(self.interrupted)
+        stops = any_of(interrupted or self._terminated or trainer.received_sigterm)
         if interrupted:
             self.interrupted = True
-        if due or interrupted or terminated:
+        if due or stops:
             self.save(trainer)
-        if interrupted and not self._only_rank:  # on all ranks at once; callbacks that save come last
+        if stops and not self._only_rank:  # on all ranks at once; callbacks that save come last
             raise SIGTERMException
 
     def on_train_end(self, trainer: Trainer, module: PolicyModule) -> None:
@@ -114,12 +115,17 @@ class LastCheckpoint(Checkpoint):
             signal.raise_signal(signal.SIGTERM)
 
     def _terminate(self, *received: Any) -> None:
-        """Announce a SIGTERM, unless it comes from Ctrl-C, and pass it to Lightning's handler, which is silent."""
-        signal.signal(signal.SIGTERM, self._sigterm_before)
-        if self._first_rank and not self.interrupted:
+        """Announce a SIGTERM, unless it comes from Ctrl-C, and pass it to Lightning's handler, which is silent.
+
+        Several ranks agree instead: Lightning's handler waits for ranks that are in the middle of a step.
+        """
+        if self._first_rank and not (self.interrupted or self._terminated):
             print("SIGTERM: stopping after this step", file=sys.stderr, flush=True)
-        if callable(self._sigterm_before):
-            self._sigterm_before(*received)
+        self._terminated = not self._only_rank
+        if self._only_rank:
+            signal.signal(signal.SIGTERM, self._sigterm_before)
+            if callable(self._sigterm_before):
+                self._sigterm_before(*received)
 
     def _let_go(self) -> None:
         """Restore the earlier handler of Ctrl-C. Lightning itself restores that of SIGTERM at the end."""

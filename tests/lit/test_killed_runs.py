@@ -222,8 +222,11 @@ def test_trap_35_a_command_stopped_by_a_signal_can_be_resumed_exactly(
         assert (killed / name).read_bytes() == (never_stopped / name).read_bytes(), name
 
 
-def test_ctrl_c_on_two_ranks_saves_the_step_under_way(repository: Path, tmp_path: Path) -> None:
-    """A terminal sends the signal to both ranks at once."""
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_on_two_ranks_saves_the_step_under_way(
+    sent: signal.Signals, code: int, repository: Path, tmp_path: Path
+) -> None:
+    """A terminal sends Ctrl-C to both ranks at once, `kill` a SIGTERM to the first alone."""
     words = ["data.source.scale=0.05", "data.val_size=0", "data.batch_size=2", "trainer.max_steps=300"]
     words += ["trainer.devices=2", "trainer.strategy=ddp", "trainer.limit_val_batches=0", "logger=csv"]
     call = [sys.executable, "train.py", *words, f"hydra.run.dir={tmp_path}"]
@@ -235,9 +238,9 @@ def test_ctrl_c_on_two_ranks_saves_the_step_under_way(repository: Path, tmp_path
     while "step 1" not in said:
         said += command.stdout.readline()
         assert command.poll() is None
-    os.killpg(command.pid, signal.SIGINT)
+    (os.killpg if sent == signal.SIGINT else os.kill)(command.pid, sent)
     _, errors = command.communicate(timeout=300)
-    assert command.returncode == 130
+    assert command.returncode == code
     assert errors.count("stopping after this step") == 1
     last = tmp_path / "checkpoints" / "last.ckpt"
     assert f"stopped, step {read_checkpoint(last)['global_step']} is saved\n" in errors
