@@ -25,14 +25,7 @@ from steer_lit.lit.optim import OptimSettings, lr_factor
 from steer_lit.lit.random_state import random_state, restore_random_state
 from steer_lit.lit.resumed_logs import hide_after, log_missing
 from steer_lit.lit.training_checkpoint import ANOTHER, LOGGED, OWN, PLACE, CheckpointFile
-from steer_lit.lit.validation_schedule import (
-    at_end,
-    correct_epoch_counts,
-    owes_validation,
-    resumed_at_end,
-    saved_in_step,
-    validate,
-)
+from steer_lit.lit.validation_schedule import at_end, correct_epoch_counts, owes_validation, saved_in_step, validate
 from steer_lit.policy.memory import out_of_memory
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.tensors import tensor_mismatch
@@ -270,7 +263,7 @@ class PolicyModule(LightningModule):
         """Restore the random state last, since everything built before has drawn from it (TRAPS 34)."""
         self._set_rates()
         owed = owes_validation(self.trainer, self._whole_epochs, self.validated_at)
-        self.trainer.should_stop |= resumed_at_end(self.trainer, self._whole_epochs)
+        self.trainer.should_stop |= at_end(self.trainer, self._whole_epochs)
         states, self._random_states = self._random_states, []
         if self.global_rank < len(states):
             restore_random_state(states[self.global_rank])
@@ -291,7 +284,8 @@ class PolicyModule(LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Stop after the last step, so that the run validates then, wherever trainer.val_check_interval falls."""
-        self.trainer.should_stop |= at_end(self.trainer)  # Lightning runs validation once before it stops
+        epochs = self.current_epoch + self.trainer.is_last_batch
+        self.trainer.should_stop |= at_end(self.trainer, epochs)  # Lightning runs validation once before it stops
 
     def on_validation_start(self) -> None:
         """Drop the loggers if a run resumed at its end is validated again: they have that validation already."""

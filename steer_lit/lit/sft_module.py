@@ -90,7 +90,7 @@ class SFTModule(PolicyModule):
 
     def validation_step(self, batch: Sequence[Dialogue], batch_idx: int) -> None:
         traces = self._render(batch)
-        with torch.no_grad(), self.naming_memory(f"validating step {self.global_step}", traces):
+        with torch.no_grad(), self.naming_memory("validating", traces):
             self._val_loss[0] += sum(float(self._loss(part, 1.0)) for part, _ in self.micro_batches(traces))
         self._val_loss[1] += sum(trace.sampled_tokens for trace in traces)
         mine = len(range(self.global_rank, self.replays, self.trainer.world_size))  # ranks take turns at the rows

@@ -14,18 +14,12 @@ from lightning import Trainer
 from steer_lit.lit.training_checkpoint import PLACE
 
 
-def at_end(trainer: Trainer) -> bool:
-    """Return, after a step, whether it was the run's last."""
-    last_epoch = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
-    return last_epoch or trainer.global_step >= trainer.max_steps > 0
+def at_end(trainer: Trainer, epochs: int) -> bool:
+    """Return whether a run has nothing left to train after this number of whole epochs.
 
-
-def resumed_at_end(trainer: Trainer, epochs: int) -> bool:
-    """Return whether a run that was saved after this number of whole epochs has nothing left to train.
-
-    Lightning tells for itself, except of a run saved in the validation after its last step: to Lightning that epoch is
-    trained but not ended, and it would begin another. (Its own count of epochs cannot be asked: for a run saved after
-    an epoch's last step it has moved on by now.)
+    Of a resumed run Lightning tells for itself, except of one saved in the validation after its last step: to Lightning
+    that epoch is trained but not ended, and it would begin another. (Its own count of epochs cannot be asked: for a run
+    saved after an epoch's last step it has moved on by now.)
     """
     return epochs >= (trainer.max_epochs or -1) > 0 or trainer.global_step >= trainer.max_steps > 0
 

@@ -41,7 +41,7 @@ def runs_out(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, call: int)
     ("words", "owner", "name", "call", "doing", "key"),
     [
         ([], QwenVL, "logprobs", 2, "learning in step 2", "lower hardware.micro_tokens=100000"),
-        ([], QwenVL, "logprobs", 4, "validating step 3", "lower hardware.micro_tokens=100000"),
+        ([], QwenVL, "logprobs", 4, "validating", "lower hardware.micro_tokens=100000"),
         (GRPO, QwenVL, "logprobs", 3, "learning in step 2", "lower hardware.micro_tokens=100000"),
         (GRPO, SampledSession, "_read", 1, "answering 8 dialogues side by side", "lower hardware.side_by_side"),
     ],

@@ -49,6 +49,7 @@ def test_a_run_resumed_at_its_end_shows_nothing_twice(every_n_steps: int, tmp_pa
 
 
 LOGGER = "lightning.pytorch.trainer.connectors.logger_connector.logger_connector:_LoggerConnector"
+OPTIMIZER = "steer_lit.lit.master_weights:MasterAdamW"
 
 
 def run_part(words: list[str], folder: Path, kill: Kill | None) -> None:
@@ -60,20 +61,27 @@ def run_part(words: list[str], folder: Path, kill: Kill | None) -> None:
     assert cli.run("train", [*words, f"hydra.run.dir={folder}", *resumed]) == 0
 
 
-@pytest.mark.parametrize(("experiment", "calls"), [("sft_tiny", [3, 1]), ("grpo_tiny", [1])])
-def test_a_step_saved_but_not_logged_when_killed_is_logged_by_the_resumed_run(
-    experiment: str, calls: list[int], tmp_path: Path
+def before_logging(call: int) -> Kill:
+    """Kill between the saving and the logging of this process's `call`th step."""
+    return Kill(LOGGER, "update_train_step_metrics", call)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "kills"),
+    [
+        ("sft_tiny", [before_logging(3), before_logging(1)]),  # in step 3, which a validation follows, then in the last
+        ("grpo_tiny", [before_logging(1), Kill(OPTIMIZER, "step", 1)]),  # in step 1, then in step 2 with step 1 logged
+    ],
+)
+def test_a_step_saved_but_not_logged_when_killed_is_logged_once_by_the_resumed_run(
+    experiment: str, kills: list[Kill], tmp_path: Path
 ) -> None:
-    """SFT is killed in step 3, which a validation follows, and in step 4, its last. GRPO shows transcripts at its
-    first step.
-    """
     words = [f"+experiment={experiment}", "data.source.scale=0.02", "data.val_size=10", "data.batch_size=2"]
     words += ["trainer.val_check_interval=3", f"trainer.max_steps={4 if experiment == 'sft_tiny' else 2}"]
     words += ["callbacks.checkpoint.every_n_steps=1"]
     words += ["+logger.csv={_target_: steer_lit.lit.csv_log.CsvLog, path: '${run_dir}/metrics.csv'}"]
     words += ["rollout.max_turns=2", "rollout.max_new_tokens=8"] if experiment == "grpo_tiny" else []
     straight, killed = tmp_path / "straight", tmp_path / "killed"
-    kills = [Kill(LOGGER, "update_train_step_metrics", call) for call in calls]
     for folder, parts in ((straight, [None]), (killed, [*kills, None])):
         folder.mkdir()
         for kill in parts:
