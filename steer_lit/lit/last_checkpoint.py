@@ -45,17 +45,16 @@ class LastCheckpoint(Checkpoint):
         self._only_rank = self._first_rank = True
 
     def on_train_start(self, trainer: Trainer, module: PolicyModule) -> None:
+        """Listen from now on: before this there is nothing to save."""
         self._saved_at = trainer.global_step
-        self._sigint_before = signal.getsignal(signal.SIGINT)
-        # Before this there is nothing to save. A shell's background job ignores Ctrl-C, and goes on ignoring it.
-        may_listen = threading.current_thread() is threading.main_thread()  # only this one may set handlers
         self._only_rank, self._first_rank = trainer.world_size == 1, trainer.is_global_zero
-        if may_listen and callable(self._sigint_before):
-            signal.signal(signal.SIGINT, self._interrupt)
         stop_unread_by(self._stop_unread)
-        if may_listen:
-            self._sigterm_before = signal.getsignal(signal.SIGTERM)
-            signal.signal(signal.SIGTERM, self._terminate)
+        if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+            return
+        self._sigint_before, self._sigterm_before = map(signal.getsignal, (signal.SIGINT, signal.SIGTERM))
+        signal.signal(signal.SIGTERM, self._terminate)
+        if callable(self._sigint_before):  # a shell's background job ignores Ctrl-C, and goes on ignoring it
+            signal.signal(signal.SIGINT, self._interrupt)
 
     def on_train_batch_end(
         self, trainer: Trainer, module: PolicyModule, outputs: Any, batch: Any, batch_idx: int
