@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Glob
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Sweep
 from hydra.errors import OverrideParseException
 
 from steer_lit.checks.facts import name_problem
@@ -34,8 +34,7 @@ from steer_lit.policy.model_facts import ADAPTER_CONFIG
 from steer_lit.terminal.commands import command, script
 from steer_lit.terminal.conf_files import composed, own_conf_dir
 from steer_lit.terminal.nearest import did_you_mean, nearest
-from steer_lit.terminal.words import Word, names_policy, words_of_one_value
-from steer_lit.texts import first_lines
+from steer_lit.terminal.words import SWEPT, Word, names_policy, words_of_one_value
 
 _PROGRAMS = ("train", "bench", "synthesize")
 _MERGED = ("experiment", "ablation", "debug", "callbacks", "logger")  # several options of these go together
@@ -78,6 +77,8 @@ def _override_error(word: str, program: str, words: Sequence[str]) -> str:
         return f"{word}: names no key before the ="
     if (read := Word.read(word)) is None or read.sign == "~" or not read.key:
         return ""
+    if isinstance(read.value, ChoiceSweep) and any(isinstance(each, Sweep | Glob) for each in read.value.list):
+        return f"{word}: {SWEPT}"
     return (
         _bad_name(read)
         or _bad_folder(read)
@@ -169,8 +170,10 @@ def unreadable_override(error: OverrideParseException, program: str, words: Sequ
     quoted = "no blanks beside = and after commas, a value that holds one in quotes: 'key=a b'"
     if "=" in word and not re.fullmatch(r"[+~]*[\w-]+([./@:][\w-]+)*\s*", word.partition("=")[0], re.ASCII):
         return f"{word}: cannot be read: a key is of plain letters, digits, _ and -, with a dot between sections"
+    if re.match(r"\w+\(", word.partition("=")[2]):
+        return f"{word}: cannot be read: {SWEPT}; text with a bracket goes in quotes: 'key=\"a(b)\"'"
     if "=" in word:
-        return f"{word}: cannot be read: {first_lines(error).partition(' expecting ')[0]}\nType {quoted}"
+        return f"{word}: cannot be read: brackets and quotes come in pairs, a comma between two values\nType {quoted}"
     options = {f"{group}={word}" for group in groups(program) if word in options_of(group)}
     chosen = [other for other in words if "=" in other.strip("=")]
     if word in (keys := keys_of(program, words_of_one_value(chosen))):

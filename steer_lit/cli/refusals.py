@@ -46,6 +46,8 @@ def explain(error: BaseException, program: str, words: Sequence[str]) -> str:
         return "\n".join(unknown_keys(program, words)) or no_key(missing, program, others)
     if gone := re.match(r"Could not delete from config. '([^']+)'", text):
         return "\n".join(unknown_keys(program, words)) or f"~{gone[1]}: it is null already, leave this word out"
+    if there := re.match(r"Could not append to config. An item is already at '([^']+)'", text):
+        return f"+{there[1]}: the run has this key already: type {there[1]}=<value>"
     if merged := re.match(r"Error merging override ([^=\n]+)", text):  # the value may be a secret
         return f"{merged[1]}: {first_lines(error.__cause__ or error)}: {listing(merged[1])} shows what the key holds"
     if several := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", text):

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import env_override
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -25,7 +26,7 @@ from steer_lit.cli.run_folder import finished
 from steer_lit.errors import Problem, SteerError
 from steer_lit.files.run_files import ADAPTER
 from steer_lit.numbers import counted
-from steer_lit.terminal.words import words_of_one_value
+from steer_lit.terminal.words import SWEPT, words_of_one_value
 
 _CHECKS: dict[str, Callable[[DictConfig], list[Problem]]] = {
     "train": train_problems,
@@ -142,17 +143,12 @@ def _points(config: DictConfig) -> Iterator[Point]:
     loader, outer = GlobalHydra.instance().config_loader(), HydraConfig.instance().cfg
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     words = OverridesParser.create(config_loader=loader).parse_overrides([*params, *_typed(config)])
-    several = [word for word in words if word.is_choice_sweep() or word.is_range_sweep()]
-    if math.prod(sum(1 for _ in islice(word.sweep_iterator(), _MOST + 1)) for word in several) > _MOST:
+    swept = [word for word in words if word.is_sweep_override()]
+    if math.prod(map(len, map(_values, swept))) > _MOST:
         raise SteerError(f"this sweep comes to more than {_MOST:,} runs: give fewer values, or run it in parts")
-    for word in several:
-        if twice := [value for value, count in Counter(word.sweep_string_iterator()).items() if count > 1]:
-            raise SteerError(f"{word.input_line}: has {twice[0]} twice, which would be the same run: leave one out")
     runs = BasicSweeper.split_arguments(words, None)[0]
-    if not runs:
-        raise SteerError("no run is in this sweep: one of its words, such as a glob(...), stands for no value")
     str(config.hydra.sweep.dir)  # resolving it fixes its time of day for every run, and for Hydra
-    swept = {word.get_key_element() for word in words if word.is_sweep_override()}
+    keys = {word.get_key_element() for word in swept}
     try:
         for number, given in enumerate(runs):
             run = loader.load_sweep_config(config, given)
@@ -164,9 +160,29 @@ def _points(config: DictConfig) -> Iterator[Point]:
                 HydraConfig.instance().set_config(run)
                 del run["hydra"]
             with env_override(dict(config.hydra.job.env_set)):
-                yield Point(tuple(word for word in given if word.partition("=")[0] in swept), run, folder)
+                yield Point(tuple(word for word in given if word.partition("=")[0] in keys), run, folder)
     finally:
         HydraConfig.instance().cfg = outer
+
+
+def _values(word: Override) -> list[str]:
+    """Return the values that a word sweeps over, no more than show that they are too many.
+
+    Raise SteerError if Hydra's own sweeper can make no runs of them: none, one twice, or none that it can list.
+    """
+    if getattr(word.value(), "shuffle", False):  # Hydra draws again, now and each time the sweep goes on
+        raise SteerError(f"{word.input_line}: runs are found again by their place among them: leave shuffle out")
+    if word.is_interval_sweep():
+        raise SteerError(f"{word.input_line}: goes with a sweeper that chooses, hydra/sweeper=optuna; else {SWEPT}")
+    try:
+        values = list(islice(word.sweep_string_iterator(), _MOST + 1))
+    except ValueError:
+        raise SteerError(f"{word.input_line}: has steps of 0") from None
+    if not values:
+        raise SteerError(f"{word.input_line}: stands for no value, so that no run is in this sweep")
+    if twice := [value for value, count in Counter(values).items() if count > 1]:
+        raise SteerError(f"{word.input_line}: has {twice[0]} twice, which would be the same run: leave one out")
+    return values
 
 
 def _typed(config: DictConfig) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+SWEPT = "values to sweep over are a,b,c or, alone, range(<from>,<to>,<step>), choice(a,b) or glob(a*)"
 _POLICY = re.compile(r"policies\.[\w-]+")
 
 

@@ -138,7 +138,7 @@ def test_grpo_7b_without_a_gpu_ends_quickly_with_one_message(repository: Path, t
         ("callbacks=checkpoint", "a part of callbacks=default, and chosen alone would drop the others: choose"),
         ("callbacks=chekpoint", "callbacks=chekpoint: there is no such option. Choose from: default, none"),
         ("model=qwen2_5_vl_72b", "Did you mean qwen2_5_vl_7b"),
-        ("optim.lr=[3", "no viable alternative"),
+        ("optim.lr=[3", "optim.lr=[3: cannot be read: brackets and quotes come in pairs"),
         ("grpo_tiny", "grpo_tiny: is no key=value. Did you mean experiment=grpo_tiny?"),
         ("seed", "seed: is no key=value. Did you mean seed=<value>?"),
         ("help", "help: is no key=value. --help lists the keys most often typed."),
@@ -717,7 +717,7 @@ def test_a_key_that_cannot_be_removed_is_told_with_the_reason(
         ("optim..lr=3", "optim..lr=3: cannot be read: a key is of plain letters, digits"),
         ("+_foo=3", "_foo: there is no such key in this run."),  # only Hydra's own begin so
         ("~init_from", "~init_from: it is null already, leave this word out"),
-        ("+seed=3", "Could not append to config. An item is already at 'seed'"),
+        ("+seed=3", "+seed: the run has this key already: type seed=<value>"),
         ("optim.betas={a:1}", "optim.betas: Cannot merge DictConfig with ListConfig: `--cfg job` shows what"),
         ("init_from=~/adapter", "init_from=~/adapter: only a shell fills in ~, and this one did not"),
         ("hydra.run.dir='~/run'", "hydra.run.dir='~/run': names no folder of the run's own"),

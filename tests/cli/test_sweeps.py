@@ -25,6 +25,7 @@ from steer_lit.cli.signals import INTERRUPTED
 from steer_lit.errors import ServerDown, SteerError
 from steer_lit.terminal.conf_files import composed, conf_dir
 from steer_lit.terminal.stdout import REFUSED
+from steer_lit.terminal.words import SWEPT
 from tests.test_conf import empty_adapter
 
 
@@ -360,11 +361,17 @@ def test_the_benchmark_after_a_sweep_of_sft_has_no_token_limit() -> None:
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        (
-            "experiment=glob(gpro_*)",
-            "no run is in this sweep: one of its words, such as a glob(...), ",
-        ),
-        ("reward.alpha=interval(0,1)", "BasicSweeper does not support sweep type : INTERVAL"),
+        ("experiment=glob(gpro_*)", "experiment=glob(gpro_*): stands for no value, so that no run is in this sweep"),
+        ("seed=range(3,1)", "seed=range(3,1): stands for no value"),
+        ("seed=range(1,3,0)", "seed=range(1,3,0): has steps of 0"),
+        ("reward.alpha=interval(0,1)", "reward.alpha=interval(0,1): goes with a sweeper that chooses, hydra/sweeper="),
+        ("optim.lr=range(1e-4,3e-4,1e-4),0.2", f"optim.lr=range(1e-4,3e-4,1e-4),0.2: {SWEPT}"),
+        ("experiment=glob(*),sft_tiny", f"experiment=glob(*),sft_tiny: {SWEPT}"),
+        ("seed=choice(1", f"seed=choice(1: cannot be read: {SWEPT}; text with a bracket goes in quotes: "),
+        ("seed=glob(", f"seed=glob(: cannot be read: {SWEPT}"),
+        ("seed=interval(1", f"seed=interval(1: cannot be read: {SWEPT}"),
+        ("seed=shuffle(", f"seed=shuffle(: cannot be read: {SWEPT}"),
+        ("seed=shuffle(range(1,9))", "seed=shuffle(range(1,9)): runs are found again by their place among them"),
         ("optim=[1],[2]", "optim: Cannot merge"),
         ("model=3,4", "model=3: there is no such option. Did you mean qwen2_5_vl_3b? Choose from: nano, "),
         ("model=range(3,5)", "model=range(3,5): there is no such option. Choose from: nano, "),
@@ -389,7 +396,9 @@ def test_impossible_sweeps_are_refused_and_leave_nothing(
 ) -> None:
     assert cli.run("train", ["-m", "+experiment=grpo_tiny", word, f"hydra.sweep.dir={tmp_path / 'sweep'}"]) == REFUSED
     assert begun == []
-    assert capsys.readouterr().err.startswith(said)
+    shown = capsys.readouterr().err
+    assert shown.startswith(said)
+    assert len(shown.splitlines()) == 1
     assert not (tmp_path / "sweep").exists()
     assert [str(warning.message) for warning in recwarn] == []
 
