@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
+from steer_lit.chat.settings import missing_words
 from steer_lit.checks.facts import makes_rows
+from steer_lit.data.sources import files_named
 from steer_lit.files.run_files import BEST, CURVES
 from steer_lit.numbers import counted
+from steer_lit.policy.base_model_files import context_length
 from steer_lit.policy.model_facts import UNTRAINED, no_adapter
 from steer_lit.stages import STAGES
 from steer_lit.terminal.commands import command, next_step, path_word, shown_path, sweeping
@@ -20,6 +25,7 @@ from steer_lit.terminal.conf_files import composed, conf_file
 from steer_lit.terminal.visible import visible_line
 from steer_lit.terminal.words import words_setting
 
+_TURNS = 10  # of a benchmark's dialogues, conf/bench.yaml
 _DIALOGUES = 300  # of a first benchmark: enough for meaningful intervals, minutes on a CPU
 # Keys of the model and of the server: words that set them are repeated in the next command.
 _MODEL = ("model.*", "system_prompt")
@@ -45,37 +51,43 @@ def without_start(config: DictConfig) -> str:
     return f"{said}: {config.ckpt_path} goes on alone"
 
 
-def closing(
-    config: DictConfig,
-    run_dir: Path,
-    metric: str,
-    value: Any,
-    words: Sequence[str] = (),
-    best: tuple[int, float] | None = None,
-    early: str = "",
-    unscored: str = "",
-) -> str:
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a training run: the monitored `metric` and its `value`, None without a validation.
+
+    `best` is the step of the best adapter and the metric's value there; None if the run ended with the best. `early`
+    says where and by what the run was ended early, `unscored` why the last validation gave no `value`, which is then
+    NaN.
+    """
+
+    metric: str
+    value: float | None = None
+    best: tuple[int, float] | None = None
+    early: str = ""
+    unscored: str = ""
+
+
+def closing(config: DictConfig, run_dir: Path, result: Result, words: Sequence[str] = ()) -> str:
     """Return the lines that say where the result is, and which command comes next unless nothing was exported.
 
-    The next command repeats those of the run's `words` that describe the model and the server. What the command still
-    lacks is on separate lines, so that it can be pasted. `best` is the step of the best adapter and the metric's value
-    there; None if the run ended with the best. `early` says where and by what the run was ended early, `unscored` why
-    the last validation gave no `value`, which is then NaN.
+    The command can be pasted. It repeats those of the run's `words` that describe the model and the server; what is to
+    be known of it is on lines of its own.
     """
     facts = STAGES[config.stage].export
     export, label = shown_path(run_dir / facts.path), f"{facts.label}:"
-    exported, lost = export.exists(), value is not None and math.isnan(value)
-    shown = "" if value is None or lost else f"   {metric} {float(value):.3f}"
+    exported, lost = export.exists(), result.value is not None and math.isnan(result.value)
+    shown = "" if result.value is None or lost else f"   {result.metric} {result.value:.3f}"
     lines = [f"{label:<8} {export}{shown}" if exported else f"run: {shown_path(run_dir)}, nothing exported{shown}"]
     if lost:
-        why = visible_line(unscored or "its value is NaN")
-        lines.append(f"missing: {metric}, the last validation could not be scored: {why}")
-    if best is not None:
-        lines.append(f"best:    {shown_path(run_dir / BEST)}   {metric} {best[1]:.3f} at step {best[0]}")
+        why = visible_line(result.unscored or "its value is NaN")
+        lines.append(f"missing: {result.metric}, the last validation could not be scored: {why}")
+    if result.best is not None:
+        step, value = result.best
+        lines.append(f"best:    {shown_path(run_dir / BEST)}   {result.metric} {value:.3f} at step {step}")
     if (curves := run_dir / CURVES).exists():
         lines.append(f"curves:  {shown_path(curves)}")
-    if early:
-        lines.append(f"early:   stopped {early}" + (f"; {export} is of that step" if exported else ""))
+    if result.early:
+        lines.append(f"early:   stopped {result.early}" + (f"; {export} is of that step" if exported else ""))
     if exported and not sweeping():  # `compared` prints the next command of the whole sweep
         said = ["these were two small steps: no adapter to train from or to measure"] if _rehearsed(words) else []
         lines.append(next_step(*_NEXT[config.stage](config, export, words), *said))
@@ -95,6 +107,9 @@ def compared(
     config = configs[0]
     if STAGES[config.stage].trains != "adapter" or any(_base(other) != _base(config) for other in configs):
         return ""
+    if any(other.data.source != config.data.source for other in configs):
+        config = copy.deepcopy(config)
+        config.data.source.rl = None  # no file that all were trained on
     start, *others = {_start(other) for other in configs}
     policies = {"sft": [Path(start)]} if start and not others and config.stage == "grpo" else {}
     for run, adapter in adapters.items():
@@ -146,10 +161,13 @@ def _grpo(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[str]:
     name = config.name.replace("sft", "grpo", 1)
     if conf_file(f"experiment/{name}.yaml") is None:
         return _benchmark(config, adapter, words)
-    given = words_setting(words, ["model", *_MODEL, "hardware", *_SERVER])
-    following = command("train", f"+experiment={name}", *_rehearsed(words), path_word("init_from", adapter), *given)
-    asks = "client" in ((composed("train", [f"experiment={name}"]) or {}).get("tutor") or {})
-    return [following, *_wanted(config, "rl", "tutor", given, asks=asks)]
+    asks = _asks(composed("train", [f"experiment={name}"]) or {})
+    rows, (served, lacking) = _own_rows(config, "rl", words), _server(config, "train", "tutor", words)
+    notes = [] if makes_rows(config) or (rows and asks) else [_on_own("rl", rows, [] if asks else [*served, *lacking])]
+    notes += [f"its tutor is a server's: add {' '.join(lacking)}"] if asks and lacking else []
+    given = [*words_setting(words, ["model", *_MODEL, "hardware"]), *(served[1:] if asks else ())]
+    start = [f"+experiment={name}", *_rehearsed(words), path_word("init_from", adapter)]
+    return [command("train", *start, *rows, *given), *notes]
 
 
 def _start(config: DictConfig) -> str | None:
@@ -166,33 +184,59 @@ def _benchmark(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[
 
 
 def _bench_command(config: DictConfig, named: Sequence[str], words: Sequence[str]) -> list[str]:
-    """Return the command that plays the policies in the words `named`, then lines on what the command still lacks."""
-    given = words_setting(words, [*_MODEL, *(() if makes_rows(config) else _SERVER)])
-    following = command("bench", f"model={config.model.name}", *named, *_size(config), *given)
-    return [following, *_wanted(config, "bench", "judge", given, asks=False)]
+    """Return the command that plays the policies in the words `named`, then lines on what it plays."""
+    rows, (served, lacking) = _own_rows(config, "bench", words), _server(config, "bench", "judge", words)
+    judge, notes = served if rows and _asks(config) else [], []
+    if rows and config.stage == "grpo":
+        known = "to see what it does on others, name their file there"
+        notes = [] if config.data.source.get("bench") else [f"those are the rows it was trained on: {known}"]
+    elif not makes_rows(config):
+        notes = [_on_own("bench", rows, [*served, *lacking])]
+    size = [f"bench.limit={_DIALOGUES}", *_answers(config)]
+    model = words_setting(words, _MODEL)
+    return [command("bench", f"model={config.model.name}", *named, *size, *rows, *judge, *model), *notes]
 
 
-def _size(config: DictConfig) -> list[str]:
-    """Return the words that set a first benchmark's size, and after GRPO the answer length that it trained with."""
-    longest = [f"rollout.max_new_tokens={config.rollout.max_new_tokens}"] if "rollout" in config else []
-    return [f"bench.limit={_DIALOGUES}", *longest]
+def _answers(config: DictConfig) -> list[str]:
+    """Return the words that give a benchmark the answer length of GRPO, and no more turns than fit into the model."""
+    if "rollout" not in config:
+        return []
+    longest, room = config.rollout.max_new_tokens, context_length(config.model)
+    fewer = [f"bench.max_turns={config.rollout.max_turns}"] if room and longest * _TURNS > room else []
+    return [f"rollout.max_new_tokens={longest}", *fewer]
 
 
-def _wanted(config: DictConfig, part: str, player: str, given: Sequence[str], *, asks: bool) -> Iterator[str]:
-    """Yield what the next command lacks.
+def _asks(config: Mapping[str, Any]) -> bool:
+    """Return whether the run's tutor is a server's."""
+    return "client" in (config.get("tutor") or {})
 
-    After training on a file: the user's rows, and a player that scores rows without gold facts. If the player `asks` a
-    server: that server.
+
+def _own_rows(config: DictConfig, part: str, words: Sequence[str]) -> list[str]:
+    """Return the words by which the next run plays this run's own rows, those to play in training if it names no other
+    for `part`.
     """
-    known = any("base_url" in word for word in words_setting(given, _SERVER))
-    server = "" if known else " server.base_url=<address>/v1 server.model=<name>"
-    if not makes_rows(config):
-        longest = " rollout.max_new_tokens=<what their answers need>" if part == "bench" and "rollout" in config else ""
-        yield f"that is on STEER-mini; on your rows add data=steer data.source.{part}=<file>{longest}"
-        if not asks:
-            yield f"and where they have no gold facts {player}=llm{server}"
-    if asks and server:
-        yield f"its {player} is a server's: add{server}"
+    source = config.data.source
+    if makes_rows(config) or not (files := files_named(source.get(part) or source.get("rl"))):
+        return []
+    held_out = ["data.val_size"] if part == "rl" else []
+    kept = words_setting(words, ["data.source.folder", "data.source.kind", "data.max_bad_rows", *held_out])
+    return [*(words_setting(words, ["data"]) or ["data=steer"]), path_word(f"data.source.{part}", *files), *kept]
+
+
+def _server(config: DictConfig, program: str, player: str, words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the words by which the next run's `player` asks this run's server, and those that are yet to be given."""
+    typed, here = words_setting(words, _SERVER), config.get("server") or {}
+    there = (composed(program, typed) or {}).get("server", {})
+    others = [path_word(f"server.{key}", str(value)) for key, value in here.items() if value != there.get(key)]
+    own = [word.replace("tutor", player, 1) for word in words_setting(words, ["tutor.client.*"])]
+    return [f"{player}=llm", *typed, *others, *own], missing_words({**there, **here})
+
+
+def _on_own(part: str, rows: Sequence[str], served: Sequence[str]) -> str:
+    """Return what a command lacks for one's own rows: `rows` to play, and a player that needs no gold facts."""
+    mini = f"that is on STEER-mini; on your rows add data=steer data.source.{part}=<file>"
+    no_gold = f"where they have no gold facts {' '.join(served)}" if served else ""
+    return ", and ".join(filter(None, ["" if rows else mini, no_gold]))
 
 
 # After each stage: a function that returns the next command and what that lacks.

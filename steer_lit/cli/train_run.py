@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.checks import read_row_problems, train_problems
-from steer_lit.cli.closing import closing, opening, without_start
+from steer_lit.cli.closing import Result, closing, opening, without_start
 from steer_lit.cli.players import PLAYERS, build_player, greet, hanging_up
 from steer_lit.cli.quiet import quieten, say
 from steer_lit.cli.run_folder import (
@@ -140,7 +140,8 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
             unvalidated = module.validated_at != trainer.global_step
             if datamodule.val_rows and (unvalidated or module.monitored.name not in trainer.callback_metrics):
                 trainer.validate(module, datamodule, verbose=False)
-    value = trainer.callback_metrics.get(module.monitored.name)
+    monitored = trainer.callback_metrics.get(module.monitored.name)
+    value = None if monitored is None else float(monitored)
     if trainer.is_global_zero:
         mark_finished(run_dir)
         if trainer.global_step == begins_at:
@@ -151,8 +152,9 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
             noise = f" (model={name} has random weights, its words mean nothing)" if name == UNTRAINED else ""
             print(f"a held-out dialogue, as the policy answers it now{noise}:\n{excerpt(*module.replayed[0])}")
         early = "" if trainer.global_step == begins_at else early_stop(trainer)
-        print(closing(config, run_dir, module.monitored.name, value, words, _better(trainer), early, module.unscored))
-    return None if value is None else float(value)
+        result = Result(module.monitored.name, value, _better(trainer), early, module.unscored)
+        print(closing(config, run_dir, result, words))
+    return value
 
 
 def _trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger]) -> Trainer:

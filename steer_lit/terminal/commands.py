@@ -102,9 +102,9 @@ def typed(key: str, *paths: Path) -> str:
     return shlex.quote(path_word(key, *paths))
 
 
-def path_word(key: str, *paths: Path) -> str:
-    """Return the word `key=path`, or `key=[path,path]` for several, quoted for Hydra."""
-    read = [_read_by_hydra(str(shown_path(path))) for path in paths]
+def path_word(key: str, *paths: Path | str) -> str:
+    """Return the word `key=path`, or `key=[path,path]` for several, quoted for Hydra. A text is taken as it is."""
+    read = [_read_by_hydra(str(shown_path(path) if isinstance(path, Path) else path)) for path in paths]
     return f"{key}={read[0]}" if len(read) == 1 else f"{key}=[{','.join(read)}]"
 
 

@@ -342,13 +342,16 @@ def test_the_benchmark_after_a_sweep_can_be_typed_if_the_folders_need_quotes() -
     assert OverridesParser.create().parse_override(word).value() == list(map(str, folders))
 
 
-def test_a_sweep_on_the_users_rows_names_what_its_benchmark_needs() -> None:
-    config = OmegaConf.create({**GRPO, "data": {"source": {"_target_": "steer_lit.data.sources.FileSource"}}})
-    said = compared([config, config], {("seed=1",): Path("0"), ("seed=2",): Path("1")}, [])
-    assert (
-        "(that is on STEER-mini; on your rows add data=steer data.source.bench=<file> rollout.max_new_tokens=<what"
-        in said
+@pytest.mark.parametrize(("other", "played"), [("a.jsonl", "data=steer data.source.bench=a.jsonl"), ("b.jsonl", "")])
+def test_the_benchmark_after_a_sweep_plays_the_rows_that_all_runs_had(other: str, played: str) -> None:
+    made_of = {"_target_": "steer_lit.data.sources.FileSource", "bench": None}
+    configs = [OmegaConf.create({**GRPO, "data": {"source": {**made_of, "rl": file}}}) for file in ("a.jsonl", other)]
+    command, note = compared(configs, {("seed=1",): Path("0"), ("seed=2",): Path("1")}, []).splitlines()
+    assert command.endswith(f"rollout.max_new_tokens=64 {played}".rstrip())
+    told = (
+        "those are the rows it was trained on" if played else "that is on STEER-mini; on your rows add data=steer data."
     )
+    assert note.startswith(f"         ({told}")
 
 
 def test_the_benchmark_after_a_sweep_of_sft_has_no_token_limit() -> None:

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import EarlyStopping, Timer
 from omegaconf import OmegaConf
 
 from steer_lit.cli import main as cli
-from steer_lit.cli.closing import closing
+from steer_lit.cli.closing import Result, closing
 from steer_lit.lit.early_stop import early_stop
 
 EARLY = ["_target_=lightning.pytorch.callbacks.EarlyStopping", "monitor=val/loss", "patience=1", "min_delta=9"]
@@ -49,5 +49,5 @@ def test_an_early_stop_names_its_callback_as_far_as_known() -> None:
 
 
 def test_a_run_without_an_export_names_none(tmp_path: Path) -> None:
-    said = closing(OmegaConf.create({"stage": "sft"}), tmp_path, "val/loss", None, early="at step 2 of 9 by x")
+    said = closing(OmegaConf.create({"stage": "sft"}), tmp_path, Result("val/loss", early="at step 2 of 9 by x"))
     assert said == f"run: {tmp_path}, nothing exported\nearly:   stopped at step 2 of 9 by x"

@@ -25,7 +25,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from omegaconf import OmegaConf
 
 from steer_lit.cli import main as cli
-from steer_lit.cli.closing import closing, opening
+from steer_lit.cli.closing import Result, closing, opening
 from steer_lit.errors import SteerError
 from steer_lit.files.run_files import LAST
 from steer_lit.lit.monitored_metric import VAL_LOSS
@@ -124,9 +124,9 @@ def test_the_first_line_states_the_length_of_the_run(max_steps: int, said: str) 
 def test_only_an_export_that_was_written_is_named(tmp_path: Path, stage: str, export: str, following: str) -> None:
     model = {"ground": "smol", "pretrain": "nano"}.get(stage, "tiny")
     config = OmegaConf.create({"stage": stage, "name": f"{stage}_{model}", "model": {"name": model}, "data": MADE})
-    assert closing(config, tmp_path, "val/loss", 0.5) == f"run: {tmp_path}, nothing exported   val/loss 0.500"
+    assert closing(config, tmp_path, Result("val/loss", 0.5)) == f"run: {tmp_path}, nothing exported   val/loss 0.500"
     (tmp_path / export).touch()
-    said = closing(config, tmp_path, "val/loss", 0.5)
+    said = closing(config, tmp_path, Result("val/loss", 0.5))
     assert said.splitlines()[0].split()[1:] == [str(tmp_path / export), "val/loss", "0.500"]
     assert said.splitlines()[1].split(maxsplit=1)[1] == following.format(export=tmp_path / export)
 
@@ -135,7 +135,7 @@ def test_a_last_validation_without_a_score_is_told_with_its_reason(tmp_path: Pat
     (tmp_path / "adapter").mkdir()
     config = OmegaConf.create({"stage": "grpo", "name": "grpo_tiny", "model": {"name": "tiny"}, "data": MADE})
     why = "all its dialogues failed; the first: nobody\x1b[2J answers"
-    said = closing(config, tmp_path, "val/right_share", math.nan, best=(2, 0.5), unscored=why).splitlines()
+    said = closing(config, tmp_path, Result("val/right_share", math.nan, best=(2, 0.5), unscored=why)).splitlines()
     assert said[0] == f"adapter: {tmp_path / 'adapter'}"
     told = "all its dialogues failed; the first: nobody\N{REPLACEMENT CHARACTER}[2J answers"
     assert said[1] == f"missing: val/right_share, the last validation could not be scored: {told}"
@@ -147,7 +147,7 @@ def test_the_next_command_after_a_tower_names_the_weights_it_was_trained_for(tmp
     config = OmegaConf.create({"stage": "ground", "name": "ground_nano", "model": {"name": "nano"}})
     (tmp_path / "tower.safetensors").touch()
     words = ["+experiment=ground_nano", "model.weights=a/base", "optim.lr=1e-4"]
-    step = closing(config, tmp_path, "val/exact_share", None, words).splitlines()[1]
+    step = closing(config, tmp_path, Result("val/exact_share"), words).splitlines()[1]
     assert step.endswith(f"+experiment=sft_nano model.weights=a/base model.tower={tmp_path}/tower.safetensors")
 
 
@@ -159,14 +159,14 @@ def test_the_next_command_notes_which_rows_it_uses(tmp_path: Path, stage: str, p
 
     def step(source: str) -> list[str]:
         data = {"source": {"_target_": f"steer_lit.data.sources.{source}"}}
-        _, *said = closing(OmegaConf.create({**config, "data": data}), tmp_path, "val/loss", None).splitlines()
+        _, *said = closing(OmegaConf.create({**config, "data": data}), tmp_path, Result("val/loss")).splitlines()
         return said
 
     (command,) = step("MiniSource")
     who = "judge" if stage == "grpo" else "tutor"
-    said = f"         (that is on STEER-mini; on your rows add data=steer data.source.{part}=<file>)"
-    served = f"{who}=llm server.base_url=<address>/v1 server.model=<name>"  # synthesised rows do have gold facts
-    assert step("FileSource") == [command, said, f"         (and where they have no gold facts {served})"]
+    mini = f"that is on STEER-mini; on your rows add data=steer data.source.{part}=<file>"
+    served = f"{who}=llm server.base_url=http://localhost:8000/v1 server.model=<name>"  # synthesised rows do have them
+    assert step("FileSource") == [command, f"         ({mini}, and where they have no gold facts {served})"]
 
 
 @pytest.mark.parametrize("stage", ["sft", "grpo"])
@@ -175,7 +175,7 @@ def test_a_rehearsal_is_followed_by_one_and_says_what_it_was(tmp_path: Path, sta
     named = {"stage": stage, "name": f"{stage}_tiny", "model": {"name": "tiny"}, "data": MADE}
 
     def said(word: str) -> list[str]:
-        return closing(OmegaConf.create(named), tmp_path, "val/loss", None, [word]).splitlines()[1:]
+        return closing(OmegaConf.create(named), tmp_path, Result("val/loss"), [word]).splitlines()[1:]
 
     (plain,) = said("+debug=anomaly")
     command, note = said("+debug=step")
@@ -190,17 +190,18 @@ def test_the_next_command_keeps_the_machines_settings_and_names_missing_ones(tmp
     def said(stage: str, *words: str) -> list[str]:
         named = {"stage": stage, "name": f"{stage}_7b", "model": {"name": "qwen2_5_vl_7b"}}
         config = OmegaConf.create({**named, "data": MADE})
-        return closing(config, tmp_path, "val/loss", None, words).splitlines()[1:]
+        return closing(config, tmp_path, Result("val/loss"), words).splitlines()[1:]
 
     machine = ["model.source=/models/a b", "hardware=gpu_80gb"]
     command, asked = said("sft", "+experiment=sft_7b", *machine, "optim.lr=1e-4", "hydra.run.dir=x")
     assert command.endswith(f"init_from={tmp_path}/adapter 'model.source=/models/a b' hardware=gpu_80gb")
-    assert asked == "         (its tutor is a server's: add server.base_url=<address>/v1 server.model=<name>)"
+    lacks = "add server.base_url=http://localhost:8000/v1 server.model=<name>"
+    assert asked == f"         (its tutor is a server's: {lacks})"
     server = ["server.base_url=http://h/v1", "server.model=t"]
     (whole,) = said("sft", *machine, *server)
     assert whole.endswith(" ".join(server))
     made = ["model.quantize=none", "model.lora.r=8", "system_prompt=Be kind"]
-    assert said("sft", *machine, *server, *made)[0].endswith(shlex.join(made))  # so that the adapter fits
+    assert shlex.join(made) in said("sft", *machine, *server, *made)[0]  # so that the adapter fits
     (bench,) = said("grpo", *machine, *server)  # its judge is the rubric, and bench.py has no hardware group
     assert bench.endswith("bench.limit=300 'model.source=/models/a b'")
 
