@@ -25,6 +25,7 @@ from steer_lit.errors import ConfigError, Problem
 if TYPE_CHECKING:
     import httpx2
 
+UNTRUSTED = 495  # nginx's status for certificates, here for the server's own: no request was made
 _TRANSIENT = frozenset({408, 409, 425, 429})  # and 500 up
 _PATIENCE = 5.0  # seconds for a list of models, once connected
 _UNHEARD = ("ConnectError", "ConnectTimeout", "ProxyError")  # raised by httpx if no server can be reached
@@ -130,6 +131,8 @@ class Connection:
             return self._refusal(error.status_code, error.response.content, error.response.headers)
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
+            if untrusted := re.search(r"certificate verify failed: (.*?)(?:\. )?\(_ssl", str(cause)):
+                return Fault(untrusted[1].strip(), transient=False, status=UNTRUSTED)
             connected = type(cause).__name__ not in _UNHEARD
             to = "" if connected else f" to {self._base_url}{_through(self._base_url)}"
             return Fault(f"no connection{to}: {brief(self._hidden(repr(cause)))}", transient=True, connected=connected)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
-from steer_lit.chat.connection import Fault
+from steer_lit.chat.connection import UNTRUSTED, Fault
 from steer_lit.chat.messages import ChatReply
 from steer_lit.chat.settings import ChatSettings
 from steer_lit.chat.wire import brief, listed_models, unknown_model
@@ -24,6 +24,7 @@ _HOPELESS = {  # statuses that no retry can help, and the settings that may be w
     401: ("refuses the key in the variable {api_key_env}", ["api_key_env"]),
     402: ("wants the account of that key to be topped up", []),
     403: ("does not let that key use {model}", ["api_key_env", "model"]),
+    UNTRUSTED: ("has a certificate that is not trusted here (export SSL_CERT_FILE=<its .pem file>, or mend it)", []),
     404: ("knows no such path (most end in /v1), or not {model}", ["base_url", "model"]),
 }
 _NO_MODEL = "knows no {model}", ["model"]
@@ -82,7 +83,7 @@ class ServerHealth:
         if isinstance(models, Fault):
             if not models.connected:
                 self._give_up(f"nobody answers there ({models.reason}): start the server, or correct the address")
-            if models.status == 401:
+            if models.status in (401, UNTRUSTED):
                 self._refuse(models)
         elif models.lstrip().startswith(b"<"):
             said = "%s answers with a web page: is that the whole address of a server, with /v1 at its end?"

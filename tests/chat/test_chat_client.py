@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import http.server
 import json
 import logging
 import os
 import re
+import shutil
 import socket
+import ssl
+import subprocess
 import sys
 import threading
 import time
@@ -705,3 +709,42 @@ def test_a_server_that_is_starting_is_waited_for(client_of: MakeClient) -> None:
         later.start()
         client.greet()
         later.join(10)
+
+
+@pytest.fixture
+def encrypted(tmp_path: Path) -> Iterator[tuple[int, Path]]:
+    """Yield the port of a server whose certificate, for localhost, is its own, and the certificate's file."""
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    asked = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    subprocess.run([*asked.split(), "-keyout", key, "-out", cert], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port, cert
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl")
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_certificate_that_is_not_trusted_is_told_at_once(
+    trusted: bool,
+    encrypted: tuple[int, Path],
+    client_of: MakeClient,
+    question: Question,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    port, cert = encrypted
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(cert))
+        client_of(f"https://localhost:{port}/v1").greet()
+    client = client_of(f"https://127.0.0.1:{port}/v1", retries=3, backoff=60.0)
+    why = "IP address mismatch, certificate is not valid for '127.0.0.1'" if trusted else "self-signed certificate"
+    said = f"it has a certificate that is not trusted here (export SSL_CERT_FILE=<its .pem file>, or mend it): {why}."
+    for speak in (client.greet, lambda: client.ask([question()])):
+        with pytest.raises(ServerDown, match=re.escape(said)):
+            speak()
