@@ -24,6 +24,7 @@ from steer_lit.data.sources import (
     bare_answers,
     blanked,
     content_of,
+    cut_after,
     pictures_of,
     told_of_bare,
 )
@@ -50,8 +51,8 @@ class SteerDataModule(LightningDataModule):
     `max_bad_rows` rows of a file may be bad; they are put aside in `quarantine_dir`/quarantine.jsonl, or only counted
     if that is None. The ranges of these numbers are checked with the config.
 
-    `unfit` is set before the fit. It returns why the policy cannot use a row of a file, or None. If `unfit` itself is
-    None, every row is used.
+    `unfit` and `turns` are set before the fit. `unfit` returns why the policy cannot use a row of a file, or None. If
+    `unfit` itself is None, every row is used. `turns` is how many of a scenario's are played, None for all.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class SteerDataModule(LightningDataModule):
         self.blank_images = blank_images
         self.quarantine_dir = quarantine_dir
         self.unfit: Unfit | None = None
+        self.turns: int | None = None
         self._cursor = Cursor(seed)
         self._steps: StepLoader[Record] | None = None
 
@@ -102,9 +104,12 @@ class SteerDataModule(LightningDataModule):
 
     def _warn_of(self, rows: Sequence[Record]) -> None:
         """Warn of rows that would be learned from as often as they stand there, and of answers without their form."""
-        if repeated := len(rows) - len(set(map(content_of, rows))):
+        turns = min(self.turns or self.max_turns, self.max_turns)
+        played = [row if isinstance(row, Dialogue) else cut_after(row, turns) for row in rows]
+        if repeated := len(rows) - len(set(map(content_of, played))):
             part = "sft" if self.stage == "sft" else "rl"
-            log.warning("data.source.%s: repeated rows: %s of %s", part, f"{repeated:,}", f"{len(rows):,}")
+            short = f", cut after {counted(turns, 'turn')} (rollout.max_turns)" if turns < self.max_turns else ""
+            log.warning("data.source.%s: repeated rows%s: %s of %s", part, short, f"{repeated:,}", f"{len(rows):,}")
         if self.stage == "sft":
             bare, answers = map(sum, zip(*(bare_answers(cast(Dialogue, row)) for row in rows), strict=True))
             if bare:

@@ -152,7 +152,7 @@ class FileSource:
         with running_count(Console(stderr=True, quiet=not first_rank()), "rows read") as one_read:
             for place, record in self.parsed(part, quarantine, idle):
                 one_read()
-                read.append((place, short := _cut(record, max_turns)))
+                read.append((place, short := cut_after(record, max_turns)))
                 cut[place[0]] += short is not record
         if first_rank():
             for file, count in (+cut).items():
@@ -180,7 +180,9 @@ class FileSource:
         wanted: Callable[[Record], bool] = lambda record: True,
     ) -> list[Record]:
         """Return the first `count` usable rows to play that are `wanted`. What lies behind them is not looked at."""
-        rows = ((place, _cut(record, max_turns)) for place, record in self.parsed("rl", quarantine) if wanted(record))
+        rows = (
+            (place, cut_after(record, max_turns)) for place, record in self.parsed("rl", quarantine) if wanted(record)
+        )
         found: list[Placed] = []
         while batch := list(islice(rows, count - len(found))):
             found += self._with_sound_pictures(_fit(batch, unfit, quarantine), quarantine)
@@ -276,7 +278,7 @@ def told_of_bare(bare: int, answers: int, where: str = "") -> str:
     return f"{found}: a policy that learns to answer so is given 0 for helpfulness"
 
 
-def _cut(record: Record, max_turns: int) -> Record:
+def cut_after(record: Record, max_turns: int) -> Record:
     """Return the record cut after `max_turns` turns, or the same object if it is no longer."""
     if isinstance(record, Scenario):
         short = len(record.attacks) <= max_turns

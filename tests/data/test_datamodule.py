@@ -65,10 +65,11 @@ def test_cut_rows_and_answers_without_the_answer_part_are_logged(
     told = [[turn for said in row for turn in (asked, {"role": "assistant", "content": said})] for row in rows]
     path.write_text("".join(json.dumps({"messages": turns}) + "\n" for turns in told))
 
-    def logged(stage: str, max_turns: int) -> list[str]:
+    def logged(stage: str, max_turns: int, played: int | None = None) -> list[str]:
         caplog.clear()
         source = FileSource(**{"sft" if stage == "sft" else "rl": str(path)})
         module = SteerDataModule(source, stage, 1, max_turns=max_turns)  # type: ignore[arg-type]
+        module.turns = played
         module.setup("fit")
         return [record.getMessage() for record in caplog.records if "put aside" not in record.getMessage()]
 
@@ -81,6 +82,8 @@ def test_cut_rows_and_answers_without_the_answer_part_are_logged(
         repeated = "data.source.rl: repeated rows: 1 of 3"  # the first and the last ask the same
         assert logged("grpo", 2) == [cut, repeated.replace("1 of", "2 of")]
         assert logged("grpo", 3) == [repeated]
+        openings = "data.source.rl: repeated rows, cut after 1 turn (rollout.max_turns): 2 of 3"
+        assert logged("grpo", 3, played=1) == [openings]
 
 
 def test_shuffling_keeps_kinds_balanced_and_twins_adjacent() -> None:
