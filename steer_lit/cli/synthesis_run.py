@@ -48,7 +48,7 @@ def _synthesize(config: DictConfig, run_dir: Path) -> None:
     settings, console = SynthesisSettings.of(plain), Console()
     bad = Quarantine(settings.max_bad_rows)
     starts = read_starts(settings, run_dir, bad)
-    tell_plan(settings, config.generator.name, console, None if starts is None else len(starts))
+    tell_plan(settings, config.generator.name, console, starts)
     if config.dry_run and (lacking := _lacking(config)):
         _tell_dry(lacking)  # without them there is no generator, which the check below needs
         return

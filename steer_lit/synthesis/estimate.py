@@ -31,9 +31,13 @@ class StepCost:
     completion_tokens: int
 
 
-def estimate(kind: Kind, rows: int, turns: tuple[int, int], stages: StageChoice) -> list[StepCost]:
-    """Return the steps for `rows` rows, each with a picture, with numbers of turns spread evenly over `turns`."""
-    planned, history = sum(turns) / 2, _dialogue(turns)
+def estimate(
+    kind: Kind, rows: int, written: Sequence[int], played: Sequence[int], stages: StageChoice
+) -> list[StepCost]:
+    """Return the steps for `rows` rows, each with a picture. Scripts have as many turns as `written` lists, each as
+    often as the others, and dialogues of Stage II as many as `played` does.
+    """
+    planned, history, asked, heard = fmean(written), _dialogue(written), fmean(played), _dialogue(played)
     judged = PICTURE + TURN + planned * (TURN + ANSWER)
     red, blue = _prompt("attacker_system", "attacker_user"), _prompt("synthesis_blue")
     tutor = _prompt("tutor_system", "tutor_user")
@@ -44,9 +48,9 @@ def estimate(kind: Kind, rows: int, turns: tuple[int, int], stages: StageChoice)
         ("1", "plan", 1, _prompt(f"synthesis_plan_{kind}") + TURN + SHORT, planned * TURN),
         ("1", "target", planned, history, planned * ANSWER),
         ("1", "judge the attack", 1, _prompt("synthesis_judge_attack") + judged, SHORT),
-        ("2", "red agent", planned - 1, history + (planned - 1) * red, (planned - 1) * TURN),
-        ("2", "blue agent", planned, history + planned * blue, planned * ANSWER),
-        ("2", "tutor", planned, history + planned * (tutor + ANSWER), planned * VERDICT),
+        ("2", "red agent", asked - 1, heard + (asked - 1) * red, (asked - 1) * TURN),
+        ("2", "blue agent", asked, heard + asked * blue, asked * ANSWER),
+        ("2", "tutor", asked, heard + asked * (tutor + ANSWER), asked * VERDICT),
     ]
     pressed = kind == "red_team"
     return [
@@ -61,13 +65,9 @@ def total(steps: Sequence[StepCost]) -> StepCost:
     return StepCost("", "all", *map(sum, figures))
 
 
-def _dialogue(turns: tuple[int, int]) -> float:
+def _dialogue(turns: Sequence[int]) -> float:
     """Return the tokens read to answer every turn: at turn t the picture, t user turns and t - 1 answers."""
-    shortest, longest = turns
-    return fmean(
-        count * PICTURE + TURN * count * (count + 1) / 2 + ANSWER * count * (count - 1) / 2
-        for count in range(shortest, longest + 1)
-    )
+    return fmean(count * PICTURE + TURN * count * (count + 1) / 2 + ANSWER * count * (count - 1) / 2 for count in turns)
 
 
 def _prompt(*names: str) -> float:

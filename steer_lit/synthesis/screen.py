@@ -17,23 +17,28 @@ from steer_lit.synthesis.outcome import Outcome
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS
 from steer_lit.synthesis.stage2 import DIALOGUES
+from steer_lit.synthesis.starts import Starts
 from steer_lit.terminal.bars import BarOrLines, count_bar
 from steer_lit.terminal.commands import command, next_step, path_word, resume_command
 from steer_lit.terminal.visible import print_lines
 from steer_lit.terminal.words import words_besides, words_setting
+from steer_lit.types import Scenario
 
 _OF_STAGE_1 = ("stages", "data.seeds", "data.scripts", "data.folder")  # Stage II is given others
 
 
-def tell_plan(settings: SynthesisSettings, generator: str, console: Console, rows: int | None = None) -> None:
-    """Print what the run will make and ask of the server, at most. `rows`: how many it starts from, if from a file."""
-    rows = settings.rows if rows is None else rows
+def tell_plan(settings: SynthesisSettings, generator: str, console: Console, starts: Starts | None) -> None:
+    """Print what the run will make and ask of the server, at most. `starts` are the rows of a file it starts from."""
+    rows = settings.rows if starts is None else len(starts)
     print_lines(console, *_plan(settings, generator, rows))
     if generator == "template":
         console.print("generator=template asks no server: this run costs nothing but time", highlight=False)
     else:
-        steps = estimate(settings.stage1.kind, rows, settings.stage1.turns, settings.stages)
-        console.print(_cost_table(steps))
+        low, high = settings.stage1.turns
+        written = range(low, high + 1)
+        scripts = [len(start.attacks) for start in starts or () if isinstance(start, Scenario)]
+        played = scripts or [min(turns, settings.stage2.max_turns) for turns in written]
+        console.print(_cost_table(estimate(settings.stage1.kind, rows, written, played, settings.stages)))
 
 
 def _plan(settings: SynthesisSettings, generator: str, rows: int) -> Iterator[str]:

@@ -83,7 +83,7 @@ def test_the_cost_by_hand() -> None:
     """Four turns: every answering part reads 4 x 334 of picture, 40 x (1 + 2 + 3 + 4) of user, 250 x (0 + 1
     + 2 + 3).
     """
-    steps = {step.step: step for step in estimate("red_team", 10, (4, 4), "both")}
+    steps = {step.step: step for step in estimate("red_team", 10, [4], [4], "both")}
     assert {name: step.calls for name, step in steps.items()} == {
         "look": 10, "rewrite": 10, "plan": 10, "target": 40, "judge the attack": 10,
         "red agent": 30, "blue agent": 40, "tutor": 40,
@@ -96,9 +96,9 @@ def test_the_cost_by_hand() -> None:
 
 
 def test_the_cost_of_one_stage_and_of_a_range_of_turns() -> None:
-    assert {step.stage for step in estimate("benign", 1, (3, 5), "1")} == {"1"}
-    assert {step.step for step in estimate("benign", 1, (3, 5), "1")} == {"look", "plan"}
-    (blue,) = (step for step in estimate("benign", 100, (3, 5), "2") if step.step == "blue agent")
+    assert {step.stage for step in estimate("benign", 1, [3, 4, 5], [4], "1")} == {"1"}
+    assert {step.step for step in estimate("benign", 1, [3, 4, 5], [4], "1")} == {"look", "plan"}
+    (blue,) = (step for step in estimate("benign", 100, [4], [3, 4, 5], "2") if step.step == "blue agent")
     assert blue.calls == 400
 
 

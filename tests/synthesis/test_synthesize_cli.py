@@ -153,6 +153,19 @@ def test_a_dry_run_offline_prints_what_it_would_make(tmp_path: Path, capsys: pyt
     assert not list(tmp_path.glob("*.jsonl"))
 
 
+@pytest.mark.parametrize(("most", "answers"), [(10, 20), (3, 6)])
+def test_a_dry_run_counts_the_turns_of_its_scripts(
+    most: int, answers: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not those that Stage I would write: 4 to 8."""
+    scripts = tmp_path / "scripts.jsonl"
+    rows = [{"turns": [f"Is it {row}, or {turn}?" for turn in range(10)]} for row in range(2)]
+    scripts.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["generator=llm", *SERVER, "stages=2", f"data.scripts={scripts}", f"max_turns={most}", "dry_run=true"]
+    assert cli.run("synthesize", [*words, f"hydra.run.dir={tmp_path / 'run'}"]) == 0
+    assert re.search(rf"blue agent │ +{answers} │", capsys.readouterr().out)
+
+
 def test_a_dry_run_counts_the_rows_of_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["generator=llm", "rows=40", "stages=1", "kind=benign", f"data.seeds={tmp_path / 'seeds.jsonl'}"]
     dry = [*words, "dry_run=true", f"hydra.run.dir={tmp_path / 'run'}"]
