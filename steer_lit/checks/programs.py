@@ -23,7 +23,7 @@ from steer_lit.checks.rows import made_row_problems, training_row_problems
 from steer_lit.checks.servers import HIDDEN, client_problems, saved_key_problems, server_problems
 from steer_lit.checks.targets import target_problems
 from steer_lit.checks.trainer import device_problems, part_problems, trainer_problems
-from steer_lit.checks.unread import removed_problems, unread_problems
+from steer_lit.checks.unread import own_config, removed_problems, unread_problems
 from steer_lit.dotted import ABSENT, at, leaves
 from steer_lit.errors import NOT_GIVEN, Problem, problems_of
 from steer_lit.numbers import MANY, is_whole, whole
@@ -52,7 +52,7 @@ _MISSING = {
 def train_problems(config: DictConfig) -> list[Problem]:
     """Return every problem of a training config on this machine."""
     facts = STAGES.get(str(config.get("stage")))
-    return _checked(config, (*_TRAIN, *(facts.sections if facts else ())), _training_problems)
+    return _problems_in(config, (*_TRAIN, *(facts.sections if facts else ())), _training_problems)
 
 
 def bench_problems(config: DictConfig) -> list[Problem]:
@@ -69,12 +69,12 @@ def bench_problems(config: DictConfig) -> list[Problem]:
         if plain["judge_check"] is not True:
             yield from _machine_problems(plain, bad)
 
-    return _checked(config, _BENCH, deeper)
+    return _problems_in(config, _BENCH, deeper)
 
 
 def synthesis_problems(config: DictConfig) -> list[Problem]:
     """Return every problem of a synthesis config."""
-    return _checked(config, _SYNTHESIS, lambda plain, bad: _synthesis_problems(plain))
+    return _problems_in(config, _SYNTHESIS, lambda plain, bad: _synthesis_problems(plain))
 
 
 def _training_problems(config: Config, bad: Collection[str]) -> list[Problem]:
@@ -95,7 +95,7 @@ def _training_problems(config: Config, bad: Collection[str]) -> list[Problem]:
     ]
 
 
-def _checked(
+def _problems_in(
     config: DictConfig, sections: Sequence[str], deeper: Callable[[Config, Collection[str]], Iterable[Problem]]
 ) -> list[Problem]:
     """Return the problems of a config's shape and of single values.
@@ -106,25 +106,26 @@ def _checked(
     unresolved: Any = OmegaConf.to_container(config, resolve=False)
     missing = sorted(key for key, value in leaves(unresolved) if value == NOT_GIVEN)
     found = [Problem(key, NOT_GIVEN, _MISSING.get(key, "it has no default")) for key in missing]
-    if broken := list(_section_problems(unresolved, sections)):  # what refers to them cannot be resolved
-        alone = [problem for problem in leaf_problems(unresolved) if "${" not in str(problem.value)]
-        others = broken
+    # Those of single values, and those of how values go together.
+    if together := list(_section_problems(unresolved, sections)):  # what refers to them cannot be resolved
+        single = [problem for problem in leaf_problems(unresolved) if "${" not in str(problem.value)]
     else:
         filled = copy.deepcopy(config)
         for key in missing:
             OmegaConf.update(filled, key, None)
         plain: Any = OmegaConf.to_container(filled, resolve=True)
         # Alone, if any are found: the other problems might print these API keys.
-        alone, others = list(saved_key_problems(plain)), []
-        if not alone:
-            values, removed = list(leaf_problems(plain)), removed_problems(unresolved)
-            alone = [*unread_problems(unresolved), *removed, *values]
+        single = list(saved_key_problems(plain))
+        if not single:
+            values, ours = list(leaf_problems(plain)), own_config(unresolved)
+            removed = removed_problems(unresolved, ours)
+            single = [*unread_problems(unresolved, ours), *removed, *values]
             if not removed:  # the checks below read every key
-                others = [*folder_problems(plain), *deeper(plain, {value.key.partition(".")[0] for value in values})]
+                together = [*folder_problems(plain), *deeper(plain, {value.key.partition(".")[0] for value in values})]
     # A value that is wrong by itself is not also reported for how it goes with others.
-    wrong = {*missing, *(_changed_by(unresolved, problem.key) for problem in alone)}
-    found += [problem for problem in alone if problem.key not in missing]
-    found += [each for each in others if not {each.key, _changed_by(unresolved, each.key)} & wrong]
+    wrong = {*missing, *(_changed_by(unresolved, problem.key) for problem in single)}
+    found += [problem for problem in single if problem.key not in missing]
+    found += [each for each in together if not {each.key, _changed_by(unresolved, each.key)} & wrong]
     found = [replace(problem, key=_changed_by(unresolved, problem.key)) for problem in found]
     # Repeats of a key and value are dropped; the first remedy is kept.
     return list({(problem.key, repr(problem.value)): problem for problem in reversed(found)}.values())[::-1]

@@ -27,15 +27,13 @@ _PARTS = ("model", "data", "attacker", "tutor", "reward", "judge", "generator") 
 _DECIDING = (*_PARTS, "stage", "callbacks", "logger")
 
 
-def unread_problems(config: Mapping[str, Any]) -> list[Problem]:
-    """Return the keys of a run's unresolved config that nothing reads.
+def unread_problems(config: Mapping[str, Any], ours: Mapping[str, Any]) -> list[Problem]:
+    """Return the keys of a run's unresolved config that nothing reads; `ours` is `own_config` of it.
 
-    None without a command line, which says what was chosen. A key is read if the program's own config files have
-    it, if another key refers to it by `${...}`, or if it is given to a class of the user's or of a library, which
-    may take any. An option of the user's own may leave out keys that other options of its group have.
+    A key is read if the program's own config files have it, if another key refers to it by `${...}`, or if it is given
+    to a class of the user's or of a library, which may take any. An option of the user's own may leave out keys that
+    other options of its group have.
     """
-    if (ours := _ours(config)) is None:
-        return []
     unknown = {key: value for key, value in _only_in(config, ours) if key.rpartition(".")[2] not in HYDRAS}
     if not unknown:
         return []
@@ -47,27 +45,29 @@ def unread_problems(config: Mapping[str, Any]) -> list[Problem]:
     ]
 
 
-def removed_problems(config: Mapping[str, Any]) -> list[Problem]:
+def removed_problems(config: Mapping[str, Any], ours: Mapping[str, Any]) -> list[Problem]:
     """Return the program's own keys that words of the command line remove from a run's config.
 
-    None without a command line. A class of the user's or of a library may do without. Ours, and the programs
-    themselves, have no other defaults.
+    A class of the user's or of a library may do without. Ours, and the programs themselves, have no other defaults.
     """
-    if (ours := _ours(config)) is None:
-        return []
-    words = map(Word.read, given_words("task"))
+    gone = [key for key, _ in _only_in(ours, config)]
+    words = map(Word.read, given_words("task") if gone else ())
     typed = [word.key for word in words if word is not None and word.sign == "~"]
-    gone = [key for key, _ in _only_in(ours, config) if any(within(key, other) for other in typed)]
-    return [Problem(key, NOT_GIVEN, f"a run needs it: leave out ~{key}, which removes it") for key in gone]
+    return [
+        Problem(key, NOT_GIVEN, f"a run needs it: leave out ~{key}, which removes it")
+        for key in gone
+        if any(within(key, other) for other in typed)
+    ]
 
 
-def _ours(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the program's own config for the options that were chosen, without any experiment.
+def own_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the program's own config for the options that were chosen, without any experiment; the run's itself
+    without a command line, which says what was chosen.
 
     For an option of the user's own, whose keys may be mistyped, stands the one of this kit's that is most like it.
     """
     if not HydraConfig.initialized():
-        return None
+        return config
     settings = HydraConfig.get()
     program, chosen = str(settings.job.config_name), settings.runtime.choices.items()
     options = {group: option for group, option in chosen if group in _DECIDING and option is not None}
@@ -83,7 +83,7 @@ def _ours(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
         if conf_file(f"{group}/{option}.yaml") != conf_dir() / group / f"{option}.yaml":
             shipped = [path for path in conf_dir().glob(f"{group}/*.yaml") if conf_file(f"{group}/{path.name}") == path]
             options[group] = max((path.stem for path in sorted(shipped)), key=partial(alike, group), default=option)
-    return made()
+    return made() or config
 
 
 def _values(config: Mapping[str, Any]) -> set[tuple[str, str]]:

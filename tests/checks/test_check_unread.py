@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from steer_lit.checks.unread import removed_problems, unread_problems
+from steer_lit.checks.unread import own_config, removed_problems, unread_problems
 from steer_lit.cli import main as cli
 from steer_lit.terminal.conf_files import conf_dir, conf_files
 from steer_lit.terminal.stdout import REFUSED
@@ -27,7 +27,8 @@ def unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     def run(config: DictConfig, run_dir: Path) -> None:
         found.clear()
         plain = OmegaConf.to_container(config, resolve=False)
-        problems = [*unread_problems(plain), *removed_problems(plain)]
+        ours = own_config(plain)
+        problems = [*unread_problems(plain, ours), *removed_problems(plain, ours)]
         found.update({problem.key: problem.remedy for problem in problems})
 
     for program in cli.RUNS:
