@@ -227,8 +227,9 @@ def _server(config: DictConfig, program: str, player: str, words: Sequence[str])
     """Return the words by which the next run's `player` asks this run's server, and those that are yet to be given."""
     typed, here = words_setting(words, _SERVER), config.get("server") or {}
     there = (composed(program, typed) or {}).get("server", {})
-    others = [path_word(f"server.{key}", str(value)) for key, value in here.items() if value != there.get(key)]
+    other = {key: "null" if value is None else str(value) for key, value in here.items() if value != there.get(key)}
     own = [word.replace("tutor", player, 1) for word in words_setting(words, ["tutor.client.*"])]
+    others = [path_word(f"server.{key}", value) for key, value in other.items()]
     return [f"{player}=llm", *typed, *others, *own], missing_words({**there, **here})
 
 

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from lightning import Callback, Trainer
     from lightning.pytorch.loggers import Logger
 
+    from steer_lit.lit.policy_module import PolicyModule
+
 
 def run_training(config: DictConfig, run_dir: Path) -> float | None:
     """Train one stage as `config` says. Return the monitored metric, for sweepers.
@@ -98,7 +100,6 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     from lightning import seed_everything
 
     from steer_lit.data.sources import FileSource
-    from steer_lit.lit.early_stop import early_stop
     from steer_lit.lit.training_checkpoint import PLACE, check_stage, read_checkpoint
     from steer_lit.lit.transcripts import excerpt
 
@@ -141,8 +142,7 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
             unvalidated = module.validated_at != trainer.global_step
             if datamodule.val_rows and (unvalidated or module.monitored.name not in trainer.callback_metrics):
                 trainer.validate(module, datamodule, verbose=False)
-    monitored = trainer.callback_metrics.get(module.monitored.name)
-    value = None if monitored is None else float(monitored)
+    result = _result(trainer, module, begins_at)
     if trainer.is_global_zero:
         mark_finished(run_dir)
         if trainer.global_step == begins_at:
@@ -152,10 +152,8 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
             name = config.model.name
             noise = f" (model={name} has random weights, its words mean nothing)" if name == UNTRAINED else ""
             print(f"a held-out dialogue, as the policy answers it now{noise}:\n{excerpt(*module.replayed[0])}")
-        early = "" if trainer.global_step == begins_at else early_stop(trainer)
-        result = Result(module.monitored.name, value, _better(trainer), early, module.unscored)
         print(closing(config, run_dir, result, words))
-    return value
+    return result.value
 
 
 def _trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
@@ -183,10 +181,18 @@ def _trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger
     return trainer
 
 
-def _better(trainer: Trainer) -> tuple[int, float] | None:
-    """Return the step and the monitored metric of the best adapter, or None if the last step's is the best."""
+def _result(trainer: Trainer, module: PolicyModule, begins_at: int | None) -> Result:
+    """Return what came of a run that has ended. `begins_at` is the step at which it was resumed."""
     from steer_lit.lit.best_adapter import BestAdapter
+    from steer_lit.lit.early_stop import early_stop
 
+    value = trainer.callback_metrics.get(module.monitored.name)
     keepers = (callback for callback in trainer.callbacks if isinstance(callback, BestAdapter))
     best = next((keeper.before(trainer.global_step) for keeper in keepers), None)
-    return None if best is None else (best.step, best.value)
+    return Result(
+        metric=module.monitored.name,
+        value=None if value is None else float(value),
+        best=None if best is None else (best.step, best.value),
+        early="" if trainer.global_step == begins_at else early_stop(trainer),
+        unscored=module.unscored,
+    )
