@@ -98,7 +98,10 @@ def adapter_problem(key: str, folder: str, model: Config) -> Problem | None:
     try:
         config = _json_object(path / ADAPTER_CONFIG)
         facts = _json_object(path / ADAPTER_FACTS) if (path / ADAPTER_FACTS).exists() else {}
-        _check_weights(path / ADAPTER_WEIGHTS, config.get("r"))
+        ranks, rank = set(_ranks(path / ADAPTER_WEIGHTS).values()), config.get("r")
+        if ranks - {rank}:  # PEFT would allocate memory for the config's rank
+            found = ", ".join(map(str, sorted(ranks)))
+            raise ValueError(f"{ADAPTER_CONFIG} has r={rank!r}, {ADAPTER_WEIGHTS} has {found}")
     except ValueError as error:
         return Problem(key, folder, f"is no whole adapter, {error}: copy it again, or name another")
     reason = no_plain_lora(config) or _base_reason(facts.get("base"), model)
@@ -121,8 +124,7 @@ def _shape_problems(adapter: Path, model: Config) -> Iterator[Problem]:
 
 def _adapted_layers(weights: Path) -> list[str]:
     """Return the names of the layers that an adapter's weights belong to, such as `q_proj`."""
-    with safe_open(weights, framework="numpy") as file:
-        names = {name.partition(".lora_A.")[0].rpartition(".")[2] for name in file.keys() if ".lora_A." in name}  # noqa: SIM118
+    names = {name.partition(".lora_A.")[0].rpartition(".")[2] for name in _ranks(weights)}
     return [layer for layer in LINEAR_LAYERS if layer in names] + sorted(names - set(LINEAR_LAYERS))
 
 
@@ -167,12 +169,10 @@ def _json_object(path: Path) -> dict[str, Any]:
     return found
 
 
-def _check_weights(path: Path, rank: object) -> None:
-    """Raise ValueError if an adapter's weights are damaged, or of another rank than its config says."""
+def _ranks(weights: Path) -> dict[str, int]:
+    """Return the rank of each of an adapter's `lora_A`. Raise ValueError if the file is damaged."""
     try:
-        with safe_open(path, framework="numpy") as file:  # reads the header, which must account for every byte
-            ranks = {file.get_slice(name).get_shape()[0] for name in file.keys() if ".lora_A." in name}  # noqa: SIM118
+        with safe_open(weights, framework="numpy") as file:  # reads the header, which must account for every byte
+            return {name: file.get_slice(name).get_shape()[0] for name in file.keys() if ".lora_A." in name}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path.name} cannot be read ({error})") from None
-    if ranks - {rank}:  # PEFT would allocate memory for the config's rank
-        raise ValueError(f"{ADAPTER_CONFIG} has r={rank!r}, {path.name} has {', '.join(map(str, sorted(ranks)))}")
+        raise ValueError(f"{weights.name} cannot be read ({error})") from None

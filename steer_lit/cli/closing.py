@@ -161,7 +161,7 @@ def _grpo(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[str]:
     name = config.name.replace("sft", "grpo", 1)
     if conf_file(f"experiment/{name}.yaml") is None:
         return _benchmark(config, adapter, words)
-    asks = _asks(composed("train", [f"experiment={name}"]) or {})
+    asks = "client" in ((composed("train", [f"experiment={name}"]) or {}).get("tutor") or {})
     rows, (served, lacking) = _own_rows(config, "rl", words), _server(config, "train", "tutor", words)
     notes = [] if makes_rows(config) or (rows and asks) else [_on_own("rl", rows, [] if asks else [*served, *lacking])]
     notes += [f"its tutor is a server's: add {' '.join(lacking)}"] if asks and lacking else []
@@ -186,14 +186,13 @@ def _benchmark(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[
 def _bench_command(config: DictConfig, named: Sequence[str], words: Sequence[str]) -> list[str]:
     """Return the command that plays the policies in the words `named`, then lines on what it plays."""
     rows, (served, lacking) = _own_rows(config, "bench", words), _server(config, "bench", "judge", words)
-    judge, notes = served if rows and _asks(config) else [], []
+    judge, notes = served if rows and "client" in (config.get("tutor") or {}) else [], []
     if rows and config.stage == "grpo":
         known = "to see what it does on others, name their file there"
         notes = [] if config.data.source.get("bench") else [f"those are the rows it was trained on: {known}"]
     elif not makes_rows(config):
         notes = [_on_own("bench", rows, [*served, *lacking])]
-    size = [f"bench.limit={_DIALOGUES}", *_answers(config)]
-    model = words_setting(words, _MODEL)
+    size, model = [f"bench.limit={_DIALOGUES}", *_answers(config)], words_setting(words, _MODEL)
     return [command("bench", f"model={config.model.name}", *named, *size, *rows, *judge, *model), *notes]
 
 
@@ -204,11 +203,6 @@ def _answers(config: DictConfig) -> list[str]:
     longest, room = config.rollout.max_new_tokens, context_length(config.model)
     fewer = [f"bench.max_turns={config.rollout.max_turns}"] if room and longest * _TURNS > room else []
     return [f"rollout.max_new_tokens={longest}", *fewer]
-
-
-def _asks(config: Mapping[str, Any]) -> bool:
-    """Return whether the run's tutor is a server's."""
-    return "client" in (config.get("tutor") or {})
 
 
 def _own_rows(config: DictConfig, part: str, words: Sequence[str]) -> list[str]:
