@@ -11,7 +11,7 @@ import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -21,7 +21,7 @@ from steer_lit.errors import SteerError
 from steer_lit.files.run_files import NOTES
 
 if TYPE_CHECKING:
-    from pyarrow import Array, RecordBatch
+    from pyarrow import Array, ChunkedArray, DataType, RecordBatch, Table
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 ONE_A_LINE = "a .jsonl file has one row a line; a file that holds one list or object is named .json"
@@ -129,47 +129,56 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, object]]:
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, object]]:
-    """Yield the rows, with embedded pictures as raw bytes: nothing has bounded their size yet.
-
-    Columns of times become text, as Arrow prints them: Python cannot hold some, such as the year 10000.
-    """
+    """Yield the rows, with embedded pictures as raw bytes: nothing has bounded their size yet."""
     import pyarrow
     from pyarrow import parquet
 
     try:
         with parquet.ParquetFile(path) as file:
             _check_names(path, file.schema_arrow.names)
-            number = 0
-            for batch in file.iter_batches(_BATCH):
-                texts = pyarrow.RecordBatch.from_arrays(list(map(_times_as_text, batch)), batch.schema.names)
-                for row in _batch_rows(texts):
-                    number += 1
-                    yield number, row
+            batches = file.iter_batches(_BATCH)
+            yield from enumerate((row for batch in batches for row in arrow_rows(batch)), start=1)
     except (pyarrow.ArrowException, ValueError, OverflowError, OSError) as error:
         raise SteerError(f"data file {path} cannot be read as Parquet ({error}): fetch or write it again") from error
 
 
-def _times_as_text(column: Array) -> Array:
-    from pyarrow import string, timestamp
-    from pyarrow.types import is_temporal, is_timestamp
+def arrow_rows(table: Table | RecordBatch) -> Iterator[object]:
+    """Yield the rows as Python values. One with a value that has no Python form becomes a BadRow.
 
-    if not is_temporal(column.type):
-        return column
-    if is_timestamp(column.type) and column.type.tz:  # any zone, known here or not, counts from the same instant
-        column = column.cast(timestamp(column.type.unit, "UTC"))
-    return column.cast(string())
-
-
-def _batch_rows(batch: RecordBatch) -> Iterator[object]:
-    """Yield the rows of a batch as Python values. One with a value that has no Python form becomes a BadRow."""
+    Times and decimals become text, as Arrow prints them: JSON has none, and Python cannot hold some, such as the year
+    10000. A map becomes an object.
+    """
+    plain = type(table).from_arrays(list(map(_times_as_text, table.columns)), table.schema.names)
     try:
-        yield from batch.to_pylist()
+        yield from plain.to_pylist(maps_as_pydicts="strict")
     except _UNREADABLE as error:
-        if len(batch) == 1:
+        if len(table) == 1:
             yield BadRow(f"holds a value that cannot be read ({error})")
             return
-        for at in range(len(batch)):
-            yield from _batch_rows(batch.slice(at, 1))
+        for at in range(len(table)):
+            yield from arrow_rows(table.slice(at, 1))
+
+
+def _times_as_text(column: Array | ChunkedArray) -> Array | ChunkedArray:
+    import pyarrow
+    from pyarrow import types
+
+    def in_utc(type: DataType) -> DataType:  # in any zone, known here or not, a time counts from the same instant
+        return pyarrow.timestamp(type.unit, "UTC") if types.is_timestamp(type) and type.tz else type
+
+    def as_text(type: DataType) -> DataType:
+        return pyarrow.string() if types.is_temporal(type) or types.is_decimal(type) else type
+
+    def nested(type: DataType, change: Callable[[DataType], DataType]) -> DataType:
+        if types.is_struct(type):
+            return pyarrow.struct([field.with_type(nested(field.type, change)) for field in type])
+        if types.is_map(type):
+            return pyarrow.map_(nested(type.key_type, change), nested(type.item_type, change))
+        return pyarrow.list_(nested(type.value_type, change)) if types.is_nested(type) else change(type)
+
+    for change in (in_utc, as_text):
+        column = column.cast(nested(column.type, change))
+    return column
 
 
 def _check_names(path: Path, names: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from steer_lit.data.files import arrow_rows
 from steer_lit.errors import MissingResource, SteerError
 from steer_lit.texts import first_lines
 
@@ -67,7 +68,8 @@ def hub_rows(address: str) -> Iterator[tuple[int, object]]:
         rows = load_dataset(at.id, at.config, split=at.split, revision=revision, streaming=True)
         # By default pictures inside rows are decoded here, before anything bounds their size. If the features are not
         # known before the rows, as for JSON, nothing is known to be a picture and `decode` raises.
-        yield from enumerate(rows if rows.features is None else rows.decode(False), start=1)
+        tables = (rows if rows.features is None else rows.decode(False)).with_format("arrow")  # of a row each
+        yield from enumerate((row for table in tables for row in arrow_rows(table)), start=1)
     except Exception as error:
         raise SteerError(
             f"data {address}: its rows cannot be streamed ({first_lines(error)}). Check config and split, or fetch it "

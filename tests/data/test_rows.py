@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from steer_lit.data.content import RawRow
 from steer_lit.data.formats import read_sft_row
 from steer_lit.data.rows import Quarantine, read_records, source_problem
-from steer_lit.data.shapes import read_scenario
+from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.errors import MissingResource, RowError, SteerError, TooManyBadRows
 
 PICTURE_INSIDE = "is a picture inside the row: `python -m steer_lit.data.convert` saves it as a file that rows name"
@@ -127,29 +128,55 @@ def test_parquet_rows_with_arrows_nulls_are_read(tmp_path: Path) -> None:
         read(tmp_path / "rows.parquet")
 
 
+@pytest.mark.parametrize("within", ["", "struct", "list", "map"])
 @pytest.mark.parametrize("kind", ["timestamp", "duration", "zone"])
-def test_a_time_that_python_cannot_hold_costs_no_row_of_parquet(kind: str, tmp_path: Path) -> None:
+def test_a_time_that_python_cannot_hold_costs_no_row_of_parquet(kind: str, within: str, tmp_path: Path) -> None:
     import pyarrow
     from pyarrow import parquet
 
     types = {"timestamp": ("us",), "duration": ("s",), "zone": ("us", "No/Where")}
     made = (pyarrow.duration if kind == "duration" else pyarrow.timestamp)(*types[kind])
     times = pyarrow.array([0, None, 2**60], pyarrow.int64()).cast(made)
+    ends = pyarrow.array([0, 1, 2, 3], pyarrow.int32())
+    if within == "struct":
+        times = pyarrow.StructArray.from_arrays([times], ["at"])
+    elif within == "list":
+        times = pyarrow.ListArray.from_arrays(ends, times)
+    elif within == "map":
+        times = pyarrow.MapArray.from_arrays(ends, pyarrow.array(["at"] * 3), times)
+    column = {"": "id", "list": "unread"}.get(within, "metadata")
     path = tmp_path / "rows.parquet"
-    parquet.write_table(pyarrow.table({"prompt": ["Hi", "Ho", "Hey"], "id": times}), path)
+    parquet.write_table(pyarrow.table({"prompt": ["Hi", "Ho", "Hey"], column: times}), path)
     scenarios = list(read_records(path, read_scenario, Quarantine(limit=0)))
     assert [scenario.opening.message.text for scenario in scenarios] == ["Hi", "Ho", "Hey"]
     assert scenarios[1].id == "row-2"
+    assert [len(scenario.metadata) for scenario in scenarios] == ([1, 0, 1] if column == "metadata" else [0, 0, 0])
 
 
 def test_a_time_or_date_in_parquet_is_read_as_the_text_that_json_has(tmp_path: Path) -> None:
     import pyarrow
     from pyarrow import parquet
 
-    row = {"prompt": "Hi", "id": datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC), "category": date(2024, 5, 6)}
+    at, day = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC), date(2024, 5, 6)
+    row = {"prompt": "Hi", "id": at, "category": day, "metadata": {"seen": [day, None], "cost": Decimal("1.50")}}
     parquet.write_table(pyarrow.Table.from_pylist([row]), path := tmp_path / "rows.parquet")
     (scenario,) = read_records(path, read_scenario, Quarantine(limit=0))
     assert (scenario.id, scenario.subset) == ("2024-05-06 07:08:09.000000Z", "2024-05-06")
+    assert scenario.metadata == {"category": "2024-05-06", "seen": ("2024-05-06", None), "cost": "1.50"}
+
+
+def test_maps_of_parquet_are_objects(tmp_path: Path) -> None:
+    """As Spark writes messages. A key that a map has twice makes its row ambiguous."""
+    import pyarrow
+    from pyarrow import parquet
+
+    said = [[("role", "user"), ("content", "Hi")], [("role", "assistant"), ("content", "x")]]
+    twice = [[("role", "user"), ("content", "Hi"), ("content", "Ho")], said[1]]
+    messages = pyarrow.array([said, twice], pyarrow.list_(pyarrow.map_(pyarrow.string(), pyarrow.string())))
+    parquet.write_table(pyarrow.table({"messages": messages}), path := tmp_path / "rows.parquet")
+    (dialogue,) = read_records(path, read_dialogue, quarantine := Quarantine(limit=1))
+    assert [message.text for message in dialogue.messages] == ["Hi", "x"]
+    assert "'content'" in quarantine.errors[0].reason
 
 
 def test_an_unreadable_cell_of_parquet_is_one_bad_row(tmp_path: Path) -> None:
@@ -157,14 +184,12 @@ def test_an_unreadable_cell_of_parquet_is_one_bad_row(tmp_path: Path) -> None:
     from pyarrow import parquet
 
     texts = pyarrow.array([b"Hi", b"\xff", b"Hey"]).view(pyarrow.string())
-    inside = pyarrow.array([{"at": at} for at in (0, 0, 2**60)], pyarrow.struct({"at": pyarrow.int64()}))
-    inside = inside.cast(pyarrow.struct({"at": pyarrow.timestamp("us")}))
     path = tmp_path / "rows.parquet"
-    parquet.write_table(pyarrow.table({"prompt": texts, "metadata": inside}), path)
-    quarantine = Quarantine(limit=2)
-    assert [number for number, _ in read_records(path, numbered, quarantine)] == [1]
-    assert [error.row for error in quarantine.errors] == [2, 3]
-    assert all(error.reason.startswith("holds a value that cannot be read (") for error in quarantine.errors)
+    parquet.write_table(pyarrow.table({"prompt": texts}), path)
+    quarantine = Quarantine(limit=1)
+    assert [number for number, _ in read_records(path, numbered, quarantine)] == [1, 3]
+    assert [error.row for error in quarantine.errors] == [2]
+    assert quarantine.errors[0].reason.startswith("holds a value that cannot be read (")
 
 
 def test_pictures_inside_parquet_are_bad_rows_and_stay_undecoded(tmp_path: Path) -> None:
