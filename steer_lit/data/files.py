@@ -70,9 +70,20 @@ def _lines(path: Path) -> Iterator[tuple[int, object]]:
                 yield number, _decoded(line)
 
 
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return a JSON object. Raises ValueError if it has a key twice: `json` would keep the last one's value."""
+    if len(found := dict(pairs)) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"an object has {twice!r:.60} twice")
+    return found
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_object)
+
+
 def _decoded(line: bytes) -> object:
     try:
-        return json.loads(line.decode())
+        return _JSON.decode(line.decode())
     except (ValueError, RecursionError) as error:
         return BadRow(f"is not JSON ({error})")
 
@@ -80,7 +91,7 @@ def _decoded(line: bytes) -> object:
 def _json_rows(path: Path) -> Iterator[tuple[int, object]]:
     """Yield the items of an array. JSON Lines named .json are read as well, and so is a file of one object."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
+        value = _JSON.decode(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         if not _opens(path, rb"\[|\{\s*\n"):
             yield from _lines(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from steer_lit.data.content import RawRow, meant
 from steer_lit.data.formats import read_bench_row, read_rl_row, read_sft_row, read_stage1_row
@@ -39,6 +39,7 @@ _SCENARIOS: dict[str, Callable[[object, str, int, Kind], Scenario]] = {
     "turns": read_turns,
     **{name: read_prompt for name in PROMPTS if name != "question"},
 }
+_OF_ROWS = {*_SCENARIOS, *QUESTIONS} - {"text"}  # a message too may have a text
 
 
 def read_dialogue(value: object, source: str, number: int) -> Dialogue:
@@ -53,7 +54,7 @@ def read_dialogue(value: object, source: str, number: int) -> Dialogue:
     remedy = f"answers are learned from messages of user and assistant in turn, or from one of {', '.join(QUESTIONS)} "
     remedy += f"with one of {', '.join(ANSWERS)}"
     raise row.error(
-        "", f"{NO_DIALOGUE}: it has {_keys(row)}, and none of {', '.join(_DIALOGUES)}; {remedy}{_meant(row)}"
+        "", f"{NO_DIALOGUE}: it has {_keys(row)}, and none of {', '.join(_DIALOGUES)}; {remedy}{_hint(row)}"
     )
 
 
@@ -66,12 +67,15 @@ def read_scenario(value: object, source: str, number: int, kind: Kind = "red_tea
             return reader(value, source, number, kind)
     if alone:
         return read_prompt(value, source, number, kind)
-    raise row.error("", f"{NO_SCENARIO}: it has {_keys(row)}, and none of {', '.join(_SCENARIOS)}{_meant(row)}")
+    raise row.error("", f"{NO_SCENARIO}: it has {_keys(row)}, and none of {', '.join(_SCENARIOS)}{_hint(row)}")
 
 
-def _meant(row: RawRow) -> str:
-    """Return `. Did you mean messages?` for a row with a key that is spelt almost like one of a shape, or ""."""
+def _hint(row: RawRow) -> str:
+    """Return what may be wrong: the row holds rows, or it has a key that is spelt almost like one of a shape."""
     known = [*_SCENARIOS, *QUESTIONS, *ANSWERS]
+    for name, value in row.values.items():
+        if isinstance(value, list) and value and isinstance(value[0], Mapping) and value[0].keys() & _OF_ROWS:
+            return f"; {name!r:.60} looks like a list of rows: a .json file holds such a list itself"
     near = [meant(str(name), known) for name in list(row.values)[:_SHOWN] if name not in known]
     return next((f".{did_you_mean([name])}" for name in near if name), "")
 

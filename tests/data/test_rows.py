@@ -64,6 +64,24 @@ def test_each_line_of_invalid_json_is_one_bad_row(tmp_path: Path) -> None:
     assert quarantine.errors[0].source == str(path)
 
 
+def test_a_row_with_a_key_twice_is_ambiguous(tmp_path: Path) -> None:
+    """`json` would silently keep the last one's value."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text(
+        '{"prompt": "Hi", "prompt": "Ho"}\n{"prompt": "Hey"}\n{"a": [{"b": 1, "b": 1}]}\n', encoding="utf-8"
+    )
+    quarantine = Quarantine(limit=2)
+    assert list(read_records(path, numbered, quarantine)) == [(2, {"prompt": "Hey"})]
+    assert [(error.row, error.reason) for error in quarantine.errors] == [
+        (1, "is not JSON (an object has 'prompt' twice)"),
+        (3, "is not JSON (an object has 'b' twice)"),
+    ]
+    array = tmp_path / "rows.json"
+    array.write_text('[{"prompt": "Hi", "prompt": "Ho"}]', encoding="utf-8")
+    with pytest.raises(SteerError, match=r"is not a JSON array or object \(an object has 'prompt' twice"):
+        read(array)
+
+
 @pytest.mark.parametrize("name", ["[1]*?.jsonl", "a b.json", "é.jsonl", "x::y.jsonl"])
 def test_file_names_are_not_patterns(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "run[2]"

@@ -244,3 +244,14 @@ def test_a_misspelt_key_is_told_for_learning_and_for_playing(tmp_path: Path) -> 
     rows.write_text('{"question_id": 1, "images": ["a.png"]}\n')  # as rows have them
     (line,) = survey_rows(rows).lines(alone=True)
     assert "Did you mean" not in line
+
+
+@pytest.mark.parametrize("name", ["data", "test"])
+def test_a_file_whose_rows_have_a_name_is_told(tmp_path: Path, name: str) -> None:
+    rows = tmp_path / "rows.json"
+    rows.write_text(json.dumps({"version": 1, name: [{"prompt": "Hi"}]}))
+    (line,) = survey_rows(rows).lines(alone=True)
+    assert line.endswith(f"; {name!r} looks like a list of rows: a .json file holds such a list itself")
+    rows.write_text('{"dialog": [{"speaker": "a", "text": "Hi"}]}')
+    (line,) = survey_rows(rows).lines(alone=True)
+    assert "looks like" not in line
