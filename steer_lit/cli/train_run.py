@@ -112,11 +112,11 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
     loggers = [instantiate(logger) for logger in config.logger.values() if logger]
     trainer = _trainer(config, callbacks, loggers)
-    datamodule = instantiate(config.data, quarantine_dir=str(run_dir))
+    datamodule = instantiate(config.data)
     plain: Any = OmegaConf.to_container(config, resolve=True)
     if isinstance(datamodule.source, FileSource) and (problems := list(read_row_problems(plain, datamodule.source))):
         raise ConfigError(problems)
-    datamodule.read_files()
+    datamodule.read_files(run_dir)
     if saved is not None:
         datamodule.check_resumable(saved[PLACE])
     device = str(trainer.strategy.root_device)

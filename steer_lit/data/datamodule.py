@@ -48,8 +48,7 @@ class SteerDataModule(LightningDataModule):
 
     `stage` picks what the steps hold: scenarios ("grpo") or dialogues (the others). `seed` orders the epochs and draws
     the `val_size` held-out rows. With `blank_images` every picture becomes a white one of its size. Up to
-    `max_bad_rows` rows of a file may be bad; they are put aside in `quarantine_dir`/quarantine.jsonl, or only counted
-    if that is None. The ranges of these numbers are checked with the config.
+    `max_bad_rows` rows of a file may be bad. The ranges of these numbers are checked with the config.
 
     `unfit` and `turns` are set before the fit. `unfit` returns why the policy cannot use a row of a file, or None. If
     `unfit` itself is None, every row is used. `turns` is how many of a scenario's are played, None for all.
@@ -65,7 +64,6 @@ class SteerDataModule(LightningDataModule):
         max_turns: int = 10,
         max_bad_rows: int = 0,
         blank_images: bool = False,
-        quarantine_dir: str | None = None,
     ) -> None:
         super().__init__()
         self.source = source
@@ -73,19 +71,20 @@ class SteerDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.val_size = val_size
         self.max_turns = max_turns
-        self.max_bad_rows = max_bad_rows
         self.blank_images = blank_images
-        self.quarantine_dir = quarantine_dir
+        self._quarantine = Quarantine(max_bad_rows)
         self.unfit: Unfit | None = None
         self.turns: int | None = None
         self._cursor = Cursor(seed)
         self._steps: StepLoader[Record] | None = None
 
-    def read_files(self) -> None:
+    def read_files(self, quarantine_dir: Path) -> None:
         """Read a file's rows now, as far as that needs no policy, so that faults show before weights are loaded.
 
-        Raises what `FileSource.read` raises.
+        Bad rows, and those that `unfit` refuses later, are put aside in the folder's quarantine.jsonl; without this
+        call they are only counted. Every rank does so, the first one writes. Raises what `FileSource.read` raises.
         """
+        self._quarantine.path = quarantine_dir / QUARANTINE if first_rank() else None
         if isinstance(self.source, FileSource):
             self._read  # noqa: B018
 
@@ -245,12 +244,6 @@ class SteerDataModule(LightningDataModule):
             return hold_out(blocks, self.val_size, self._cursor.seed)
         except ValueError as error:
             raise ConfigError([Problem("data.val_size", self.val_size, str(error))]) from error
-
-    @cached_property
-    def _quarantine(self) -> Quarantine:
-        """The bad rows: every rank reads and counts them, the first one writes them down."""
-        folder = self.quarantine_dir if first_rank() else None
-        return Quarantine(self.max_bad_rows, None if folder is None else Path(folder, QUARANTINE))
 
     @property
     def _place(self) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 from collections import Counter
@@ -22,6 +23,7 @@ from steer_lit.data.sources import FileSource, MiniSource
 from steer_lit.errors import ConfigError, MissingResource, SteerError
 from steer_lit.types import Dialogue, Scenario
 from tests.forked import on_two_ranks
+from tests.test_conf import compose
 
 MINI = MiniSource(sft=47, rl=60, bench=20, captions=30, primer=100)
 
@@ -246,13 +248,21 @@ def test_the_first_rank_writes_the_quarantine_into_the_runs_folder(
     folder: Path, name: str, rank: int, writes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, str(rank))
-    data = files(folder, "sft", max_bad_rows=1, quarantine_dir=str(folder / "run"))
+    data = files(folder, "sft", max_bad_rows=1)
+    data.read_files(folder / "run")
     assert data.train_rows == 1
     assert (folder / "run" / "quarantine.jsonl").is_file() == writes
 
 
+def test_the_keys_of_the_config_are_all_that_a_datamodule_is_made_with() -> None:
+    """A user's own class, as `data._target_`, needs no parameter that no config shows."""
+    taken = set(inspect.signature(SteerDataModule).parameters)
+    assert taken | {"_target_"} == set(compose("data=steer").data)
+
+
 def test_rows_that_the_policy_cannot_use_are_set_aside(folder: Path) -> None:
-    data = files(folder, max_bad_rows=1, quarantine_dir=str(folder))
+    data = files(folder, max_bad_rows=1)
+    data.read_files(folder)
     data.unfit = lambda record: "is too long" if record.id == "rl-3" else None
     assert data.train_rows == 6
     assert "is too long" in (folder / "quarantine.jsonl").read_text()
