@@ -10,7 +10,7 @@ from steer_lit.files.run_files import ADAPTER, BASE, TOWER
 
 Stage = Literal["pretrain", "ground", "sft", "grpo"]
 Trains = Literal["adapter", "tower", "base"]
-TaughtPart = Literal["sft", "rl", "captions", "primer"]
+TaughtSplit = Literal["sft", "rl", "captions", "primer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class StageFacts:
     """What the other parts of the package must know of a stage, beside its options in `conf/stage/`."""
 
     said: str  # its name, for messages
-    learns_from: TaughtPart
+    learns_from: TaughtSplit
     trains: Trains
     followed_by: tuple[Stage, ...]  # the stages that may start from its export
     sections: tuple[str, ...] = ("replay",)  # of its config, beside those of every training

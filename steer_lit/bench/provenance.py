@@ -132,13 +132,13 @@ def _prompts(saved: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _data(saved: Mapping[str, Any]) -> Iterator[str]:
-    data, part = saved.get("data", {}), saved.get("bench", {}).get("part", "bench")
+    data, split = saved.get("data", {}), saved.get("bench", {}).get("split", "bench")
     source = data.get("source", {})
     if str(source.get("_target_")).endswith(".MiniSource"):
         yield f"STEER-mini, seed {source.get('seed')}"
-    elif files := source.get(part):
+    elif files := source.get(split):
         yield from (Path(str(file)).name for file in (files if isinstance(files, list) else [files]))
-    if part == "rl":
+    if split == "rl":
         yield "the scenarios of GRPO"
     if data.get("blank_images"):
         yield "pictures blanked"

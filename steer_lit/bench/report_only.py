@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from steer_lit.bench.records import GradedDialogue, Records
 
 
-_PLAYING = ("part", "limit", "constants", "chunk")  # keys of `bench` that a report ignores
+_PLAYING = ("split", "limit", "constants", "chunk")  # keys of `bench` that a report ignores
 
 
 def report_problems(config: Mapping[str, Any]) -> Iterator[Problem]:

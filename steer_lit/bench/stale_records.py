@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Sections and keys of a config that decide how a dialogue is played and graded.
 _DECIDING = (
     "rollout", "data.source", "data.max_turns", "data.blank_images", "attacker", "tutor", "judge", "model",
-    "bench.max_turns", "bench.part", "bench.protocol", "bench.seed", "system_prompt",
+    "bench.max_turns", "bench.protocol", "bench.seed", "bench.split", "system_prompt",
 )  # fmt: skip
 # When one of these changes, so does most of its section.
 _CHOICES = ("model.name", "data.source._target_", "attacker._target_", "tutor._target_", "judge._target_")

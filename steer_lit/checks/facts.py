@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any, TypeGuard, get_args
 
 from steer_lit.attacker.wordings import Wording
-from steer_lit.data.sources import BenchPart
+from steer_lit.data.sources import BenchSplit
 from steer_lit.dotted import ABSENT, at
 from steer_lit.errors import Problem
 from steer_lit.lit.optim import Schedule
@@ -137,7 +137,7 @@ _RULES: Mapping[str, _Rule] = {
     "module.trains": _one_of(Trains),
     "data.source.kind": _one_of(Kind),
     "generator.split": _one_of(Split),
-    "bench.part": _one_of(BenchPart),
+    "bench.split": _one_of(BenchSplit),
     "optim.schedule": _one_of(Schedule),
     "objective.scale": _one_of(Scale),
     "objective.normaliser": _one_of(Normaliser),
@@ -153,7 +153,7 @@ _RULES: Mapping[str, _Rule] = {
     "optim.betas": _Rule(_is_betas, "must be two numbers from 0 to below 1, such as [0.9,0.999]"),
     "model.lora.targets": _Rule(is_texts, "must be a list of layers, such as [q_proj,v_proj]"),
 }
-# Of `data.source`: each part is a number of rows if they are made, else files.
+# Of `data.source`: each split is a number of rows if they are made, else files.
 _OF_MADE: Mapping[str, _Rule] = {
     **dict.fromkeys((*get_args(Split), "captions", "primer"), _Rule(_ROWS.fits, _ROWS.allowed)),
     "mean_turns": _Rule(

@@ -71,10 +71,10 @@ def source_problems(config: Config) -> Iterator[Problem]:
         return
     named: dict[str, Any] = {}
     found: list[Problem] = []
-    for part in get_args(Split):
-        key, source = f"data.source.{part}", at(config, f"data.source.{part}")
+    for split in get_args(Split):
+        key, source = f"data.source.{split}", at(config, f"data.source.{split}")
         if isinstance(source, str) or is_texts(source):
-            named[part] = files = files_named(source)
+            named[split] = files = files_named(source)
             found += [Problem(key, file, why) for file in files if (why := source_problem(file))]
             if len({file if is_hub(file) else os.path.realpath(file) for file in files}) < len(files):
                 remedy = "names a file twice: some of its rows would be both held out and trained on"

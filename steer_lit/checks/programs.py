@@ -64,7 +64,7 @@ def bench_problems(config: DictConfig) -> list[Problem]:
             yield from target_problems(plain, ("judge", "attacker", "tutor") if reacts(plain) else ("judge",))
         yield from server_problems(plain)
         yield from client_problems(plain)
-        yield from made_row_problems(plain, "rl" if at(plain, "bench.part") == "rl" else "bench", bad)
+        yield from made_row_problems(plain, "rl" if at(plain, "bench.split") == "rl" else "bench", bad)
         yield from source_problems(plain)
         if plain["judge_check"] is not True:
             yield from _machine_problems(plain, bad)
@@ -173,15 +173,15 @@ def _stage_problems(config: Config) -> Iterator[Problem]:
     if stage == "pretrain" and at(config, "model.quantize") == "nf4":
         yield Problem("model.quantize", "nf4", "stage pretrain trains the base model's weights: set it to none")
     if facts := STAGES.get(str(stage)):
-        part, adapts = facts.learns_from, facts.trains == "adapter"
-        rows = at(config, f"data.source.{part}")
+        split, adapts = facts.learns_from, facts.trains == "adapter"
+        rows = at(config, f"data.source.{split}")
         if not adapts and config.get("init_from"):
             remedy = f"stage {stage} trains {facts.export.trained}, no adapter: set it to null"
             yield Problem("init_from", config["init_from"], remedy)
         if not adapts and rows is ABSENT:
-            yield Problem("data", "steer", f"has no {part} to learn from: use data=steer_mini")
+            yield Problem("data", "steer", f"has no {split} to learn from: use data=steer_mini")
         if rows is None:
-            yield Problem(f"data.source.{part}", None, f"stage {stage} needs a file of rows")
+            yield Problem(f"data.source.{split}", None, f"stage {stage} needs a file of rows")
     if at(config, "model.lora.dropout") not in (0, 0.0, ABSENT) and stage == "grpo":
         remedy = "makes scored log-probs differ from sampled ones: set it to 0 for GRPO"
         yield Problem("model.lora.dropout", at(config, "model.lora.dropout"), remedy)

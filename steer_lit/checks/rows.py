@@ -13,7 +13,7 @@ from typing import get_args
 from steer_lit.chat.settings import missing_words
 from steer_lit.checks.facts import Config, declares, makes_rows
 from steer_lit.data.rows import Quarantine
-from steer_lit.data.sources import FileSource, MiniSource, SourcePart
+from steer_lit.data.sources import FileSource, MiniSource, SourceSplit
 from steer_lit.data.steps import holding_out_fails
 from steer_lit.dotted import ABSENT, at
 from steer_lit.errors import Problem, problems_of
@@ -37,19 +37,19 @@ def training_row_problems(config: Config, bad: Collection[str]) -> Iterator[Prob
         yield Problem("data.batch_size", batch_size, f"{remedy}: raise it, or use fewer trainer.devices")
     if not makes_rows(config):
         return
-    part = facts.learns_from
-    yield from made_row_problems(config, part, bad)
+    split = facts.learns_from
+    yield from made_row_problems(config, split, bad)
     source = _source(config)
-    if reason := holding_out_fails(source.size(part), source.block, val_size):
+    if reason := holding_out_fails(source.size(split), source.block, val_size):
         yield Problem("data.val_size", val_size, reason)
-    elif (left := source.size(part) - val_size) < ranks:
+    elif (left := source.size(split) - val_size) < ranks:
         yield Problem("data.val_size", val_size, f"{remedy}, and leaves {left} to train on")
 
 
-def made_row_problems(config: Config, part: SourcePart, bad: Collection[str]) -> Iterator[Problem]:
-    """Yield what keeps STEER-mini from making the rows of `part`."""
+def made_row_problems(config: Config, split: SourceSplit, bad: Collection[str]) -> Iterator[Problem]:
+    """Yield what keeps STEER-mini from making the rows of `split`."""
     if makes_rows(config) and _readable(config, bad):
-        yield from problems_of(lambda: _source(config).rows(part, at(config, "data.max_turns"), Quarantine(0)))
+        yield from problems_of(lambda: _source(config).rows(split, at(config, "data.max_turns"), Quarantine(0)))
 
 
 def read_row_problems(config: Config, source: FileSource) -> Iterator[Problem]:
@@ -58,10 +58,10 @@ def read_row_problems(config: Config, source: FileSource) -> Iterator[Problem]:
     It stops reading as soon as the file is known to be good, usually after few rows. Rows of no known shape and faulty
     pictures are left to later reading.
     """
-    part, val_size = STAGES[config["stage"]].learns_from, config["data"]["val_size"]
+    split, val_size = STAGES[config["stage"]].learns_from, config["data"]["val_size"]
     gold = config["stage"] != "grpo" or not declares(config, "tutor", "needs_gold")
     count = 0
-    for _, record in source.parsed(part, Quarantine(sys.maxsize)):
+    for _, record in source.parsed(split, Quarantine(sys.maxsize)):
         count += 1
         gold = gold or (isinstance(record, Scenario) and record.opening.gold is not None)
         if gold and count > val_size:
@@ -85,8 +85,8 @@ def fewest_ranks(config: Config) -> int:
 
 def _readable(config: Config, bad: Collection[str]) -> bool:
     """Return whether every value that is read here is present, and valid by itself."""
-    parts = get_args(SourcePart) if makes_rows(config) else ()
-    needed = ["data.max_turns", *(f"data.source.{part}" for part in parts)]
+    splits = get_args(SourceSplit) if makes_rows(config) else ()
+    needed = ["data.max_turns", *(f"data.source.{split}" for split in splits)]
     return "data" not in bad and all(at(config, key) is not ABSENT for key in needed)
 
 

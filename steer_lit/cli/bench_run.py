@@ -182,7 +182,7 @@ def _bench_rows(config: DictConfig, run_dir: Path) -> tuple[BenchRows, list[Scen
 
     data: dict[str, Any] = {str(name): value for name, value in config.data.items() if name in READ}
     data["source"] = instantiate(config.data.source)
-    rows = BenchRows(**data, part=config.bench.part, system_prompt=config.system_prompt, quarantine_dir=str(run_dir))
+    rows = BenchRows(**data, split=config.bench.split, system_prompt=config.system_prompt, quarantine_dir=str(run_dir))
     scenarios = list(islice(rows, config.bench.limit))
     if count := rows.quarantined:
         print(f"{counted(count, 'row')} put aside, see {run_dir / QUARANTINE}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from steer_lit.data.images import open_image, picture_digest
 from steer_lit.data.rows import Quarantine
-from steer_lit.data.sources import BenchPart, FileSource, MadeRows, MiniSource, Rows, blanked, content_of, pictures_of
+from steer_lit.data.sources import BenchSplit, FileSource, MadeRows, MiniSource, Rows, blanked, content_of, pictures_of
 from steer_lit.files.run_files import QUARANTINE
 from steer_lit.numbers import counted
 from steer_lit.types import ImageRef, Scenario
@@ -27,7 +27,7 @@ READ = ("source", "max_turns", "blank_images", "max_bad_rows")
 
 
 class BenchRows:
-    """The scenarios of one `part` of `source`, in order: "bench", or "rl", which GRPO plays. Read when first asked for.
+    """The scenarios of a `split` of `source`, in order: "bench", or "rl", which GRPO plays. Read when first asked for.
 
     A row of a file that repeats an earlier one under whatever id is left out: intervals would count it as a dialogue of
     its own. A row's own system message is used only if the run has no `system_prompt`, as in the authors' evaluator.
@@ -39,7 +39,7 @@ class BenchRows:
         self,
         source: MiniSource | FileSource,
         max_turns: int,
-        part: BenchPart = "bench",
+        split: BenchSplit = "bench",
         system_prompt: str = "",
         blank_images: bool = False,
         max_bad_rows: int = 0,
@@ -47,7 +47,7 @@ class BenchRows:
     ) -> None:
         self.source = source
         self.max_turns = max_turns
-        self.part = part
+        self.split = split
         self.system_prompt = system_prompt
         self.blank_images = blank_images
         self._quarantine = Quarantine(
@@ -75,7 +75,7 @@ class BenchRows:
         pictures for a file.
         """
         if isinstance(self.source, MiniSource):
-            others = () if self.part == "bench" else (self.part,)
+            others = () if self.split == "bench" else (self.split,)
             return (self.source.seed, self.source.mean_turns, self.max_turns, self.blank_images, *others)
         scenarios = tuple(self)
         return (*scenarios, *(self.picture_digest(ref) for scenario in scenarios for ref in pictures_of(scenario)))
@@ -92,7 +92,7 @@ class BenchRows:
 
     @cached_property
     def _rows(self) -> Rows:
-        given = self.source.rows(self.part, self.max_turns, self._quarantine)
+        given = self.source.rows(self.split, self.max_turns, self._quarantine)
         if isinstance(given, MadeRows):  # all are different
             return given
         first = {content_of(row): row for row in reversed(given)}

@@ -219,7 +219,7 @@ def place_pictures(row: RawRow, drafts: Sequence[Draft], fields: Sequence[str], 
 
 
 def _path(ref: ImageRef) -> tuple[str, ...]:
-    return tuple(part for part in re.split(r"[/\\]", ref.uri) if part not in ("", "."))
+    return tuple(name for name in re.split(r"[/\\]", ref.uri) if name not in ("", "."))
 
 
 def _is_named(path: tuple[str, ...], named: Container[tuple[str, ...]], ends: Container[tuple[str, ...]]) -> bool:

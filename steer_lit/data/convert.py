@@ -123,8 +123,8 @@ def report(source: str, out: Path, shape: str, done: Converted) -> Iterator[str]
         yield f"{quarantine_of(out)} says why rows were put aside; the first: {done.aside[0]}"
     if done.saved:
         yield f"pictures that lay inside rows: {done.saved:,}, now files in {PictureFolder(out).path}"
-    part = "sft" if shape in _DIALOGUES else "bench" if shape == "messages_fixed" else "rl"
-    keys = ["data=steer", f"data.source.{part}={out}"]
+    split = "sft" if shape in _DIALOGUES else "bench" if shape == "messages_fixed" else "rl"
+    keys = ["data=steer", f"data.source.{split}={out}"]
     if done.pictures and not is_hub(source) and out.parent.resolve() != (folder := Path(source).parent).resolve():
         keys.append(f"data.source.folder={folder}")  # where the pictures still lie
     missing = f" ({done.missing:,} with a picture that is no file in {Path(source).parent})" if done.missing else ""

@@ -106,9 +106,9 @@ class SteerDataModule(LightningDataModule):
         turns = min(self.turns or self.max_turns, self.max_turns)
         played = [row if isinstance(row, Dialogue) else cut_after(row, turns) for row in rows]
         if repeated := len(rows) - len(set(map(content_of, played))):
-            part = "sft" if self.stage == "sft" else "rl"
+            split = "sft" if self.stage == "sft" else "rl"
             short = f", cut after {counted(turns, 'turn')} (rollout.max_turns)" if turns < self.max_turns else ""
-            log.warning("data.source.%s: repeated rows%s: %s of %s", part, short, f"{repeated:,}", f"{len(rows):,}")
+            log.warning("data.source.%s: repeated rows%s: %s of %s", split, short, f"{repeated:,}", f"{len(rows):,}")
         if self.stage == "sft":
             bare, answers = map(sum, zip(*(bare_answers(cast(Dialogue, row)) for row in rows), strict=True))
             if bare:
@@ -210,10 +210,10 @@ class SteerDataModule(LightningDataModule):
 
     @cached_property
     def _rows(self) -> Rows:
-        part = STAGES[self.stage].learns_from
+        split = STAGES[self.stage].learns_from
         if not isinstance(self.source, FileSource):
-            return self.source.rows(part, self.max_turns, self._quarantine)
-        return self.source.fitting(part, self._read, self._quarantine, self.unfit)
+            return self.source.rows(split, self.max_turns, self._quarantine)
+        return self.source.fitting(split, self._read, self._quarantine, self.unfit)
 
     @cached_property
     def _read(self) -> list[Placed]:
@@ -227,14 +227,14 @@ class SteerDataModule(LightningDataModule):
 
         Raises PictureError if a picture is gone.
         """
-        part, source = STAGES[self.stage].learns_from, self.source
+        split, source = STAGES[self.stage].learns_from, self.source
         if isinstance(source, FileSource):
             pictures = {ref for _, record in self._read for ref in pictures_of(record)}
             rows = [digest(repr(replace(record, id="")), 16) for _, record in self._read]  # ids may be line numbers
             seen = sorted((ref.uri, picture_digest(ref, source.image_root)) for ref in pictures)
-            return digest(repr((part, rows, seen, self.blank_images)), 16)
-        made = (source.seed, source.mean_turns, source.size(part), self.max_turns)
-        return digest(repr((part, *made, self.blank_images)), 16)
+            return digest(repr((split, rows, seen, self.blank_images)), 16)
+        made = (source.seed, source.mean_turns, source.size(split), self.max_turns)
+        return digest(repr((split, *made, self.blank_images)), 16)
 
     @cached_property
     def _blocks(self) -> tuple[list[range], list[range]]:

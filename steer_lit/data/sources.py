@@ -1,8 +1,8 @@
 """Where rows come from: STEER-mini, made on the fly, or row files.
 
-`rows(part, ...)` gives the rows of five parts: "sft" the dialogues that SFT learns from, "rl" and "bench" the scenarios
-that GRPO and the benchmark play, "captions" the dialogues that teach a fresh vision tower to see, "primer" the
-dialogues that pretrain a small model from nothing. `block` is the number of consecutive rows that belong together,
+`rows(split, ...)` gives the rows of five splits: "sft" the dialogues that SFT learns from, "rl" and "bench" the
+scenarios that GRPO and the benchmark play, "captions" the dialogues that teach a fresh vision tower to see, "primer"
+the dialogues that pretrain a small model from nothing. `block` is the number of consecutive rows that belong together,
 `image_root` the only folder that pictures are read from.
 """
 
@@ -31,15 +31,15 @@ from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.errors import ConfigError, Problem, RowError, SteerError
 from steer_lit.numbers import counted, few
 from steer_lit.ranks import first_rank
-from steer_lit.stages import TaughtPart
+from steer_lit.stages import TaughtSplit
 from steer_lit.terminal.bars import running_count
 from steer_lit.types import Dialogue, ImageRef, Kind, Message, Scenario
 
 log = logging.getLogger(__name__)
 
 Record = Dialogue | Scenario
-SourcePart = Literal[TaughtPart, "bench"]
-BenchPart = Literal["bench", "rl"]
+SourceSplit = Literal[TaughtSplit, "bench"]
+BenchSplit = Literal["bench", "rl"]
 Place = tuple[str, int]  # a row's file, and its number there
 Placed = tuple[Place, Record]
 Unfit = Callable[[Record], str | None]  # why a row of good shape and pictures cannot be used, or None
@@ -84,24 +84,24 @@ class MiniSource:
     mean_turns: float | None = None
     seed: int = 0
 
-    def size(self, part: SourcePart) -> int:
-        """Return the number of the part's rows, at least 1."""
-        return max(1, round(getattr(self, part) * self.scale))
+    def size(self, split: SourceSplit) -> int:
+        """Return the number of the split's rows, at least 1."""
+        return max(1, round(getattr(self, split) * self.scale))
 
-    def rows(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> Rows:
-        """Return the part's rows, of at most `max_turns` turns. Raises ConfigError if `mean_turns` is out of reach."""
-        size = self.size(part)
-        if part == "captions":
+    def rows(self, split: SourceSplit, max_turns: int, quarantine: Quarantine) -> Rows:
+        """Return the split's rows, of at most `max_turns` turns. Raises ConfigError if `mean_turns` is out of reach."""
+        size = self.size(split)
+        if split == "captions":
             return MadeRows(partial(caption_row, self.seed), size)
-        if part == "primer":
+        if split == "primer":
             return MadeRows(partial(primer_row, self.seed), size)
         try:
-            split = MiniSplit(part, self.seed, size, self.mean_turns, max_turns=max_turns)
+            made = MiniSplit(split, self.seed, size, self.mean_turns, max_turns=max_turns)
         except ValueError as error:
             reason = str(error).removeprefix(f"mean_turns={self.mean_turns}: ")
             remedy = f"{reason}; dialogues have at most data.max_turns={max_turns}"
             raise ConfigError([Problem("data.source.mean_turns", self.mean_turns, remedy)]) from error
-        return MadeRows(split.dialogue if part == "sft" else split.scenario, size)
+        return MadeRows(made.dialogue if split == "sft" else made.scenario, size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class FileSource:
         """
         if self.folder is not None:
             return Path(self.folder)
-        named = [file for part in (self.sft, self.rl, self.bench) for file in files_named(part) if not is_hub(file)]
+        named = [file for split in (self.sft, self.rl, self.bench) for file in files_named(split) if not is_hub(file)]
         folders = list(dict.fromkeys(Path(file).parent for file in named))
         if len(folders) > 1:
             shown = few([str(folder) for folder in folders])
@@ -137,11 +137,11 @@ class FileSource:
             raise ConfigError([Problem("data.source.folder", None, remedy)])
         return folders[0] if folders else None
 
-    def rows(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> list[Record]:
-        """Return every usable row of the part's files, under an id of its own."""
-        return self.fitting(part, self.read(part, max_turns, quarantine), quarantine)
+    def rows(self, split: SourceSplit, max_turns: int, quarantine: Quarantine) -> list[Record]:
+        """Return every usable row of the split's files, under an id of its own."""
+        return self.fitting(split, self.read(split, max_turns, quarantine), quarantine)
 
-    def read(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> list[Placed]:
+    def read(self, split: SourceSplit, max_turns: int, quarantine: Quarantine) -> list[Placed]:
         """Return (place, record) of each row that has a known shape and sound pictures, cut after `max_turns` turns.
 
         Every picture is decoded once before training starts: a broken one costs its rows, not the run. Raises
@@ -150,7 +150,7 @@ class FileSource:
         read: list[Placed] = []
         cut, idle = Counter[str](), Counter[Idle]()
         with running_count(Console(stderr=True, quiet=not first_rank()), "rows read") as one_read:
-            for place, record in self.parsed(part, quarantine, idle):
+            for place, record in self.parsed(split, quarantine, idle):
                 one_read()
                 read.append((place, short := cut_after(record, max_turns)))
                 cut[place[0]] += short is not record
@@ -158,17 +158,17 @@ class FileSource:
             for file, count in (+cut).items():
                 log.info("%s: %s cut after %s (max_turns)", file, counted(count, "row"), counted(max_turns, "turn"))
             for level, line in told_of_idle(idle):
-                log.log(level, "data.source.%s: %s", part, line)
+                log.log(level, "data.source.%s: %s", split, line)
         whole = self._with_sound_pictures(read, quarantine)
-        self._settle(part, whole, quarantine)
+        self._settle(split, whole, quarantine)
         return whole
 
     def fitting(
-        self, part: SourcePart, read: Sequence[Placed], quarantine: Quarantine, unfit: Unfit | None = None
+        self, split: SourceSplit, read: Sequence[Placed], quarantine: Quarantine, unfit: Unfit | None = None
     ) -> list[Record]:
         """Return the records of rows that were `read`, except those that `unfit` refuses, under ids of their own."""
         fit = _fit(read, unfit, quarantine)
-        self._settle(part, fit, quarantine)
+        self._settle(split, fit, quarantine)
         return _under_own_ids([record for _, record in fit])
 
     def first(
@@ -188,13 +188,13 @@ class FileSource:
             found += self._with_sound_pictures(_fit(batch, unfit, quarantine), quarantine)
         return self.fitting("rl", found, quarantine)
 
-    def parsed(self, part: SourcePart, quarantine: Quarantine, idle: Counter[Idle] | None = None) -> Iterator[Placed]:
+    def parsed(self, split: SourceSplit, quarantine: Quarantine, idle: Counter[Idle] | None = None) -> Iterator[Placed]:
         """Yield (place, record) of each row of a known shape, without opening pictures or settling the quarantine.
 
         `idle` counts the rows that have each key without effect, whether they are learned from or played.
         """
         readers: list[Callable[[object, str, int], Record]] = [read_dialogue, partial(read_scenario, kind=self.kind)]
-        reader, other = readers if part == "sft" else reversed(readers)
+        reader, other = readers if split == "sft" else reversed(readers)
 
         def parse(value: object, source: str, number: int) -> Placed:
             row = value if idle is None else watched(value)
@@ -205,7 +205,7 @@ class FileSource:
                 idle.update(without_effect(row))
             return (source, number), record
 
-        for file in self._files(part):
+        for file in self._files(split):
             yield from read_records(file, parse, quarantine, check=False)
 
     def _with_sound_pictures(self, read: Sequence[Placed], quarantine: Quarantine) -> list[Placed]:
@@ -219,22 +219,22 @@ class FileSource:
                 whole.append((place, record))
         return whole
 
-    def _settle(self, part: SourcePart, left: Sequence[Placed], quarantine: Quarantine) -> None:
+    def _settle(self, split: SourceSplit, left: Sequence[Placed], quarantine: Quarantine) -> None:
         """Settle the quarantine. Raises TooManyBadRows, and SteerError if a file has no row `left`."""
         quarantine.settle()
         found = {file for (file, _), _ in left}
-        for file in self._files(part):
+        for file in self._files(split):
             if file not in found:
                 bad = [error for error in quarantine.errors if error.source == file]
                 first = f"; the first: {bad[0]}" if bad else ""
                 raise SteerError(f"data file {file} holds no usable row, {len(bad)} were put aside{first}")
 
-    def _files(self, part: SourcePart) -> list[str]:
-        made = part in ("captions", "primer")
-        files = [] if made else files_named(getattr(self, part))
+    def _files(self, split: SourceSplit) -> list[str]:
+        made = split in ("captions", "primer")
+        files = [] if made else files_named(getattr(self, split))
         if not files:
-            remedy = f"row files hold no {part}: use data=steer_mini" if made else "name a row file"
-            raise ConfigError([Problem(f"data.source.{part}", None, remedy)])
+            remedy = f"row files hold no {split}: use data=steer_mini" if made else "name a row file"
+            raise ConfigError([Problem(f"data.source.{split}", None, remedy)])
         return files
 
 

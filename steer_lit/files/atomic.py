@@ -29,19 +29,19 @@ def replacing(path: Path) -> Iterator[Path]:
                 with holding(left) as taken:  # a run that is still writing holds this lock
                     if taken:
                         left.unlink()
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with holding(part):
-            yield part
-            os.replace(part, path)
+        with holding(unfinished):
+            yield unfinished
+            os.replace(unfinished, path)
     finally:
-        part.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
 
 
 def replace_text(path: Path, text: str) -> None:
     """Write the file atomically, in UTF-8."""
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+    with replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
 
 
 def replace_folder(target: Path, write: Callable[[Path], object]) -> None:

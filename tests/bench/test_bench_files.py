@@ -31,7 +31,7 @@ def test_rows_set_aside_are_reported_and_listed_in_the_run_folder(
 
 
 def test_the_named_part_of_the_data_is_played(tmp_path: Path) -> None:
-    words = ["~policies.base", "bench.limit=10", "bench.resamples=100", "bench.part=rl", "data.source.seed=1"]
+    words = ["~policies.base", "bench.limit=10", "bench.resamples=100", "bench.split=rl", "data.source.seed=1"]
     assert cli.run("bench", [*words, f"hydra.run.dir={tmp_path}"]) == 0
     records = (tmp_path / "records.jsonl").read_text(encoding="utf-8").splitlines()
     assert {json.loads(line)["scenario"][:10] for line in records} == {"mini-rl-1-"}

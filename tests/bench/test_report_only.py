@@ -364,7 +364,7 @@ def test_the_command_line_reports_on_a_run(
     assert versions["command"] == f"python bench.py {words}"
     frozen = yaml.safe_load((out / "config.yaml").read_text())
     assert set(frozen) == {"name", "run_dir", "from_run", "from_raw_eval", "bench"}  # of the dialogues the run tells
-    assert not {"limit", "part"} & set(frozen["bench"])
+    assert not {"limit", "split"} & set(frozen["bench"])
     command = "python bench.py policies.sft=/far/away/sft/adapter"
     (tmp_path / "run" / "versions.json").write_text(json.dumps({"command": command}))
     config = "attacker: {_target_: steer_lit.attacker.adaptive.AdaptiveAttacker, extra_turns: 3}\n"

@@ -36,13 +36,13 @@ def test_grpos_scenarios_can_be_benchmarked(tmp_path: Path) -> None:
     """The topics are those of training. With another seed the dialogues differ, which shows if a gain extends beyond
     them.
     """
-    met, others = (BenchRows(replace(MINI, seed=seed), 10, part="rl") for seed in (0, 1))
+    met, others = (BenchRows(replace(MINI, seed=seed), 10, split="rl") for seed in (0, 1))
     assert [row.id for row in met][:2] == ["mini-rl-0-00000", "mini-rl-0-00001"]
     assert (len(met), met.facts() == BenchRows(MINI, 10).facts()) == (60, False)
     assert not {row.id for row in met} & {row.id for row in others}
     (tmp_path / "rl.jsonl").write_text(json.dumps({"id": "a", "turns": ["What?"]}) + "\n", encoding="utf-8")
     of_file = FileSource(rl=str(tmp_path / "rl.jsonl"), bench=str(tmp_path / "missing.jsonl"))
-    assert [row.id for row in BenchRows(of_file, 10, part="rl")] == ["a"]
+    assert [row.id for row in BenchRows(of_file, 10, split="rl")] == ["a"]
 
 
 def test_a_row_given_twice_is_played_once_also_with_blank_pictures(

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from steer_lit.data.rows import Quarantine
-from steer_lit.data.sources import FileSource, MiniSource, Record, SourcePart, content_of, pictures_of
+from steer_lit.data.sources import FileSource, MiniSource, Record, SourceSplit, content_of, pictures_of
 from steer_lit.data.writers import write_rows
 from steer_lit.errors import SteerError, TooManyBadRows
 from steer_lit.types import ImageRef, Scenario
@@ -27,10 +27,10 @@ def play(source: FileSource, quarantine: Quarantine, max_turns: int = 10) -> lis
     return found  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("part", ["sft", "captions", "primer"])
-def test_generated_rows_depend_on_their_seed_and_number(part: SourcePart) -> None:
+@pytest.mark.parametrize("split", ["sft", "captions", "primer"])
+def test_generated_rows_depend_on_their_seed_and_number(split: SourceSplit) -> None:
     source = MiniSource(sft=20, rl=1, bench=1, captions=20, primer=20)
-    rows, others = (each.rows(part, 10, Quarantine(0)) for each in (source, replace(source, seed=1)))
+    rows, others = (each.rows(split, 10, Quarantine(0)) for each in (source, replace(source, seed=1)))
     assert len(rows) == 20
     assert rows[13] == rows[13] != others[13]
     for number in (-1, 20):
@@ -151,9 +151,9 @@ def test_rows_with_equal_ids_get_different_ones(tmp_path: Path) -> None:
     assert [row.id for row in rows] == ["q", "q#2", "q#3", "q#4", "r", "q#2#2"]
 
 
-@pytest.mark.parametrize("part", ["sft", "rl", "bench"])
+@pytest.mark.parametrize("split", ["sft", "rl", "bench"])
 def test_a_run_tells_once_of_keys_that_have_no_effect(
-    tmp_path: Path, part: SourcePart, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, split: SourceSplit, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A key that the other use of the file has a reader for is no mistake: the survey, which tries both, says so."""
     turns = [{"role": "user", "content": "Hi", "strategy": "ask"}, {"role": "assistant", "content": "Ho"}]
@@ -162,10 +162,10 @@ def test_a_run_tells_once_of_keys_that_have_no_effect(
     for file in files:
         write_rows(Path(file), [row, row, {"messages": turns}])
     with caplog.at_level("INFO", "steer_lit.data.sources"):
-        FileSource(**{part: files}).rows(part, 10, Quarantine(0))
+        FileSource(**{split: files}).rows(split, 10, Quarantine(0))
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
-        ("WARNING", f"data.source.{part}: keys without effect: kn\ufffdd (4 rows). Did you mean kind?"),
-        ("INFO", f"data.source.{part}: keys without effect: date (4 rows)"),
+        ("WARNING", f"data.source.{split}: keys without effect: kn\ufffdd (4 rows). Did you mean kind?"),
+        ("INFO", f"data.source.{split}: keys without effect: date (4 rows)"),
     ]
 
 
