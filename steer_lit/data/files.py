@@ -175,6 +175,8 @@ def _times_as_text(column: Array | ChunkedArray) -> Array | ChunkedArray:
     from pyarrow import types
 
     def in_utc(type: DataType) -> DataType:  # in any zone, known here or not, a time counts from the same instant
+        if types.is_null(type):  # Arrow casts lists of structs with nulls alone to too short ones
+            return pyarrow.string()
         return pyarrow.timestamp(type.unit, "UTC") if types.is_timestamp(type) and type.tz else type
 
     def as_text(type: DataType) -> DataType:
@@ -188,7 +190,8 @@ def _times_as_text(column: Array | ChunkedArray) -> Array | ChunkedArray:
         return pyarrow.list_(nested(type.value_type, change)) if types.is_nested(type) else change(type)
 
     for change in (in_utc, as_text):
-        column = column.cast(nested(column.type, change))
+        if (type := nested(column.type, change)) != column.type:
+            column = column.cast(type)
     return column
 
 
