@@ -12,6 +12,7 @@ written and counted: the file may come later, and until then a run puts the row 
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import sys
 from collections import Counter
@@ -22,12 +23,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from steer_lit.data.asked import unasked, watched
 from steer_lit.data.images import PictureError, picture_path
 from steer_lit.data.rows import Quarantine, is_hub, read_records
 from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.data.sources import pictures_of
 from steer_lit.data.unpack import PictureFolder
+from steer_lit.data.unused_keys import unused_keys, watched
 from steer_lit.data.writers import WriteError, WrittenRow, bench_row, rl_row, sft_row, stage1_row, write_rows
 from steer_lit.errors import RowError, SteerError
 from steer_lit.numbers import few
@@ -168,9 +169,7 @@ def _converted(
     except WriteError as error:
         raise RowError(source, number, "", str(error)) from error
     # Facts in `metadata` that no reader asks for are written again.
-    lost = [
-        key for key, _ in unasked(value) if not key.startswith("metadata.") or key.startswith("metadata.rest_messages")
-    ]
+    lost = [key for key, _ in unused_keys(value) if not re.match(r"metadata\.(?!rest_messages)", key)]
     given = value if isinstance(value, Mapping) else {}  # what a reader asks for and no shape holds
     lost += [name for name in ("is_safe", "is_response_safe") if name in given and name not in row]
     lost += [name for name in ("id", "question_id") if name in given and str(given[name]) != record.id]

@@ -21,13 +21,13 @@ from typing import ClassVar, Literal
 from rich.console import Console
 
 from steer_lit.answer_format import has_answer
-from steer_lit.data.asked import Idle, told_of_idle, watched, without_effect
 from steer_lit.data.broken_pictures import broken_pictures
 from steer_lit.data.images import blank
 from steer_lit.data.mini import MiniSplit, caption_row
 from steer_lit.data.mini_primer import primer_row
 from steer_lit.data.rows import Quarantine, is_hub, read_records
 from steer_lit.data.shapes import read_dialogue, read_scenario
+from steer_lit.data.unused_keys import UnusedKey, told_of_unused, unused_keys, watched
 from steer_lit.errors import ConfigError, Problem, RowError, SteerError
 from steer_lit.numbers import counted, few
 from steer_lit.ranks import first_rank
@@ -148,16 +148,16 @@ class FileSource:
         TooManyBadRows, or SteerError if no row of a file is left, once all faults that need no policy are known.
         """
         read: list[Placed] = []
-        cut, idle = Counter[str](), Counter[Idle]()
+        cut, unused = Counter[str](), Counter[UnusedKey]()
         with running_count(Console(stderr=True, quiet=not first_rank()), "rows read") as one_read:
-            for place, record in self.parsed(split, quarantine, idle):
+            for place, record in self.parsed(split, quarantine, unused):
                 one_read()
                 read.append((place, short := cut_after(record, max_turns)))
                 cut[place[0]] += short is not record
         if first_rank():
             for file, count in (+cut).items():
                 log.info("%s: %s cut after %s (max_turns)", file, counted(count, "row"), counted(max_turns, "turn"))
-            for level, line in told_of_idle(idle):
+            for level, line in told_of_unused(unused):
                 log.log(level, "data.source.%s: %s", split, line)
         whole = self._with_sound_pictures(read, quarantine)
         self._settle(split, whole, quarantine)
@@ -188,21 +188,23 @@ class FileSource:
             found += self._with_sound_pictures(_fit(batch, unfit, quarantine), quarantine)
         return self.fitting("rl", found, quarantine)
 
-    def parsed(self, split: SourceSplit, quarantine: Quarantine, idle: Counter[Idle] | None = None) -> Iterator[Placed]:
+    def parsed(
+        self, split: SourceSplit, quarantine: Quarantine, unused: Counter[UnusedKey] | None = None
+    ) -> Iterator[Placed]:
         """Yield (place, record) of each row of a known shape, without opening pictures or settling the quarantine.
 
-        `idle` counts the rows that have each key without effect, whether they are learned from or played.
+        `unused` counts the rows that have each key that is unused, whether they are learned from or played.
         """
         readers: list[Callable[[object, str, int], Record]] = [read_dialogue, partial(read_scenario, kind=self.kind)]
         reader, other = readers if split == "sft" else reversed(readers)
 
         def parse(value: object, source: str, number: int) -> Placed:
-            row = value if idle is None else watched(value)
+            row = value if unused is None else watched(value)
             record = reader(row, source, number)
-            if idle is not None and without_effect(row):
+            if unused is not None and unused_keys(row):
                 with suppress(RowError, RecursionError):
                     other(row, source, number)
-                idle.update(without_effect(row))
+                unused.update(unused_keys(row))
             return (source, number), record
 
         for file in self._files(split):

@@ -11,12 +11,12 @@ from statistics import fmean
 from typing import TypeVar, cast
 
 from steer_lit.data.alike import alike, few_rows
-from steer_lit.data.asked import Idle, told_of_idle, watched, without_effect
 from steer_lit.data.broken_pictures import broken_pictures
 from steer_lit.data.files import BadRow, file_rows
 from steer_lit.data.images import PLACE
 from steer_lit.data.shapes import NO_DIALOGUE, NO_SCENARIO, read_dialogue, read_scenario
 from steer_lit.data.sources import bare_answers, content_of, pictures_of
+from steer_lit.data.unused_keys import UnusedKey, told_of_unused, unused_keys, watched
 from steer_lit.digests import digest
 from steer_lit.errors import RowError, SteerError
 from steer_lit.numbers import counted, few
@@ -43,7 +43,7 @@ class Found:
     turns: int = 0
     kind: str = _NO_KIND
     system: bool = False
-    without_effect: tuple[Idle, ...] = ()
+    unused: tuple[UnusedKey, ...] = ()
     content: str = ""  # a digest of all but its id
 
     @property
@@ -110,8 +110,8 @@ class Surveyed:
         Of a file that is not surveyed `alone` only the first few reasons, and never thousands.
         """
         yield from (f"  {line}" for line in _held_lines([row for row in self.rows if not row.refused], len(self.rows)))
-        idle = Counter(key for row in self.rows for key in row.without_effect)
-        yield from (f"  {line}" for _, line in told_of_idle(idle))
+        unused = Counter(key for row in self.rows for key in row.unused)
+        yield from (f"  {line}" for _, line in told_of_unused(unused))
         if again := list(self.repeated()):
             yield f"  the same as an earlier row, trained on once more, benchmarked once: {few_rows(again)}"
         reasons = alike(self.faults(), lambda fault: f"{fault[0]}: {fault[2]}", lambda fault: fault[1])
@@ -165,7 +165,7 @@ def _found(value: object, path: Path, number: int) -> Found:
         turns=len(played.attacks if isinstance(played, Scenario) else played.turns),
         kind=played.kind or _NO_KIND,
         system=played.system is not None,
-        without_effect=without_effect(value),
+        unused=unused_keys(value),
         content=digest(repr(content_of(record)), 24),
     )
 

@@ -164,8 +164,8 @@ def test_a_run_tells_once_of_keys_that_have_no_effect(
     with caplog.at_level("INFO", "steer_lit.data.sources"):
         FileSource(**{split: files}).rows(split, 10, Quarantine(0))
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
-        ("WARNING", f"data.source.{split}: keys without effect: kn\ufffdd (4 rows). Did you mean kind?"),
-        ("INFO", f"data.source.{split}: keys without effect: date (4 rows)"),
+        ("WARNING", f"data.source.{split}: unused keys: kn\ufffdd (4 rows). Did you mean kind?"),
+        ("INFO", f"data.source.{split}: unused keys: date (4 rows)"),
     ]
 
 
@@ -178,7 +178,7 @@ def test_a_key_has_an_effect_in_one_row_and_none_in_another(
     write_rows(tmp_path / "rl.jsonl", [rows[first], rows[1 - first], rows[1]])
     with caplog.at_level("INFO", "steer_lit.data.sources"):
         FileSource(rl=str(tmp_path / "rl.jsonl")).rows("rl", 10, Quarantine(0))
-    assert caplog.messages == ["data.source.rl: keys without effect: answer (1 row)"]
+    assert caplog.messages == ["data.source.rl: unused keys: answer (1 row)"]
 
 
 def test_an_unfit_row_is_set_aside_with_the_reason(tmp_path: Path) -> None:

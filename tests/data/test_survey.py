@@ -231,7 +231,7 @@ def test_files_written_by_runs_are_left_out(tmp_path: Path, capsys: pytest.Captu
     capsys.readouterr()
     lines = surveyed(tmp_path, capsys)
     assert [line.split()[0] for line in lines[2:5]] == ["rl.jsonl", "sft.jsonl", "stage1.jsonl"]
-    assert not [line for line in lines if "without effect" in line]
+    assert not [line for line in lines if "unused" in line]
     assert not [line for line in lines if "quarantine" in line or "manifest" in line]
 
 

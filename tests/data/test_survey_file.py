@@ -1,4 +1,4 @@
-"""What the survey tells of the readable rows of a file, and of their keys that have no effect."""
+"""What the survey tells of the readable rows of a file, and of their unused keys."""
 
 from __future__ import annotations
 
@@ -42,10 +42,9 @@ rows.jsonl:
   kinds: 1 red_team, 1 obfuscated, 1 benign, 1 none (data.source.kind decides)
   system prompt: in 1 row
   pictures: one in 1 row, several in 1 row, none in 2 rows
-  keys without effect: metadata.rest_mesages (1 row). Did you mean
+  unused keys: metadata.rest_mesages (1 row). Did you mean
     metadata.rest_messages?
-  keys without effect: note (2 rows), metadata.is_saef, metadata.source, � (1
-    row)
+  unused keys: note (2 rows), metadata.is_saef, metadata.source, � (1 row)
   * refused, 2 rows (6, 7): `turns[1]`: must be text or a list of parts, got a
     number
   * refused, 1 row (3): `images`: 0 pictures for 1 <image> mark: every picture
@@ -86,10 +85,10 @@ def test_the_report_on_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         ),
     ],
 )
-def test_keys_without_effect(tmp_path: Path, row: object, unread: list[str]) -> None:
+def test_unused_keys(tmp_path: Path, row: object, unread: list[str]) -> None:
     (tmp_path / "rows.jsonl").write_text(json.dumps(row))
     (found,) = survey_rows(tmp_path / "rows.jsonl").rows
-    assert [key for key, _ in found.without_effect] == unread
+    assert [key for key, _ in found.unused] == unread
 
 
 @pytest.mark.parametrize(
@@ -104,7 +103,7 @@ def test_a_key_is_told_from_a_misspelt_one(tmp_path: Path, key: str, near: str) 
     """A misspelt `images` plays the dialogue without its picture; a date is only carried along."""
     (tmp_path / "rows.jsonl").write_text(json.dumps({"turns": ["Hi"], key: "x"}))
     *_, told = survey_rows(tmp_path / "rows.jsonl").lines(alone=True)
-    assert told == f"  keys without effect: {key} (1 row){near and f'. Did you mean {near}?'}"
+    assert told == f"  unused keys: {key} (1 row){near and f'. Did you mean {near}?'}"
 
 
 def test_keys_beyond_the_first_twelve_are_only_counted(tmp_path: Path) -> None:
@@ -112,7 +111,7 @@ def test_keys_beyond_the_first_twelve_are_only_counted(tmp_path: Path) -> None:
         json.dumps({"prompt": "Hi", **{f"{'k' * 50}{n}": n for n in range(14)}, "": 1})
     )
     *_, told = survey_rows(tmp_path / "rows.jsonl").lines(alone=True)
-    assert told == f"  keys without effect: {', '.join(['k' * 40] * 12)} (1 row) and 3 more"
+    assert told == f"  unused keys: {', '.join(['k' * 40] * 12)} (1 row) and 3 more"
 
 
 def test_rows_of_any_depth_are_surveyed(tmp_path: Path) -> None:

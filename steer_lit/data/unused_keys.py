@@ -1,4 +1,4 @@
-"""Rows that remember which of their keys a reader asked for: the others have no effect."""
+"""Rows that remember which of their keys a reader asked for: the others are unused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from steer_lit.numbers import and_more, counted
 from steer_lit.terminal.nearest import did_you_mean
 from steer_lit.terminal.visible import visible_line
 
-Idle = tuple[str, str]  # a key without effect, such as `messages[user].note`, and the key that was meant, or ""
+UnusedKey = tuple[str, str]  # an unused key, such as `messages[user].note`, and the key that was meant, or ""
 _DEPTH = 4  # a picture's address lies as deep: in a part of the content of a message of the row
 # Facts in `metadata` that the kit's own programs write. Any other that no reader asks for is only carried along.
 _OWN_FACTS = ("intent", "strategy", "max_score", "scores", "risk_trajectory", "framing", "structure", "twin", "red")
@@ -43,8 +43,13 @@ def watched(value: object, depth: int = _DEPTH) -> object:
     return value
 
 
-def unasked(row: object, place: str = "") -> Iterator[Idle]:
-    """Yield the keys of a `watched` row that say something and were not asked for.
+def unused_keys(row: object) -> tuple[UnusedKey, ...]:
+    """Return the keys of a `watched` row that say something and that no reader asked for."""
+    return tuple(dict.fromkeys(key for key in _unused(row) if key[0] not in _OWN))
+
+
+def _unused(row: object, place: str = "") -> Iterator[UnusedKey]:
+    """Yield the unused keys of what stands at `place`.
 
     An object of which no key was asked for was taken as a whole. One may be meant that was asked for in vain.
     """
@@ -55,7 +60,7 @@ def unasked(row: object, place: str = "") -> Iterator[Idle]:
         within = f"{place}[{role}]." if isinstance(role, str) else f"{place}." if place else ""
         for key, value in item.items():
             if key in item.asked:
-                yield from unasked(value, f"{within}{key}")
+                yield from _unused(value, f"{within}{key}")
             elif not absent(value) and value not in ("", [], {}):
                 near = _meant(key[:_LONGEST], frozenset(item.asked - item.keys()))
                 yield f"{within}{key}", near and f"{within}{near}"
@@ -64,18 +69,13 @@ def unasked(row: object, place: str = "") -> Iterator[Idle]:
 _meant = lru_cache(maxsize=1024)(meant)  # most rows of a file have the same keys
 
 
-def without_effect(row: object) -> tuple[Idle, ...]:
-    """Return the keys of a `watched` row that no reader asked for."""
-    return tuple(dict.fromkeys(idle for idle in unasked(row) if idle[0] not in _OWN))
-
-
-def told_of_idle(rows: Counter[Idle]) -> Iterator[tuple[int, str]]:
+def told_of_unused(rows: Counter[UnusedKey]) -> Iterator[tuple[int, str]]:
     """Yield (log level, line): keys that are probably misspelt, then those that are only carried along.
 
     Each line says how many rows have its keys, those of most rows first.
     """
     for level, misspelt in ((logging.WARNING, True), (logging.INFO, False)):
-        keys = [(idle, count) for idle, count in rows.most_common() if bool(idle[1]) is misspelt]
+        keys = [(key, count) for key, count in rows.most_common() if bool(key[1]) is misspelt]
         told = [
             f"{', '.join(key[:_LONGEST] or '(no name)' for (key, _), _ in same)} ({counted(count, 'row')})"
             for count, same in groupby(keys[:_KEYS], key=lambda found: found[1])
@@ -83,4 +83,4 @@ def told_of_idle(rows: Counter[Idle]) -> Iterator[tuple[int, str]]:
         if keys:
             near = did_you_mean([near for (_, near), _ in keys if near])
             hint = f"{and_more(len(keys) - _KEYS)}{near and f'.{near}'}"
-            yield level, visible_line(f"keys without effect: {', '.join(told)}{hint}")
+            yield level, visible_line(f"unused keys: {', '.join(told)}{hint}")
