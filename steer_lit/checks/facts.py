@@ -154,8 +154,8 @@ _RULES: Mapping[str, _Rule] = {
     "model.lora.targets": _Rule(is_texts, "must be a list of layers, such as [q_proj,v_proj]"),
 }
 # Of `data.source`: each split is a number of rows if they are made, else files.
-_OF_MADE: Mapping[str, _Rule] = {
-    **dict.fromkeys((*get_args(Split), "captions", "primer"), _Rule(_ROWS.fits, _ROWS.allowed)),
+_OF_MADE: Mapping[str, _Rule | Bound] = {
+    **dict.fromkeys((*get_args(Split), "captions", "primer"), _ROWS),
     "mean_turns": _Rule(
         lambda value: value is None or is_number(value), "must be a number of turns, or null for the paper's means"
     ),
