@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import groupby
@@ -95,6 +95,11 @@ class RawRow:
                 raise self.error(".".join(path[:depth]), f"must be an object, got {_kind(value)}")
             value = value.get(name)
         return None if absent(value) else value
+
+    def first(self, names: Iterable[str]) -> str:
+        """Return the first key that has a value; one with an empty list only if no other has any; "" if none has."""
+        given = next((name for name in names if self.get(name) is not None), "")
+        return next((name for name in names if self.get(name) not in (None, [])), given)
 
     def text(self, value: object, field: str) -> str:
         """Return `value` unchanged. Raises RowError unless it is a string that can be tokenized and written again."""

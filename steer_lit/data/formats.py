@@ -30,7 +30,7 @@ def read_sft_row(value: object, source: str, number: int) -> Dialogue:
     row = RawRow.of(value, source, number)
     if preferring := [name for name in _PREFERENCES if row.get(name) is not None]:
         raise row.error(preferring[0], "a row of preferences is not a dialogue to learn from")
-    field = "conversations" if row.get("messages") is None else "messages"
+    field = row.first(("messages", "conversations")) or "conversations"
     drafts = read_messages(row, row.get(field), field)
     return dialogue_of(row, drafts, field, ("images", "image"), FACTS, in_front=False)
 

@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | prompt | one string under a name of `PROMPTS`; maybe a picture | XSTest, MSTS, LLaVA |
 | answered | one string each under a name of `QUESTIONS` and of `ANSWERS`; maybe a picture | BeaverTails-V, Alpaca |
-| turns | `turns`: the user's, one string each | MT-Bench |
+| turns | `turns` or a name of `PROMPTS`: the user's, one string each | MT-Bench |
 | pairs | `history`: `{user, bot}` each | MT-Bench-101 |
 | asked | `messages` or `conversations`; only the user's are played | any SFT file |
 
@@ -29,12 +29,16 @@ _PICTURES = ("images", "image", "unsafe_image_id")  # MSTS names its pictures by
 _CHOICES = ("options", "choices")  # a question that has them cannot be answered without them
 
 
-def read_prompt(value: object, source: str, number: int, kind: Kind) -> Scenario:
-    """Read one question without a script: a scenario of one turn."""
+def read_turns(value: object, source: str, number: int, kind: Kind) -> Scenario:
+    """Read the user's turns, in order: `turns`, or a prompt, which is one turn unless it is a list of texts."""
     row = _row(value, source, number)
     _check_choices(row)
-    field = next((name for name in PROMPTS if row.get(name) is not None), PROMPTS[0])
-    return _played(row, [Draft("user", read_content(row, _said(row, field), field), field)], field, kind)
+    field = row.first(("turns", *PROMPTS)) or PROMPTS[0]
+    said = _said(row, field)
+    turns = [(said, field)]
+    if field == "turns" or (isinstance(said, list) and all(isinstance(text, str) for text in said)):
+        turns = [(text, f"{field}[{index}]") for index, text in enumerate(row.listed(said, field))]
+    return _played(row, [Draft("user", read_content(row, text, path), path) for text, path in turns], field, kind)
 
 
 def read_answered(value: object, source: str, number: int) -> Dialogue:
@@ -46,16 +50,6 @@ def read_answered(value: object, source: str, number: int) -> Dialogue:
         Draft(role, read_content(row, row.text(_said(row, field), field), field), field) for role, field in spoken
     ]
     return _learned(row, drafts, drafts[0].path)
-
-
-def read_turns(value: object, source: str, number: int, kind: Kind) -> Scenario:
-    """Read the user's turns, in order."""
-    row = _row(value, source, number)
-    drafts = []
-    for index, text in enumerate(row.listed(row.get("turns"), "turns")):
-        path = f"turns[{index}]"
-        drafts.append(Draft("user", read_content(row, text, path), path))
-    return _played(row, drafts, "turns", kind)
 
 
 def read_pairs(value: object, source: str, number: int) -> Dialogue:
@@ -73,14 +67,13 @@ def read_pairs_asked(value: object, source: str, number: int, kind: Kind) -> Sce
 def read_asked(value: object, source: str, number: int, kind: Kind) -> Scenario:
     """Read the user's side of an SFT row; the assistant's messages are not looked at."""
     row = _row(value, source, number)
-    field = "conversations" if row.get("messages") is None else "messages"
+    field = row.first(("messages", "conversations"))
     return _played(row, read_messages(row, row.get(field), field, skip=("assistant",)), field, kind)
 
 
 def _row(value: object, source: str, number: int) -> RawRow:
     row = RawRow.of(value, source, number)
-    named = next((name for name in CATEGORIES if row.get(name) is not None), "category")
-    return replace(row, category=named)
+    return replace(row, category=row.first(CATEGORIES) or "category")
 
 
 def _check_choices(row: RawRow) -> None:
@@ -100,7 +93,9 @@ def _learned(row: RawRow, drafts: Sequence[Draft], field: str) -> Dialogue:
 def _said(row: RawRow, field: str) -> object:
     """Return the value of a field. An `instruction` is followed by the row's `input`, on a new line."""
     value, more = row.get(field), row.get(MORE)
-    return f"{row.text(value, field)}\n{row.text(more, MORE)}" if field == "instruction" and more else value
+    if field != "instruction" or not more:
+        return value
+    return "\n".join(filter(None, (row.text(value, field), row.text(more, MORE))))
 
 
 def _only(row: RawRow, names: Sequence[str]) -> str:

@@ -14,7 +14,6 @@ from steer_lit.data.plain import (
     read_asked,
     read_pairs,
     read_pairs_asked,
-    read_prompt,
     read_turns,
 )
 from steer_lit.terminal.nearest import did_you_mean
@@ -36,8 +35,7 @@ _SCENARIOS: dict[str, Callable[[object, str, int, Kind], Scenario]] = {
     "messages": read_asked,
     "conversations": read_asked,
     "history": read_pairs_asked,
-    "turns": read_turns,
-    **{name: read_prompt for name in PROMPTS if name != "question"},
+    **{name: read_turns for name in ("turns", *PROMPTS) if name != "question"},
 }
 _OF_ROWS = {*_SCENARIOS, *QUESTIONS} - {"text"}  # a message too may have a text
 
@@ -45,12 +43,13 @@ _OF_ROWS = {*_SCENARIOS, *QUESTIONS} - {"text"}  # a message too may have a text
 def read_dialogue(value: object, source: str, number: int) -> Dialogue:
     """Read a row to learn from, in any known shape. Raises RowError."""
     row = RawRow.of(value, source, number)
-    for key, reader in _DIALOGUES.items():
-        if row.get(key) is not None:
-            return reader(value, source, number)
-    asked = any(isinstance(row.get(name), str) for name in QUESTIONS)
-    if asked and any(row.get(name) is not None for name in ANSWERS):
-        return read_answered(value, source, number)
+    key = row.first(_DIALOGUES)
+    if not key or row.get(key) == []:
+        asked = any(isinstance(row.get(name), str) for name in QUESTIONS)
+        if asked and any(row.get(name) is not None for name in ANSWERS):
+            return read_answered(value, source, number)
+    if key:
+        return _DIALOGUES[key](value, source, number)
     remedy = f"answers are learned from messages of user and assistant in turn, or from one of {', '.join(QUESTIONS)} "
     remedy += f"with one of {', '.join(ANSWERS)}"
     raise row.error(
@@ -62,11 +61,10 @@ def read_scenario(value: object, source: str, number: int, kind: Kind = "red_tea
     """Read a row to play, in any known shape; it gets `kind` if it names none. Raises RowError."""
     row = RawRow.of(value, source, number)
     alone = isinstance(row.get("question"), str) and row.get("metadata", "rest_messages") is None
-    for key, reader in _SCENARIOS.items():
-        if row.get(key) is not None and not (key == "question" and alone):
-            return reader(value, source, number, kind)
+    if key := row.first([key for key in _SCENARIOS if not (key == "question" and alone)]):
+        return _SCENARIOS[key](value, source, number, kind)
     if alone:
-        return read_prompt(value, source, number, kind)
+        return read_turns(value, source, number, kind)
     raise row.error("", f"{NO_SCENARIO}: it has {_keys(row)}, and none of {', '.join(_SCENARIOS)}{_hint(row)}")
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from steer_lit.data.plain import read_pairs, read_prompt, read_turns
+from steer_lit.data.plain import read_pairs, read_turns
 from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.errors import RowError
 from steer_lit.types import Dialogue, ImageRef, Message, Scenario
@@ -21,7 +23,7 @@ def contents(scenario: Scenario) -> list[tuple[object, ...]]:
 
 def test_a_prompt_is_one_turn_with_its_picture_first() -> None:
     row = {"question_id": 3, "image": "a.png", "text": "What is this?", "category": "conv"}
-    scenario = read_prompt(row, "f", 1, "red_team")
+    scenario = read_turns(row, "f", 1, "red_team")
     assert contents(scenario) == [(A, "What is this?")]
     assert (scenario.id, scenario.kind, scenario.subset) == ("3", "red_team", "conv")
 
@@ -36,6 +38,31 @@ def test_a_prompts_label_decides_its_kind_and_the_default_applies_without_one(la
 def test_turns_are_played_in_order() -> None:
     row = {"question_id": 81, "category": "writing", "turns": ["Write.", "Again, <image> in view."], "image": "a.png"}
     assert contents(read_turns(row, "f", 1, "red_team")) == [("Write.",), ("Again, ", A, " in view.")]
+
+
+@pytest.mark.parametrize("name", ["turns", "prompt", "instruction"])
+def test_a_list_of_prompts_is_played_turn_by_turn(name: str) -> None:
+    """As in HuggingFaceH4/mt_bench_prompts: put together, the turns would be one question."""
+    assert contents(read_scenario({name: ["Write.", "Again."]}, "f", 1)) == [("Write.",), ("Again.",)]
+    mixed = [{"type": "text", "text": "Write."}, "Again."]
+    assert contents(read_scenario({"prompt": mixed}, "f", 1)) == [("Write.", "Again.")]
+
+
+@pytest.mark.parametrize(
+    ("empty", "read"), [("history", read_dialogue), ("messages", read_dialogue), ("turns", read_scenario)]
+)
+def test_an_empty_list_hides_nothing(empty: str, read: Callable[[object, str, int], Dialogue | Scenario]) -> None:
+    """Alpaca's rows may have an empty `history`."""
+    row = {empty: [], "instruction": "", "input": "Hi", "output": "Ho"}
+    record = read(row, "f", 1)
+    asked = record.turns[0][0] if isinstance(record, Dialogue) else record.opening.message
+    assert asked.parts == ("Hi",)
+
+
+def test_an_empty_list_of_messages_hides_no_conversations() -> None:
+    talk = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}]
+    assert read_dialogue({"messages": [], "conversations": talk}, "f", 1).answers == ("Ho",)
+    assert contents(read_scenario({"messages": [], "conversations": talk}, "f", 1)) == [("Hi",)]
 
 
 def test_user_and_bot_pairs_can_be_learned_from_or_played() -> None:
