@@ -67,8 +67,8 @@ def write_labels(
     record: Dialogue | Scenario, metadata: Mapping[str, object], names: Sequence[str]
 ) -> dict[str, object]:
     """Return the keys of a row from which `read_labels` reads kind, subset and `metadata` back."""
-    row: dict[str, object] = {name: thawed(metadata[name]) for name in names if name in metadata}
-    rest = {key: thawed(fact) for key, fact in metadata.items() if key not in names}
+    row: dict[str, object] = {name: metadata[name] for name in names if name in metadata}
+    rest = {key: fact for key, fact in metadata.items() if key not in names}
     if record.kind != _kind_of(metadata):
         row["kind"] = record.kind or ""
     if record.subset != _subset_of(metadata):
@@ -81,13 +81,6 @@ def settled(metadata: Mapping[str, object]) -> Mapping[str, object]:
     facts = RawRow(metadata, "", 0).frozen(metadata, "metadata")
     assert isinstance(facts, Mapping)
     return facts
-
-
-def thawed(value: object) -> Any:
-    """Return free-form facts as JSON has them: lists for tuples."""
-    if isinstance(value, Mapping):
-        return {key: thawed(item) for key, item in value.items()}
-    return [thawed(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 def as_whole(number: object) -> object:
@@ -145,7 +138,7 @@ def write_attack(attack: Attack) -> dict[str, object]:
 
 def write_gold(gold: TurnGold | PictureGold) -> dict[str, object]:
     """Return the facts that are not empty."""
-    return {name: thawed(value) for name, value in asdict(gold).items() if value not in ("", ())}
+    return {name: value for name, value in asdict(gold).items() if value not in ("", ())}
 
 
 def _text(row: RawRow, gold: Mapping[str, object], path: str, name: str) -> str:

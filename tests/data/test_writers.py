@@ -182,7 +182,7 @@ def test_an_sft_row_has_llama_factorys_keys() -> None:
         "images": ["a.png", "b.png"],
         "category": "benign",
         "subset": "steer-spa",
-        "metadata": {"structure": ["a", "b"]},
+        "metadata": {"structure": ("a", "b")},
     }
     assert sft_row(dialogue, "conversations")["conversations"] == [
         {"from": "system", "value": "S"},
@@ -214,7 +214,7 @@ def test_a_bench_row_names_its_picture_in_image_or_in_the_message() -> None:
             {"role": "user", "content": "And now?"},
         ],
         "category": "red_team",
-        "risk_trajectory": [0.1, 1.0],
+        "risk_trajectory": (0.1, 1.0),
     }
     late = scenario(Message.of("user", "What?"), Message.of("user", B, "And this?"))
     row = bench_row(replace(late, metadata={"category": "red_team"}))
