@@ -175,7 +175,7 @@ def _times_as_text(column: Array | ChunkedArray) -> Array | ChunkedArray:
     from pyarrow import types
 
     def in_utc(type: DataType) -> DataType:  # in any zone, known here or not, a time counts from the same instant
-        if types.is_null(type):  # Arrow casts lists of structs with nulls alone to too short ones
+        if types.is_null(type):  # Arrow's casts make lists of nulls alone too short
             return pyarrow.string()
         return pyarrow.timestamp(type.unit, "UTC") if types.is_timestamp(type) and type.tz else type
 

@@ -178,11 +178,11 @@ def test_a_time_or_date_in_parquet_is_read_as_the_text_that_json_has(tmp_path: P
 
     at, day = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC), date(2024, 5, 6)
     row: dict[str, Any] = {"prompt": "Hi", "id": at, "category": day, "metadata": {"cost": Decimal("1.50")}}
-    row["metadata"] |= {"seen": [day, None], "notes": [{"by": None, "on": day}] * 2}
+    row["metadata"] |= {"seen": [day, None], "notes": [{"by": [None, None], "on": day}]}
     parquet.write_table(pyarrow.Table.from_pylist([row]), path := tmp_path / "rows.parquet")
     (scenario,) = read_records(path, read_scenario, Quarantine(limit=0))
     assert (scenario.id, scenario.subset) == ("2024-05-06 07:08:09.000000Z", "2024-05-06")
-    seen = {"seen": ("2024-05-06", None), "notes": ({"on": "2024-05-06"},) * 2}
+    seen = {"seen": ("2024-05-06", None), "notes": ({"by": (None, None), "on": "2024-05-06"},)}
     assert scenario.metadata == {"category": "2024-05-06", "cost": "1.50", **seen}
 
 
