@@ -18,7 +18,7 @@ _DECIDING = (
     "stage", "model", "data", "objective", "optim", "reward", "rollout", "attacker", "tutor", "ablation",
     "trainer.max_steps", "trainer.max_epochs",
 )  # fmt: skip
-_OWN = ("seed", "init_from", "device", "quarantine_dir", "cache_dir")  # last parts of keys that seeds need not share
+_OWN = ("seed", "init_from", "device", "cache_dir")  # last parts of keys that seeds need not share
 _NAMED = 3
 
 

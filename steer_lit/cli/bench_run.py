@@ -67,7 +67,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         freeze(OmegaConf.create(report_config(plain)), run_dir)
         return
     quieten()
-    rows, scenarios = _bench_rows(config, run_dir)
+    rows, scenarios = _bench_rows(config, settings.turns_played, run_dir)
     judge = build_player(config.judge, rows.open_image, "judge")
     if config.judge_check:
         _check_judge(config, plain, judge, scenarios, settings, run_dir)
@@ -174,7 +174,7 @@ def _check_judge(
         raise SteerError(f"the judge may not be trusted for this benchmark\n{next_step(_ANOTHER_JUDGE)}")
 
 
-def _bench_rows(config: DictConfig, run_dir: Path) -> tuple[BenchRows, list[Scenario]]:
+def _bench_rows(config: DictConfig, turns_played: int, run_dir: Path) -> tuple[BenchRows, list[Scenario]]:
     """Return the benchmark's rows, and the scenarios chosen from them to be played."""
     from hydra.utils import instantiate
 
@@ -182,7 +182,8 @@ def _bench_rows(config: DictConfig, run_dir: Path) -> tuple[BenchRows, list[Scen
 
     data: dict[str, Any] = {str(name): value for name, value in config.data.items() if name in READ}
     data["source"] = instantiate(config.data.source)
-    rows = BenchRows(**data, split=config.bench.split, system_prompt=config.system_prompt, quarantine_dir=str(run_dir))
+    given = {"split": config.bench.split, "system_prompt": config.system_prompt}
+    rows = BenchRows(**data, **given, quarantine_dir=str(run_dir), turns_played=turns_played)
     scenarios = list(islice(rows, config.bench.limit))
     if count := rows.quarantined:
         print(f"{counted(count, 'row')} put aside, see {run_dir / QUARANTINE}")

@@ -205,16 +205,16 @@ def _answers(config: DictConfig) -> list[str]:
     return [f"rollout.max_new_tokens={longest}", *fewer]
 
 
-def _own_rows(config: DictConfig, part: str, words: Sequence[str]) -> list[str]:
+def _own_rows(config: DictConfig, split: str, words: Sequence[str]) -> list[str]:
     """Return the words by which the next run plays this run's own rows, those to play in training if it names no other
-    for `part`.
+    for `split`.
     """
     source = config.data.source
-    if makes_rows(config) or not (files := files_named(source.get(part) or source.get("rl"))):
+    if makes_rows(config) or not (files := files_named(source.get(split) or source.get("rl"))):
         return []
-    held_out = ["data.val_size"] if part == "rl" else []
+    held_out = ["data.val_size"] if split == "rl" else []
     kept = words_setting(words, ["data.source.folder", "data.source.kind", "data.max_bad_rows", *held_out])
-    return [*(words_setting(words, ["data"]) or ["data=steer"]), path_word(f"data.source.{part}", *files), *kept]
+    return [*(words_setting(words, ["data"]) or ["data=steer"]), path_word(f"data.source.{split}", *files), *kept]
 
 
 def _server(config: DictConfig, program: str, player: str, words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -227,9 +227,9 @@ def _server(config: DictConfig, program: str, player: str, words: Sequence[str])
     return [f"{player}=llm", *typed, *others, *own], missing_words({**there, **here})
 
 
-def _on_own(part: str, rows: Sequence[str], served: Sequence[str]) -> str:
+def _on_own(split: str, rows: Sequence[str], served: Sequence[str]) -> str:
     """Return what a command lacks for one's own rows: `rows` to play, and a player that needs no gold facts."""
-    mini = f"that is on STEER-mini; on your rows add data=steer data.source.{part}=<file>"
+    mini = f"that is on STEER-mini; on your rows add data=steer data.source.{split}=<file>"
     no_gold = f"where they have no gold facts {' '.join(served)}" if served else ""
     return ", and ".join(filter(None, ["" if rows else mini, no_gold]))
 

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, cast
 
 from steer_lit.data.images import open_image, picture_digest
 from steer_lit.data.rows import Quarantine
-from steer_lit.data.sources import BenchSplit, FileSource, MadeRows, MiniSource, Rows, blanked, content_of, pictures_of
+from steer_lit.data.sources import (
+    BenchSplit,
+    FileSource,
+    MadeRows,
+    MiniSource,
+    Rows,
+    blanked,
+    content_of,
+    cut_after,
+    pictures_of,
+)
 from steer_lit.files.run_files import QUARANTINE
 from steer_lit.numbers import counted
 from steer_lit.types import ImageRef, Scenario
@@ -29,10 +39,11 @@ READ = ("source", "max_turns", "blank_images", "max_bad_rows")
 class BenchRows:
     """The scenarios of a `split` of `source`, in order: "bench", or "rl", which GRPO plays. Read when first asked for.
 
-    A row of a file that repeats an earlier one under whatever id is left out: intervals would count it as a dialogue of
-    its own. A row's own system message is used only if the run has no `system_prompt`, as in the authors' evaluator.
-    With `blank_images` every picture becomes a white one of its size. Up to `max_bad_rows` rows of a file may be bad;
-    they are put aside in `quarantine_dir`/quarantine.jsonl, or only counted if that is None.
+    A row of a file that repeats an earlier one under whatever id, as far as it is played (`turns_played`, None: to its
+    end), is left out: intervals would count it as a dialogue of its own. A row's own system message is used only if the
+    run has no `system_prompt`, as in the authors' evaluator. With `blank_images` every picture becomes a white one of
+    its size. Up to `max_bad_rows` rows of a file may be bad; they are put aside in `quarantine_dir`/quarantine.jsonl,
+    or only counted if that is None.
     """
 
     def __init__(
@@ -44,9 +55,11 @@ class BenchRows:
         blank_images: bool = False,
         max_bad_rows: int = 0,
         quarantine_dir: str | None = None,
+        turns_played: int | None = None,
     ) -> None:
         self.source = source
         self.max_turns = max_turns
+        self.turns_played = turns_played
         self.split = split
         self.system_prompt = system_prompt
         self.blank_images = blank_images
@@ -95,8 +108,9 @@ class BenchRows:
         given = self.source.rows(self.split, self.max_turns, self._quarantine)
         if isinstance(given, MadeRows):  # all are different
             return given
-        first = {content_of(row): row for row in reversed(given)}
-        rows = [row for row in given if first[content_of(row)] is row]
+        played = [content_of(cut_after(row, self.turns_played or self.max_turns)) for row in given]
+        first = dict(zip(reversed(played), reversed(given), strict=True))
+        rows = [row for row, content in zip(given, played, strict=True) if first[content] is row]
         if repeated := len(given) - len(rows):
             log.warning("%s left out, the same as earlier rows: each is played once", counted(repeated, "row"))
         with_own = sum(cast(Scenario, row).system is not None for row in rows)

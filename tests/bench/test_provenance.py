@@ -24,7 +24,7 @@ def saved(folder: Path, config: str, versions: object = None) -> dict[str, str]:
 
 def test_a_runs_provenance_is_read_from_its_folder(tmp_path: Path) -> None:
     config = MINI + "model: {name: nano, quantize: nf4}\npolicies: {base: base, other: 'server:big'}\n"
-    config += "bench: {part: rl}\nrollout: {max_new_tokens: 64, temperature: 0.0}\n"
+    config += "bench: {split: rl}\nrollout: {max_new_tokens: 64, temperature: 0.0}\n"
     command = "python bench.py policies.other=server:big"
     versions = {"python": "3.11", "torch": "2.9", "date": "2026-01-02 03:04", "command": command, "prompts": {"a": "b"}}
     assert saved(tmp_path, config, versions) == {

@@ -60,6 +60,13 @@ def test_a_row_given_twice_is_played_once_also_with_blank_pictures(
     assert rows.facts() == given_once.facts()
 
 
+def test_rows_that_differ_only_in_what_is_not_played_are_played_once(tmp_path: Path) -> None:
+    """A single-turn benchmark plays openings: it would count three dialogues for two questions."""
+    asked = [{"id": turns, "turns": list(turns)} for turns in ("ab", "ac", "ba")]
+    for played, left in ((1, ["ab", "ba"]), (2, ["ab", "ac", "ba"]), (None, ["ab", "ac", "ba"])):
+        assert [row.id for row in of_file(tmp_path / "a.jsonl", *asked, turns_played=played)] == left
+
+
 def test_its_facts_change_with_the_questions(tmp_path: Path) -> None:
     def asking(*turns: str, name: str = "rows.jsonl") -> tuple[object, ...]:
         return of_file(tmp_path / name, *({"id": turn, "turns": [turn, "And?"]} for turn in turns)).facts()
