@@ -22,6 +22,7 @@ def quieten() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # the table of +trainer.profiler=simple
     logging.getLogger("lightning").handlers.clear()  # Hydra's handlers print its messages too
+    logging.getLogger("tensorboard").setLevel(logging.WARNING)  # its reader tells every file that it looks for
     transformers_logging.disable_progress_bar()
     enable_progress_bars()  # the line above disables the hub's too, and downloading a large model takes minutes
     for library in (r"transformers\.", r"lightning\."):  # these warnings are about versions, not about the run

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 Points = Sequence[tuple[int, float]]  # step, value
 
-
 # Title by metric, which is logged under `train/`, `val/` or both. Shares are drawn in %.
 PANELS = {
     "loss": "loss per token",
@@ -112,8 +111,9 @@ def _panel(axes: Axes, metric: str, points: Mapping[str, Points]) -> None:
             axes.plot(steps, values, ".-", color="C0", markersize=4, linewidth=1.2, label=label)
     axes.set_title(PANELS[metric], fontsize="medium")
     axes.set_xlabel("step", fontsize="small")
-    if share:
-        axes.set_ylim(-2, 102)
+    axes.set_xlim(0, 1.05 * axes.dataLim.x1)
+    highest = 100 if share else axes.dataLim.y1
+    axes.set_ylim(-0.02 * highest, 1.1 * highest or 1)  # from 0, so that no small change looks like a large one
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
