@@ -8,9 +8,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from PIL import Image
 
-from steer_lit.lit.curves import PANELS, Curves, draw, smoothed
+from steer_lit.lit.curves import PANELS, Curves, drawn, smoothed
 from steer_lit.lit.sft_module import SFTModule
 from tests.settings import optim_settings
 
@@ -39,14 +38,14 @@ def test_points_are_noted_where_they_were_logged(tmp_path: Path) -> None:
     curves.on_validation_end(trainer_at(1, tmp_path, {"train/loss": 3.0, "val/loss": 2.5}), module)  # type: ignore[arg-type]
     later = {"train/loss": 2.0, "val/loss": 2.5, "train/grad_norm": 9.0}
     curves.on_train_batch_end(trainer_at(2, tmp_path, later), module, None, None, 1)  # type: ignore[arg-type]
-    assert curves.points == {"train/loss": [(1, 3.0), (2, 2.0)], "val/loss": [(1, 2.5)]}
+    assert curves.points == {"train/loss": {1: 3.0, 2: 2.0}, "val/loss": {1: 2.5}}
 
 
 def test_a_step_that_counted_nothing_has_no_point_and_a_second_validation_replaces_the_first(tmp_path: Path) -> None:
     curves, module = Curves(), SimpleNamespace()
     for value in (0.5, 0.25, float("nan")):
         curves.on_validation_end(trainer_at(4, tmp_path, {"val/safe_share": value}), module)  # type: ignore[arg-type]
-    assert curves.points == {"val/safe_share": [(4, 0.25)]}
+    assert curves.points == {"val/safe_share": {4: 0.25}}
 
 
 def test_a_validation_before_training_is_not_noted(tmp_path: Path) -> None:
@@ -62,21 +61,71 @@ def test_only_the_first_rank_draws_and_every_rank_can_save(rank_zero: bool, tmp_
     curves = Curves()
     curves.on_validation_end(trainer_at(1, tmp_path, {"val/loss": 2.5}, rank_zero), SimpleNamespace())  # type: ignore[arg-type]
     assert (tmp_path / "curves.png").is_file() is rank_zero
-    assert curves.state_dict() == {"points": {"val/loss": [(1, 2.5)]}}
+    assert curves.state_dict() == {"points": {"val/loss": {1: 2.5}}}
 
 
-@pytest.mark.parametrize("steps", [1, 29, 30, 400])
-def test_every_metric_can_be_drawn_alone_and_with_all_others(steps: int, tmp_path: Path) -> None:
-    """From a single point to a curve that is smoothed. The picture grows by rows of three panels."""
-    line = [(step, 0.5) for step in range(1, steps + 1)]
-    sizes = {}
-    for name in PANELS:
-        draw({f"val/{name}": line}, tmp_path / "one.png")
-        sizes[name] = Image.open(tmp_path / "one.png").size
-    assert len(set(sizes.values())) == 1
-    draw(dict.fromkeys([f"{kind}/{name}" for name in PANELS for kind in ("train", "val")], line), tmp_path / "all.png")
-    wide, high = sizes["loss"]
-    assert Image.open(tmp_path / "all.png").size == pytest.approx((3 * wide, 3 * high), abs=3)
+def lines(metric: str, points: dict[str, dict[int, float]]) -> dict[str, tuple[list[float], list[float]]]:
+    """Return what a metric's panel shows, by the legend's names, with that of a pale line last."""
+    (axes,) = drawn({f"{kind}/{metric}": of for kind, of in points.items()}).axes
+    assert axes.get_title() == PANELS[metric]
+    return {str(line.get_label()): (list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines}
+
+
+def test_a_short_run_is_drawn_as_it_is() -> None:
+    shown = lines("right_share", {"train": {1: 0.5, 2: 0.75}, "val": {2: 0.6}})
+    assert shown == {"training": ([1, 2], [0.5, 0.75]), "held out": ([2], [0.6])}
+
+
+@pytest.mark.parametrize(("steps", "window"), [(30, 3), (99, 9), (400, 41)])
+def test_a_long_run_is_drawn_with_its_moving_mean(steps: int, window: int) -> None:
+    values = [float(step % 7) for step in range(steps)]
+    shown = lines("kl", {"train": dict(enumerate(values, start=1))})
+    smooth = shown.pop(f"training, mean of {window} steps")
+    assert smooth == (list(range(1, steps + 1)), pytest.approx(smoothed(values, window)))
+    assert list(shown.values()) == [(list(range(1, steps + 1)), values)]
+
+
+def test_axes_begin_at_zero_and_shares_end_at_100_percent() -> None:
+    points = {"val/safe_share": {4: 0.5}, "val/turn_tokens": {4: 30.0}, "val/turn_score": {4: 0.4}}
+    by_title = {axes.get_title(): axes for axes in drawn(points).axes}
+    safe, score = by_title[PANELS["safe_share"]], by_title[PANELS["turn_score"]]
+    assert safe.get_xlim() == pytest.approx((0, 4.2))
+    assert safe.get_ylim() == score.get_ylim() == pytest.approx((-0.02, 1.1))
+    assert safe.yaxis.get_major_formatter()(0.5) == "50%"
+    assert score.yaxis.get_major_formatter()(0.5) != "50%"  # the terminal has it from 0 to 1 too
+    assert by_title[PANELS["turn_tokens"]].get_ylim() == pytest.approx((-0.6, 33))
+    (flat,) = drawn({"train/kl": {1: 0.0}}).axes
+    assert flat.get_ylim() == (0, 1)
+
+
+def test_panels_stand_in_rows_of_three() -> None:
+    both = {f"{kind}/{name}": {1: 0.5} for name in PANELS for kind in ("train", "val")}
+    whole, one = drawn(both), drawn({"val/loss": {1: 0.5}})
+    assert len(whole.axes) == len(PANELS)
+    assert list(whole.get_size_inches()) == [3 * size for size in one.get_size_inches()]
+
+
+def test_a_picture_that_cannot_be_written_is_told_and_the_run_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "run").write_text("a file in the folder's place")
+    Curves().on_train_end(trainer_at(1, tmp_path / "run", {}), SimpleNamespace())  # type: ignore[arg-type]
+    assert not caplog.messages
+    curves = Curves()
+    curves.on_validation_end(trainer_at(1, tmp_path / "run", {"val/loss": 2.5}), SimpleNamespace())  # type: ignore[arg-type]
+    assert f"{tmp_path}/run/curves.png could not be written" in caplog.text
+
+
+def test_a_users_style_does_not_matter(tmp_path: Path) -> None:
+    import matplotlib
+
+    points = {"val/loss": {1: 2.5}}
+    for folder, settings in (("plain", {}), ("styled", {"text.usetex": True, "lines.linewidth": 9.0})):
+        curves = Curves()
+        curves.load_state_dict({"points": points})
+        with matplotlib.rc_context(settings):
+            curves.on_train_end(trainer_at(1, tmp_path / folder, {}), SimpleNamespace())  # type: ignore[arg-type]
+    assert (tmp_path / "plain/curves.png").read_bytes() == (tmp_path / "styled/curves.png").read_bytes()
 
 
 def test_docs_metrics_explains_every_metric_that_is_drawn() -> None:
@@ -109,8 +158,8 @@ def fit(make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path) -
 def test_a_resumed_run_draws_what_one_that_was_never_stopped_draws(fit: Callable[..., Curves], tmp_path: Path) -> None:
     """The checkpoint of step 2 was saved before that step's validation, as a kill between the two would leave it."""
     straight = fit(4, "straight").points
-    assert [step for step, _ in straight["train/loss"]] == [1, 2, 3, 4]
-    assert [step for step, _ in straight["val/loss"]] == [2, 4]
+    assert list(straight["train/loss"]) == [1, 2, 3, 4]
+    assert list(straight["val/loss"]) == [2, 4]
     drawn = (tmp_path / "straight/curves.png").read_bytes()
     for saved in (1, 2, 3):
         assert fit(4, f"resumed_{saved}", tmp_path / f"{saved}.ckpt").points == straight
