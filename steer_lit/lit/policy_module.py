@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -106,7 +106,7 @@ class PolicyModule(LightningModule):
         optimizer = self.optimizers()
         # DDP would average over ranks after every backward; `step_optimizer` adds up once.
         unsynced = strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext()
-        with unsynced, self.naming_memory(f"learning in step {self.global_step + 1}", traces):
+        with unsynced, out_of_memory(f"learning in step {self.global_step + 1}", self.less_memory(traces)):
             done, found = 0, list[T]()
             for batch, rows in self.micro_batches(traces):
                 loss, beside = loss_of(batch, rows)
@@ -122,15 +122,15 @@ class PolicyModule(LightningModule):
         for rows in self.policy.micro_batches(traces, self.micro_tokens):
             yield self.policy.collate([traces[row] for row in rows]), rows
 
-    def naming_memory(self, doing: str, traces: Sequence[TokenTrace]) -> AbstractContextManager[None]:
-        """Return a context that raises MissingResource if there is no memory for a micro-batch of `traces`."""
+    def less_memory(self, traces: Sequence[TokenTrace]) -> str:
+        """Return what to do when there is no memory for a micro-batch of `traces`."""
         longest = max((len(trace.token_ids) for trace in traces), default=0)
-        remedy = (
-            f"lower hardware.micro_tokens={self.micro_tokens}, the gradient stays the same. The longest dialogue has "
-            f"{longest:,} tokens: if it alone is too long, set model.gradient_checkpointing=true, or begin anew with a "
-            "lower data.max_turns, model.max_pixels or rollout.max_new_tokens"
+        if longest < self.micro_tokens:
+            return f"lower hardware.micro_tokens={self.micro_tokens}; the gradient stays the same"
+        return (
+            f"a dialogue of {longest:,} tokens alone is too long: set model.gradient_checkpointing=true, or begin anew "
+            "with a lower data.max_turns or model.max_pixels"
         )
-        return out_of_memory(doing, remedy)
 
     def step_optimizer(self) -> None:
         """Add up gradients over ranks, clip, step. Raise SteerError if the gradient or the weights are not finite."""
@@ -253,17 +253,21 @@ class PolicyModule(LightningModule):
     # ---- where a run begins, ends and validates
 
     def on_fit_start(self) -> None:
-        """Log what a kill kept from the loggers. Not in `on_train_start`: a run resumed at its last step has none."""
-        step, metrics = self._unlogged
-        every = self.trainer.log_every_n_steps  # counts batches
-        if metrics and self.trainer.is_global_zero and every and step // self.steps_per_batch % every == 0:
-            log_missing(step, {**metrics, "epoch": float(self._epoch)}, self.trainer.loggers)
+        """Log what a kill kept from this run's logs. A run resumed at its last step has no `on_train_start`."""
+        trainer, (step, metrics) = self.trainer, self._unlogged
+        saved = Path(trainer.default_root_dir, LAST).parent
+        if not metrics or not trainer.is_global_zero or not saved.is_dir() or trainer.ckpt_path is None:
+            return
+        every = trainer.log_every_n_steps  # counts batches
+        due = every and step // self.steps_per_batch % every == 0
+        if saved.samefile(Path(trainer.ckpt_path).parent) and (due or at_end(trainer, self._whole_epochs, step)):
+            log_missing(step, {**metrics, "epoch": float(self._epoch)}, trainer.loggers)
 
     def on_train_start(self) -> None:
         """Restore the random state last, since everything built before has drawn from it (TRAPS 34)."""
         self._set_rates()
         owed = owes_validation(self.trainer, self._whole_epochs, self.validated_at)
-        self.trainer.should_stop |= at_end(self.trainer, self._whole_epochs)
+        self.trainer.should_stop |= at_end(self.trainer, self._whole_epochs, self.global_step)
         states, self._random_states = self._random_states, []
         if self.global_rank < len(states):
             restore_random_state(states[self.global_rank])
@@ -285,7 +289,9 @@ class PolicyModule(LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Stop after the last step, so that the run validates then, wherever trainer.val_check_interval falls."""
         epochs = self.current_epoch + self.trainer.is_last_batch
-        self.trainer.should_stop |= at_end(self.trainer, epochs)  # Lightning runs validation once before it stops
+        self.trainer.should_stop |= at_end(
+            self.trainer, epochs, self.global_step
+        )  # Lightning runs validation once before it stops
 
     def on_validation_start(self) -> None:
         """Drop the loggers if a run resumed at its end is validated again: they have that validation already."""

@@ -31,7 +31,8 @@ def replay(
     own earlier answers, not the stored ones.
     """
     scenarios = [as_scenario(dialogue) for dialogue in dialogues]
-    greedy = SampledPolicy(policy, max_new_tokens=max_new_tokens, temperature=0.0)
+    keys = "hardware.side_by_side or replay.max_new_tokens"
+    greedy = SampledPolicy(policy, max_new_tokens=max_new_tokens, temperature=0.0, less_memory=keys)
     longest = max((len(scenario.attacks) for scenario in scenarios), default=0)
     seeds = [0] * len(scenarios)
     return play(scenarios, seeds, greedy, ScriptedAttacker(), None, longest, side_by_side=side_by_side)

@@ -6,14 +6,21 @@ from collections.abc import Iterable, Mapping
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
+from steer_lit.lit.csv_log import CsvLog
+
 
 def log_missing(step: int, metrics: Mapping[str, float], loggers: Iterable[Logger]) -> None:
-    """Log the `metrics` of `step`, unless TensorBoard has them; `CsvLog` replaces a step's row.
+    """Log the `metrics` of `step` where it is known to be missing: TensorBoard is asked, `CsvLog` replaces the row.
 
-    Lightning logs a step after its callbacks have saved it: what comes between, a kill for instance, loses its row.
+    Lightning logs a step after its callbacks have saved it: a kill between the two loses its row, a stop does not. Any
+    other logger would show the step of each run that was stopped twice.
     """
     for logger in loggers:
-        if not isinstance(logger, TensorBoardLogger) or step not in _steps(logger, next(iter(metrics))):
+        if isinstance(logger, TensorBoardLogger):
+            lacks = step not in _steps(logger, next(iter(metrics)))
+        else:
+            lacks = isinstance(logger, CsvLog)
+        if lacks:
             logger.log_metrics(dict(metrics), step)
 
 

@@ -15,6 +15,7 @@ from steer_lit.lit.replay import replay
 from steer_lit.lit.step_cost import StepCost
 from steer_lit.lit.transcripts import logged
 from steer_lit.objective.sft import sft_loss
+from steer_lit.policy.memory import out_of_memory
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.token_batch import TokenBatch
 from steer_lit.rollout.engine import renderer_of
@@ -90,7 +91,7 @@ class SFTModule(PolicyModule):
 
     def validation_step(self, batch: Sequence[Dialogue], batch_idx: int) -> None:
         traces = self._render(batch)
-        with torch.no_grad(), self.naming_memory("validating", traces):
+        with torch.no_grad(), out_of_memory("validating", self.less_memory(traces)):
             self._val_loss[0] += sum(float(self._loss(part, 1.0)) for part, _ in self.micro_batches(traces))
         self._val_loss[1] += sum(trace.sampled_tokens for trace in traces)
         mine = len(range(self.global_rank, self.replays, self.trainer.world_size))  # ranks take turns at the rows

@@ -14,14 +14,14 @@ from lightning import Trainer
 from steer_lit.lit.training_checkpoint import PLACE
 
 
-def at_end(trainer: Trainer, epochs: int) -> bool:
-    """Return whether a run has nothing left to train after this number of whole epochs.
+def at_end(trainer: Trainer, epochs: int, step: int) -> bool:
+    """Return whether a run has nothing left to train after this number of whole epochs and steps.
 
     Of a resumed run Lightning tells for itself, except of one saved in the validation after its last step: to Lightning
     that epoch is trained but not ended, and it would begin another. (Its own count of epochs cannot be asked: for a run
     saved after an epoch's last step it has moved on by now.)
     """
-    return epochs >= (trainer.max_epochs or -1) > 0 or trainer.global_step >= trainer.max_steps > 0
+    return epochs >= (trainer.max_epochs or -1) > 0 or step >= trainer.max_steps > 0
 
 
 def correct_epoch_counts(checkpoint: dict[str, Any]) -> None:
@@ -39,7 +39,7 @@ def correct_epoch_counts(checkpoint: dict[str, Any]) -> None:
 
 
 def saved_in_step(checkpoint: Mapping[str, Any]) -> bool:
-    """Return whether a checkpoint was saved before its step was over: logged, and validated if that was due."""
+    """Return whether a checkpoint was saved before its step was logged, and validated if that was due."""
     batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
     return batches["completed"] < batches["processed"]
 

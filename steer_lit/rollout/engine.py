@@ -35,7 +35,6 @@ _NO_NUMBERS = (
     "model={0}: what it computes for the next token is not a number. Its weights or its adapter's are too large, or "
     "rollout.temperature={1:g} is too small: name another adapter, or take 0 or at least 0.01"
 )
-_LESS_MEMORY = "lower hardware.side_by_side (in a benchmark bench.chunk) or rollout.max_new_tokens"
 Opening = tuple[tuple[int, ...], tuple[ImageRef, ...]]  # a first prompt's tokens and pictures
 
 
@@ -45,13 +44,24 @@ def renderer_of(qwen: QwenVL) -> Renderer:
 
 
 class SampledPolicy:
-    """A `Policy` that samples from the live weights. A `temperature` of 0 takes the likeliest token."""
+    """A `Policy` that samples from the live weights. A `temperature` of 0 takes the likeliest token.
 
-    def __init__(self, qwen: QwenVL, *, max_new_tokens: int, temperature: float = 1.0) -> None:
+    `less_memory` names the keys to lower when memory runs out.
+    """
+
+    def __init__(
+        self,
+        qwen: QwenVL,
+        *,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        less_memory: str = "hardware.side_by_side or rollout.max_new_tokens",
+    ) -> None:
         self.qwen = qwen
         self.renderer = renderer_of(qwen)
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature
+        self.less_memory = less_memory
 
     def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> SampledSession:
         return SampledSession(self, scenarios, seeds)
@@ -110,7 +120,7 @@ class SampledSession:
         heard = {row: self._hear(row, message) for row, message in asked.items()}
         answers = {row: full for row, full in heard.items() if full is not None}
         doing = f"answering {counted(len({*self.answering, *asked}), 'dialogue')} side by side"
-        with out_of_memory(doing, _LESS_MEMORY), self.policy.qwen.inference():
+        with out_of_memory(doing, f"lower {self.policy.less_memory}"), self.policy.qwen.inference():
             self._join([row for row in asked if row not in answers])
             return answers | self._sample_until_some_end()
 

@@ -43,7 +43,16 @@ def runs_out(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, call: int)
         ([], QwenVL, "logprobs", 2, "learning in step 2", "lower hardware.micro_tokens=100000"),
         ([], QwenVL, "logprobs", 4, "validating", "lower hardware.micro_tokens=100000"),
         (GRPO, QwenVL, "logprobs", 3, "learning in step 2", "lower hardware.micro_tokens=100000"),
-        (GRPO, SampledSession, "_read", 1, "answering 8 dialogues side by side", "lower hardware.side_by_side"),
+        (["hardware.micro_tokens=64"], QwenVL, "logprobs", 1, "learning in step 1", "a dialogue of 4"),
+        (GRPO, SampledSession, "_read", 1, "answering 8 dialogues side by side", "lower hardware.side_by_side or roll"),
+        (
+            [],
+            SampledSession,
+            "_read",
+            1,
+            "answering 10 dialogues side by side",
+            "lower hardware.side_by_side or replay",
+        ),
     ],
 )
 def test_one_line_says_what_to_lower_and_the_run_goes_on_from_its_checkpoint(
@@ -64,7 +73,7 @@ def test_one_line_says_what_to_lower_and_the_run_goes_on_from_its_checkpoint(
     sizes = "allocate 2.00 GiB, capacity of 23.65 GiB of which 1.19 GiB is free"
     assert f"out of memory while {doing} ({sizes}): {key}" in said
     assert "Traceback" not in said
-    if owner is QwenVL:
+    if "is saved" in said:
         *_, told, following = said.splitlines()
         assert told.endswith("is saved")
         assert cli.run("train", shlex.split(following.removeprefix("next:"))[2:]) == 0
@@ -77,7 +86,7 @@ def test_a_benchmark_names_its_own_key(
     words = ["model=tiny", "bench.limit=10", "rollout.max_new_tokens=4", f"hydra.run.dir={tmp_path}"]
     assert cli.run("bench", words) == 2
     assert "answering 10 dialogues side by side" in (said := capsys.readouterr().err)
-    assert "bench.chunk" in said
+    assert "lower bench.chunk or rollout.max_new_tokens" in said
 
 
 def test_the_errors_of_a_cpu_are_known_and_others_pass() -> None:
@@ -86,3 +95,25 @@ def test_the_errors_of_a_cpu_are_known_and_others_pass() -> None:
         torch.empty(10**15)
     with pytest.raises(RuntimeError, match=r"^shapes$"), out_of_memory("trying", "less"):
         raise RuntimeError("shapes")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("CUDA error: out of memory\nCUDA kernel"), RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")],
+)
+def test_other_ways_to_say_it_are_known(error: Exception) -> None:
+    with pytest.raises(MissingResource, match=r"^out of memory while trying: less$"), out_of_memory("trying", "less"):
+        raise error
+
+
+def test_a_model_that_is_too_large_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from steer_lit.policy import load
+
+    def too_large(*_: Any) -> Any:
+        raise torch.OutOfMemoryError(CUDAS)
+
+    monkeypatch.setattr(load, "_open_base", too_large)
+    assert cli.run("train", [*SMALL, f"hydra.run.dir={tmp_path}"]) == 2
+    assert "out of memory while loading model=tiny to cpu (allocate 2.00 GiB" in capsys.readouterr().err

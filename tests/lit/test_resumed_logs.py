@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.pytorch.loggers import Logger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from steer_lit.cli import main as cli
+from steer_lit.lit.csv_log import CsvLog
+from steer_lit.lit.resumed_logs import log_missing
 from tests.kills import Kill, arm, in_a_process
 
 
@@ -48,6 +51,11 @@ def test_a_run_resumed_at_its_end_shows_nothing_twice(every_n_steps: int, tmp_pa
     assert shown(tmp_path) == before
 
 
+def rows(folder: Path) -> list[dict[str, Any]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [{name: row[name] for name in row if "second" not in name} for row in csv.DictReader(file)]
+
+
 LOGGER = "lightning.pytorch.trainer.connectors.logger_connector.logger_connector:_LoggerConnector"
 OPTIMIZER = "steer_lit.lit.master_weights:MasterAdamW"
 
@@ -67,18 +75,19 @@ def before_logging(call: int) -> Kill:
 
 
 @pytest.mark.parametrize(
-    ("experiment", "kills"),
+    ("experiment", "every", "kills"),
     [
-        ("sft_tiny", [before_logging(3), before_logging(1)]),  # in step 3, which a validation follows, then in the last
-        ("grpo_tiny", [before_logging(1), Kill(OPTIMIZER, "step", 1)]),  # in step 1, then in step 2 with step 1 logged
+        ("sft_tiny", 1, [before_logging(3), before_logging(1)]),  # in step 3, followed by a validation; then the last
+        ("sft_tiny", 3, [before_logging(2), before_logging(2)]),  # in step 2, which is not logged; then the last
+        ("grpo_tiny", 1, [before_logging(1), Kill(OPTIMIZER, "step", 1)]),  # step 1; then in step 2, with it logged
     ],
 )
 def test_a_step_saved_but_not_logged_when_killed_is_logged_once_by_the_resumed_run(
-    experiment: str, kills: list[Kill], tmp_path: Path
+    experiment: str, every: int, kills: list[Kill], tmp_path: Path
 ) -> None:
     words = [f"+experiment={experiment}", "data.source.scale=0.02", "data.val_size=10", "data.batch_size=2"]
     words += ["trainer.val_check_interval=3", f"trainer.max_steps={4 if experiment == 'sft_tiny' else 2}"]
-    words += ["callbacks.checkpoint.every_n_steps=1"]
+    words += ["callbacks.checkpoint.every_n_steps=1", f"trainer.log_every_n_steps={every}"]
     words += ["+logger.csv={_target_: steer_lit.lit.csv_log.CsvLog, path: '${run_dir}/metrics.csv'}"]
     words += ["rollout.max_turns=2", "rollout.max_new_tokens=8"] if experiment == "grpo_tiny" else []
     straight, killed = tmp_path / "straight", tmp_path / "killed"
@@ -87,12 +96,33 @@ def test_a_step_saved_but_not_logged_when_killed_is_logged_once_by_the_resumed_r
         for kill in parts:
             in_a_process(run_part, words, kill=kill, folder=folder)
 
-    def rows(folder: Path) -> list[dict[str, Any]]:
-        with (folder / "metrics.csv").open(newline="") as file:
-            return [{name: row[name] for name in row if "second" not in name} for row in csv.DictReader(file)]
-
     def tags(folder: Path) -> dict[str, list[int]]:  # each start of a run shows its settings
         return {tag: steps for tag, steps in shown(folder).items() if "hp" not in tag}
 
     assert rows(killed) == rows(straight)
     assert tags(killed) == tags(straight)
+
+
+def test_a_run_that_goes_on_in_another_folder_logs_only_its_own_steps(tmp_path: Path) -> None:
+    words = ["+experiment=sft_tiny", "data.source.scale=0.02", "data.val_size=0", "data.batch_size=2", "logger=none"]
+    words += ["+logger.csv={_target_: steer_lit.lit.csv_log.CsvLog, path: '${run_dir}/metrics.csv'}"]
+    words += ["trainer.max_steps=3", "callbacks.checkpoint.every_n_steps=1"]
+    first, other = tmp_path / "first", tmp_path / "other"
+    first.mkdir()
+    in_a_process(run_part, words, kill=before_logging(2), folder=first)
+    resumed = f"ckpt_path={first}/checkpoints/last.ckpt"
+    assert cli.run("train", [*words, f"hydra.run.dir={other}", resumed]) == 0
+    assert [row["step"] for row in rows(other)] == ["3"]
+
+
+def test_a_logger_that_cannot_be_asked_is_given_no_step_again(tmp_path: Path) -> None:
+    class Jots(Logger):
+        name, version = "jots", ""
+
+        def log_hyperparams(self, *_: Any, **__: Any) -> None: ...
+
+        def log_metrics(self, *_: Any, **__: Any) -> None:
+            pytest.fail("it may have the step")
+
+    log_missing(3, {"train/loss": 0.5}, [Jots(), CsvLog(str(tmp_path / "metrics.csv"))])
+    assert rows(tmp_path) == [{"step": "3", "train/loss": "0.5"}]
