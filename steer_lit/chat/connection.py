@@ -25,7 +25,7 @@ from steer_lit.errors import ConfigError, Problem
 if TYPE_CHECKING:
     import httpx2
 
-UNTRUSTED = 495  # nginx's status for certificates, here for the server's own: no request was made
+UNTRUSTED = -1  # in place of a status: the certificate came before any request, so there is none
 _TRANSIENT = frozenset({408, 409, 425, 429})  # and 500 up
 _PATIENCE = 5.0  # seconds for a list of models, once connected
 _UNHEARD = ("ConnectError", "ConnectTimeout", "ProxyError")  # raised by httpx if no server can be reached

@@ -35,6 +35,7 @@ from steer_lit.terminal.commands import command, script
 from steer_lit.terminal.conf_files import composed, own_conf_dir
 from steer_lit.terminal.nearest import did_you_mean, nearest
 from steer_lit.terminal.words import SWEPT, Word, names_policy, words_of_one_value
+from steer_lit.texts import first_lines
 
 _PROGRAMS = ("train", "bench", "synthesize")
 _MERGED = ("experiment", "ablation", "debug", "callbacks", "logger")  # several options of these go together
@@ -170,10 +171,12 @@ def unreadable_override(error: OverrideParseException, program: str, words: Sequ
     quoted = "no blanks beside = and after commas, a value that holds one in quotes: 'key=a b'"
     if "=" in word and not re.fullmatch(r"[+~]*[\w-]+([./@:][\w-]+)*\s*", word.partition("=")[0], re.ASCII):
         return f"{word}: cannot be read: a key is of plain letters, digits, _ and -, with a dot between sections"
-    if re.match(r"\w+\(", word.partition("=")[2]):
+    if re.match(r"(choice|range|interval|glob|shuffle|sort|tag)\(", word.partition("=")[2]):
         return f"{word}: cannot be read: {SWEPT}; text with a bracket goes in quotes: 'key=\"a(b)\"'"
     if "=" in word:
-        return f"{word}: cannot be read: brackets and quotes come in pairs, a comma between two values\nType {quoted}"
+        pairs = "brackets and quotes come in pairs, a comma between two values"
+        why = pairs if re.search(r"[\[\](){}'\"]", word) else first_lines(error).partition(" expecting ")[0]
+        return f"{word}: cannot be read: {why}\nType {quoted}"
     options = {f"{group}={word}" for group in groups(program) if word in options_of(group)}
     chosen = [other for other in words if "=" in other.strip("=")]
     if word in (keys := keys_of(program, words_of_one_value(chosen))):

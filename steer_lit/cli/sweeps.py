@@ -176,8 +176,8 @@ def _values(word: Override) -> list[str]:
         raise SteerError(f"{word.input_line}: goes with a sweeper that chooses, hydra/sweeper=optuna; else {SWEPT}")
     try:
         values = list(islice(word.sweep_string_iterator(), _MOST + 1))
-    except ValueError:
-        raise SteerError(f"{word.input_line}: has steps of 0") from None
+    except (ValueError, ArithmeticError):  # of nan
+        raise SteerError(f"{word.input_line}: has steps of 0 or without end") from None
     if not values:
         raise SteerError(f"{word.input_line}: stands for no value, so that no run is in this sweep")
     if twice := [value for value, count in Counter(values).items() if count > 1]:

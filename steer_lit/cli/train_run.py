@@ -132,7 +132,7 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
             del saved
             if policy.start_is_gone:  # the checkpoint has confirmed that this init_from is its run's, not mistyped
                 say(without_start(config))
-        datamodule.turns = OmegaConf.select(config, "rollout.max_turns")
+        datamodule.turns_played = OmegaConf.select(config, "rollout.max_turns")
         datamodule.unfit = module.unfit  # the policy knows which of a file's rows are too long for it
         frozen, words = freeze(config, run_dir), typed_words()  # before `children_read` unsets Hydra's config
         with children_read(frozen), resumable(run_dir, words, trainer):

@@ -16,6 +16,7 @@ from steer_lit.data.sources import (
     FileSource,
     MadeRows,
     MiniSource,
+    Record,
     Rows,
     blanked,
     content_of,
@@ -108,11 +109,13 @@ class BenchRows:
         given = self.source.rows(self.split, self.max_turns, self._quarantine)
         if isinstance(given, MadeRows):  # all are different
             return given
-        played = [content_of(cut_after(row, self.turns_played or self.max_turns)) for row in given]
-        first = dict(zip(reversed(played), reversed(given), strict=True))
-        rows = [row for row, content in zip(given, played, strict=True) if first[content] is row]
+        turns, first = self.turns_played or self.max_turns, dict[object, Record]()
+        for row in given:
+            first.setdefault(content_of(cut_after(row, turns)), row)
+        rows = list(first.values())
         if repeated := len(given) - len(rows):
-            log.warning("%s left out, the same as earlier rows: each is played once", counted(repeated, "row"))
+            far = "" if turns >= self.max_turns else f" in what is played, {counted(turns, 'turn')}"
+            log.warning("%s left out, the same as earlier rows%s: each is played once", counted(repeated, "row"), far)
         with_own = sum(cast(Scenario, row).system is not None for row in rows)
         if with_own and self.system_prompt:
             said = "%d of %d rows bring a system message; system_prompt is used instead, empty it to use theirs"

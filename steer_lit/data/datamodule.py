@@ -50,8 +50,9 @@ class SteerDataModule(LightningDataModule):
     the `val_size` held-out rows. With `blank_images` every picture becomes a white one of its size. Up to
     `max_bad_rows` rows of a file may be bad. The ranges of these numbers are checked with the config.
 
-    `unfit` and `turns` are set before the fit. `unfit` returns why the policy cannot use a row of a file, or None. If
-    `unfit` itself is None, every row is used. `turns` is how many of a scenario's are played, None for all.
+    `unfit` and `turns_played` are set before the fit. `unfit` returns why the policy cannot use a row of a file, or
+    None. If `unfit` itself is None, every row is used. `turns_played` is how many of a scenario's are played, None for
+    all.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class SteerDataModule(LightningDataModule):
         self.blank_images = blank_images
         self._quarantine = Quarantine(max_bad_rows)
         self.unfit: Unfit | None = None
-        self.turns: int | None = None
+        self.turns_played: int | None = None
         self._cursor = Cursor(seed)
         self._steps: StepLoader[Record] | None = None
 
@@ -103,7 +104,7 @@ class SteerDataModule(LightningDataModule):
 
     def _warn_of(self, rows: Sequence[Record]) -> None:
         """Warn of rows that would be learned from as often as they stand there, and of answers without their form."""
-        turns = min(self.turns or self.max_turns, self.max_turns)
+        turns = min(self.turns_played or self.max_turns, self.max_turns)
         played = [row if isinstance(row, Dialogue) else cut_after(row, turns) for row in rows]
         if repeated := len(rows) - len(set(map(content_of, played))):
             split = "sft" if self.stage == "sft" else "rl"

@@ -27,7 +27,8 @@ SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 ONE_A_LINE = "a .jsonl file has one row a line; a file that holds one list or object is named .json"
 _SHOWN = 6
 _BATCH = 64  # rows of Parquet held at a time
-_UNREADABLE = (ValueError, OverflowError, LookupError, NotImplementedError)  # LookupError: an unknown time zone
+# LookupError: an unknown time zone. TypeError: a map whose keys cannot be those of an object.
+_UNREADABLE = (ValueError, OverflowError, LookupError, NotImplementedError, TypeError)
 _LONGEST_CELL = 2**31 - 1  # characters: the most that `csv` accepts on every system
 
 
@@ -70,11 +71,15 @@ def _lines(path: Path) -> Iterator[tuple[int, object]]:
                 yield number, _decoded(line)
 
 
+class _KeyTwice(ValueError):
+    """Says which key an object has twice: `json` would keep the last one's value."""
+
+
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Return a JSON object. Raises ValueError if it has a key twice: `json` would keep the last one's value."""
+    """Return a JSON object. Raises _KeyTwice."""
     if len(found := dict(pairs)) < len(pairs):
         twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise ValueError(f"an object has {twice!r:.60} twice")
+        raise _KeyTwice(f"has an object with the key {twice!r:.60} twice")
     return found
 
 
@@ -84,6 +89,8 @@ _JSON = json.JSONDecoder(object_pairs_hook=_object)
 def _decoded(line: bytes) -> object:
     try:
         return _JSON.decode(line.decode())
+    except _KeyTwice as error:
+        return BadRow(str(error))
     except (ValueError, RecursionError) as error:
         return BadRow(f"is not JSON ({error})")
 
@@ -96,9 +103,12 @@ def _json_rows(path: Path) -> Iterator[tuple[int, object]]:
         if not _opens(path, rb"\[|\{\s*\n"):
             yield from _lines(path)
             return
-        raise SteerError(
-            f"data file {path} is not a JSON array or object ({error}): write it again, or use JSON Lines"
-        ) from error
+        why = (
+            f"{error}, and which counts cannot be known"
+            if isinstance(error, _KeyTwice)
+            else f"is not a JSON array or object ({error})"
+        )
+        raise SteerError(f"data file {path} {why}: write it again, or use JSON Lines") from error
     yield from enumerate(value if isinstance(value, list) else [value], start=1)
 
 
@@ -157,9 +167,9 @@ def arrow_rows(table: Table | RecordBatch) -> Iterator[object]:
     """Yield the rows as Python values. One with a value that has no Python form becomes a BadRow.
 
     Times and decimals become text, as Arrow prints them: JSON has none, and Python cannot hold some, such as the year
-    10000. A map becomes an object.
+    10000. A map becomes an object, whose keys are text if they were numbers.
     """
-    plain = type(table).from_arrays(list(map(_times_as_text, table.columns)), table.schema.names)
+    plain = type(table).from_arrays(list(map(_in_json_types, table.columns)), table.schema.names)
     try:
         yield from plain.to_pylist(maps_as_pydicts="strict")
     except _UNREADABLE as error:
@@ -170,28 +180,29 @@ def arrow_rows(table: Table | RecordBatch) -> Iterator[object]:
             yield from arrow_rows(table.slice(at, 1))
 
 
-def _times_as_text(column: Array | ChunkedArray) -> Array | ChunkedArray:
+def _in_json_types(column: Array | ChunkedArray) -> Array | ChunkedArray:
     import pyarrow
     from pyarrow import types
 
-    def in_utc(type: DataType) -> DataType:  # in any zone, known here or not, a time counts from the same instant
-        if types.is_null(type):  # Arrow's casts make lists of nulls alone too short
+    def in_utc(kind: DataType) -> DataType:  # in any zone, known here or not, a time counts from the same instant
+        if types.is_null(kind):  # Arrow's casts make lists of nulls alone too short
             return pyarrow.string()
-        return pyarrow.timestamp(type.unit, "UTC") if types.is_timestamp(type) and type.tz else type
+        return pyarrow.timestamp(kind.unit, "UTC") if types.is_timestamp(kind) and kind.tz else kind
 
-    def as_text(type: DataType) -> DataType:
-        return pyarrow.string() if types.is_temporal(type) or types.is_decimal(type) else type
+    def as_text(kind: DataType) -> DataType:
+        return pyarrow.string() if types.is_temporal(kind) or types.is_decimal(kind) else kind
 
-    def nested(type: DataType, change: Callable[[DataType], DataType]) -> DataType:
-        if types.is_struct(type):
-            return pyarrow.struct([field.with_type(nested(field.type, change)) for field in type])
-        if types.is_map(type):
-            return pyarrow.map_(nested(type.key_type, change), nested(type.item_type, change))
-        return pyarrow.list_(nested(type.value_type, change)) if types.is_nested(type) else change(type)
+    def nested(kind: DataType, change: Callable[[DataType], DataType]) -> DataType:
+        if types.is_struct(kind):
+            return pyarrow.struct([field.with_type(nested(field.type, change)) for field in kind])
+        if types.is_map(kind):
+            named = pyarrow.string() if types.is_integer(kind.key_type) else nested(kind.key_type, change)
+            return pyarrow.map_(named, nested(kind.item_type, change))
+        return pyarrow.list_(nested(kind.value_type, change)) if types.is_nested(kind) else change(kind)
 
     for change in (in_utc, as_text):
-        if (type := nested(column.type, change)) != column.type:
-            column = column.cast(type)
+        if (kind := nested(column.type, change)) != column.type:
+            column = column.cast(kind)
     return column
 
 

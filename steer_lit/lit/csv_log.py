@@ -52,7 +52,7 @@ class CsvLog(Logger):
 
     def _write(self, rows: Sequence[Mapping[str, str]]) -> None:
         self._names = sorted({name for row in rows for name in row})
-        with replacing(self.path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        with replacing(self.path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, self._names)
             writer.writeheader()
             writer.writerows(rows)

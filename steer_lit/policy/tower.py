@@ -28,8 +28,8 @@ def save_tower(parts: ModelParts, path: Path) -> None:
     """
     state = {key: value.detach().to("cpu", torch.bfloat16).contiguous() for key, value in _tower(parts.model).items()}
     facts = {"format": "pt", _BASE: parts.name, _LANGUAGE: language_fingerprint(parts.model)}
-    with replacing(path) as part:
-        save_file(state, part, metadata=facts)
+    with replacing(path) as unfinished:
+        save_file(state, unfinished, metadata=facts)
 
 
 def load_tower(model: Qwen2_5_VLForConditionalGeneration, path: Path) -> None:

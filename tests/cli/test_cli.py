@@ -139,6 +139,8 @@ def test_grpo_7b_without_a_gpu_ends_quickly_with_one_message(repository: Path, t
         ("callbacks=chekpoint", "callbacks=chekpoint: there is no such option. Choose from: default, none"),
         ("model=qwen2_5_vl_72b", "Did you mean qwen2_5_vl_7b"),
         ("optim.lr=[3", "optim.lr=[3: cannot be read: brackets and quotes come in pairs"),
+        ("name=a=b", "name=a=b: cannot be read: mismatched input '='"),
+        ("name=f(x]", "name=f(x]: cannot be read: brackets and quotes come in pairs"),
         ("grpo_tiny", "grpo_tiny: is no key=value. Did you mean experiment=grpo_tiny?"),
         ("seed", "seed: is no key=value. Did you mean seed=<value>?"),
         ("help", "help: is no key=value. --help lists the keys most often typed."),

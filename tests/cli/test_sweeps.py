@@ -367,6 +367,7 @@ def test_the_benchmark_after_a_sweep_of_sft_has_no_token_limit() -> None:
         ("experiment=glob(gpro_*)", "experiment=glob(gpro_*): stands for no value, so that no run is in this sweep"),
         ("seed=range(3,1)", "seed=range(3,1): stands for no value"),
         ("seed=range(1,3,0)", "seed=range(1,3,0): has steps of 0"),
+        ("seed=range(1,2,nan)", "seed=range(1,2,nan): has steps of 0 or without end"),
         ("reward.alpha=interval(0,1)", "reward.alpha=interval(0,1): goes with a sweeper that chooses, hydra/sweeper="),
         ("optim.lr=range(1e-4,3e-4,1e-4),0.2", f"optim.lr=range(1e-4,3e-4,1e-4),0.2: {SWEPT}"),
         ("experiment=glob(*),sft_tiny", f"experiment=glob(*),sft_tiny: {SWEPT}"),

@@ -60,11 +60,16 @@ def test_a_row_given_twice_is_played_once_also_with_blank_pictures(
     assert rows.facts() == given_once.facts()
 
 
-def test_rows_that_differ_only_in_what_is_not_played_are_played_once(tmp_path: Path) -> None:
+def test_rows_that_differ_only_in_what_is_not_played_are_played_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """A single-turn benchmark plays openings: it would count three dialogues for two questions."""
     asked = [{"id": turns, "turns": list(turns)} for turns in ("ab", "ac", "ba")]
-    for played, left in ((1, ["ab", "ba"]), (2, ["ab", "ac", "ba"]), (None, ["ab", "ac", "ba"])):
+    for played, left in ((2, ["ab", "ac", "ba"]), (None, ["ab", "ac", "ba"]), (1, ["ab", "ba"])):
+        assert not caplog.messages
         assert [row.id for row in of_file(tmp_path / "a.jsonl", *asked, turns_played=played)] == left
+    said = "1 row left out, the same as earlier rows in what is played, 1 turn: each is played once"
+    assert caplog.messages == [said]
 
 
 def test_its_facts_change_with_the_questions(tmp_path: Path) -> None:

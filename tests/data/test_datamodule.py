@@ -71,7 +71,7 @@ def test_cut_rows_and_answers_without_the_answer_part_are_logged(
         caplog.clear()
         source = FileSource(**{"sft" if stage == "sft" else "rl": str(path)})
         module = SteerDataModule(source, stage, 1, max_turns=max_turns)  # type: ignore[arg-type]
-        module.turns = played
+        module.turns_played = played
         module.setup("fit")
         return [record.getMessage() for record in caplog.records if "put aside" not in record.getMessage()]
 

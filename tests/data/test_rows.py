@@ -74,12 +74,14 @@ def test_a_row_with_a_key_twice_is_ambiguous(tmp_path: Path) -> None:
     quarantine = Quarantine(limit=2)
     assert list(read_records(path, numbered, quarantine)) == [(2, {"prompt": "Hey"})]
     assert [(error.row, error.reason) for error in quarantine.errors] == [
-        (1, "is not JSON (an object has 'prompt' twice)"),
-        (3, "is not JSON (an object has 'b' twice)"),
+        (1, "has an object with the key 'prompt' twice"),
+        (3, "has an object with the key 'b' twice"),
     ]
     array = tmp_path / "rows.json"
     array.write_text('[{"prompt": "Hi", "prompt": "Ho"}]', encoding="utf-8")
-    with pytest.raises(SteerError, match=r"is not a JSON array or object \(an object has 'prompt' twice"):
+    with pytest.raises(
+        SteerError, match=r"has an object with the key 'prompt' twice, and which counts cannot be known: write it again"
+    ):
         read(array)
 
 
@@ -198,6 +200,20 @@ def test_maps_of_parquet_are_objects(tmp_path: Path) -> None:
     (dialogue,) = read_records(path, read_dialogue, quarantine := Quarantine(limit=1))
     assert [message.text for message in dialogue.messages] == ["Hi", "x"]
     assert "'content'" in quarantine.errors[0].reason
+
+
+def test_numbers_name_the_values_of_an_object_and_structs_cannot(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    counts = pyarrow.array([[(1, 2)]], pyarrow.map_(pyarrow.int32(), pyarrow.int32()))
+    parquet.write_table(pyarrow.table({"prompt": ["Hi"], "metadata": counts}), path := tmp_path / "rows.parquet")
+    (scenario,) = read_records(path, read_scenario, Quarantine())
+    assert scenario.metadata == {"1": 2}
+    by_place = pyarrow.map_(pyarrow.struct([("x", pyarrow.int32())]), pyarrow.int32())
+    parquet.write_table(pyarrow.table({"prompt": ["Hi"], "n": pyarrow.array([[({"x": 1}, 2)]], by_place)}), path)
+    assert not list(read_records(path, read_scenario, quarantine := Quarantine(limit=1)))
+    assert quarantine.errors[0].reason.startswith("holds a value that cannot be read (")
 
 
 def test_an_unreadable_cell_of_parquet_is_one_bad_row(tmp_path: Path) -> None:

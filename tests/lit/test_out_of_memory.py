@@ -50,7 +50,7 @@ def runs_out(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, call: int)
             SampledSession,
             "_read",
             1,
-            "answering 10 dialogues side by side",
+            "answering 4 dialogues side by side",
             "lower hardware.side_by_side or replay",
         ),
     ],
