@@ -160,9 +160,9 @@ def charts_of(summary: Summary) -> Mapping[str, tuple[str, Callable[[Summary], F
 
 def write_pictures(summary: Summary, folder: Path) -> None:
     """Write every chart with its title as a PNG file. Those of an earlier report with more to show are removed."""
-    import matplotlib
+    from matplotlib import style
 
-    with matplotlib.rc_context(_style()):
+    with style.context(["default", _style()], after_reset=True):  # whatever the user's settings are
         for name in CHARTS.keys() - charts_of(summary).keys():
             (folder / f"{name}.png").unlink(missing_ok=True)
         for name, (title, draw) in charts_of(summary).items():
@@ -173,9 +173,9 @@ def write_pictures(summary: Summary, folder: Path) -> None:
 
 def inline_charts(summary: Summary) -> dict[str, str]:
     """Return every chart as an `<svg>` element, by title; the page prints the title itself."""
-    import matplotlib
+    from matplotlib import style
 
-    with matplotlib.rc_context(_style()):
+    with style.context(["default", _style()], after_reset=True):  # whatever the user's settings are
         return {title: _svg(title, draw(summary)) for title, draw in charts_of(summary).values()}
 
 

@@ -529,3 +529,12 @@ def test_dialogues_that_a_seed_has_not_played_did_not_fail(dialogue: MakeDialogu
     some = dict(facts({"f@1": rows(10), "f@2": rows(5, failed=1)}, SETTINGS, "j"))
     assert some["dialogues"] == "10, not each by all of 2 policies"
     assert some["left out"] == "f@2: 1 of 5 dialogues could not be graded and count nowhere: time-out"
+
+
+def test_a_users_style_does_not_matter(dialogue: MakeDialogue) -> None:
+    import matplotlib
+
+    summary = summarise({"sft": [dialogue("a", [3])]}, SETTINGS)
+    with matplotlib.rc_context({"text.usetex": True, "lines.linewidth": 9.0}):
+        styled = charts.inline_charts(summary)
+    assert styled == charts.inline_charts(summary)
