@@ -167,11 +167,12 @@ class BenchRun:
 class Tally:
     """Counts the dialogues of a policy that are recorded, not graded and answered, and shows how many of `total`.
 
-    Play and grading count in a thread each.
+    Play and grading count in a thread each. `later` dialogues are left to the models whose turn comes after.
     """
 
-    def __init__(self, progress: Progress, name: str, total: int) -> None:
+    def __init__(self, progress: Progress, name: str, total: int, later: int = 0) -> None:
         self._bar, self._name, self._total = BarOrLines(progress, name, total, "graded"), name, total
+        self._later = later
         self._counting = Lock()
         self._recorded = self._failed = self._answered = 0
 
@@ -183,7 +184,7 @@ class Tally:
             told = f"done, {self._failed} not graded" if self._failed else "graded"
             more = f", {self._answered} answered" if self._answered > self._recorded else ""
             line = f"{self._name}: {self._recorded} of {self._total} dialogues {told}{more}"
-            self._bar.show(self._recorded, line, told + more)
+            self._bar.show(self._recorded, line, told + more, self._later)
 
 
 def play_policy(run: BenchRun, name: str, tally: Tally) -> list[GradedDialogue]:

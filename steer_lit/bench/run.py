@@ -45,12 +45,17 @@ def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
     if stale := describe_stale(run):
         print_lines(console, stale)
     played: dict[str, list[GradedDialogue]] = {}
+    many, rows = len(run.policies), len(run.suite.scenarios)
+    models = {name: policy for name, policy in run.policies.items() if not isinstance(policy, ConstantPolicy)}
+    later = {name: rows - len(run.left(name, policy.fingerprint).done) for name, policy in models.items()}
     with count_bar(console, "{task.description:>16}", "{task.fields[told]},") as progress:
-        for name, policy in run.policies.items():
+        for number, (name, policy) in enumerate(run.policies.items(), start=1):
+            later.pop(name, None)
             nothing = played and all(row.failed for rows in played.values() for row in rows)
             if nothing and isinstance(policy, ConstantPolicy):
                 continue  # by itself it says nothing, and a report made again would show it as the latest result
-            played[name] = play_policy(run, name, Tally(progress, name, len(run.suite.scenarios)))
+            shown = f"{name} ({number} of {many})" if many > 1 else name
+            played[name] = play_policy(run, name, Tally(progress, shown, rows, sum(later.values())))
     failures = ungraded(played)
     without = [name for name, (failed, _) in failures.items() if failed == len(played[name])]
     earlier = {row.policy for row in run.records.rows if not row.failed}.difference(played.keys() - without)

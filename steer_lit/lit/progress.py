@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -14,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from steer_lit.lit.policy_module import PolicyModule
-from steer_lit.terminal.bars import LinesApart, count_bar
+from steer_lit.terminal.bars import LinesApart, clock, count_bar
 
 IF_ANY = ("train/failed_share", "val/failed_share")  # not shown while they are 0
 WITHIN_S = 60.0  # seconds between lines about the progress within a step, if there is no terminal
@@ -74,7 +73,7 @@ class StepProgress(ProgressBar):
         total = module.total_steps
         if self._lines.due(trainer.global_step >= total):
             pace = (time.perf_counter() - self._began) / max(1, trainer.global_step - self._first_step)
-            left = _clock(pace * (total - trainer.global_step))
+            left = clock(pace * (total - trainer.global_step))
             line = f"step {trainer.global_step}/{total:g}  {_numbers(trainer, 'train/')}  {left} left"
             self._console.print(line, highlight=False, soft_wrap=True)
 
@@ -112,8 +111,3 @@ def _numbers(trainer: Trainer, kind: str = "") -> str:
     shown = ((name, label, form, float(metrics[name])) for name, label, form in SHOWN if name in metrics)
     told = (entry for entry in shown if not math.isnan(entry[3]) and (entry[3] or entry[0] not in IF_ANY))
     return "  ".join(f"{label} {form.format(value)}" for _, label, form, value in told)
-
-
-def _clock(seconds: float) -> str:
-    """Format seconds as hours:minutes:seconds, after any days, or dashes for a run without an end."""
-    return "-:--:--" if seconds == math.inf else str(timedelta(seconds=round(seconds)))

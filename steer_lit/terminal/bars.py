@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import (
@@ -24,7 +25,7 @@ from steer_lit.terminal.visible import print_lines
 
 _BAR, _WIDE = 20, 120  # columns of the bar, and of a terminal that has room for one
 _SOON_S = 1.0  # what takes no longer shows no count
-_SPEED_OVER_S = 600.0  # a slow run has no two updates within Rich's 30 s, which would show no time left
+_SPEED_OVER_S = 3600.0  # a slow run has no two updates within Rich's 30 s, which would show no time left
 
 
 def count_bar(console: Console, counted: str, told: str) -> Progress:
@@ -45,6 +46,7 @@ def count_bar(console: Console, counted: str, told: str) -> Progress:
         TimeElapsedColumn(table_column=whole),
         console=console,
         disable=not console.is_terminal,
+        get_time=time.perf_counter,
         speed_estimate_period=_SPEED_OVER_S,
     )
 
@@ -79,6 +81,11 @@ def running_count(console: Console, counted: str) -> Iterator[Callable[[], None]
         progress.stop()
 
 
+def clock(seconds: float) -> str:
+    """Format seconds as hours:minutes:seconds, after any days, or dashes for a run without an end."""
+    return "-:--:--" if seconds == math.inf else str(timedelta(seconds=round(seconds)))
+
+
 class LinesApart:
     """Says when a line is due: at once, then when `seconds` have passed since the last one, and at every end."""
 
@@ -101,15 +108,21 @@ class BarOrLines:
     """
 
     def __init__(self, progress: Progress, name: str, total: int, told: str = "", if_long: bool = False) -> None:
-        self._progress, self._task = progress, progress.add_task(name, total=total, told=told)
+        progress.add_task(name, total=total, told=told)
+        self._progress, self._task = progress, progress.tasks[-1]
         self._lines, self._total, self._if_long, self._printed = LinesApart(), total, if_long, -1
         if if_long:
             self._lines.due(end=False)
 
-    def show(self, done: int, line: str, told: str = "") -> None:
-        """Move the bar to `done`, which may repeat, and set its field `told`; or print `line`, if one is due."""
-        self._progress.update(self._task, completed=done, told=told)
+    def show(self, done: int, line: str, told: str = "", later: int = 0) -> None:
+        """Move the bar to `done`, which may repeat, and set its field `told`; or print `line`, if one is due, and the
+        time left. Where models that follow have `later` more to do, the time left with them is told too.
+        """
+        self._progress.update(self._task.id, completed=done)
+        left, speed = self._task.time_remaining, self._task.speed
+        more = f", {clock(left + later / speed)} with the models that follow" if left and speed and later else ""
+        self._progress.update(self._task.id, told=told + more)
         end = done == self._total != self._printed and not self._if_long
         if not self._progress.console.is_terminal and self._lines.due(end):
-            print_lines(self._progress.console, line)
+            print_lines(self._progress.console, f"{line}, {clock(left)} left{more}" if left else line)
             self._printed = done

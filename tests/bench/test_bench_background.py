@@ -3,6 +3,7 @@ tests use events. Each side waits for the other, so a run in which they alternat
 """
 
 import io
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.progress import Progress
 
 from steer_lit.bench.constant import ALWAYS_REFUSE
 from steer_lit.bench.playing import BenchRun, Tally
@@ -20,6 +22,7 @@ from steer_lit.bench.suite import Suite
 from steer_lit.errors import ServerDown, TooManyFailures
 from steer_lit.rollout import threads
 from steer_lit.rollout.known_answers import KnownAnswers
+from steer_lit.terminal import bars
 from steer_lit.terminal.bars import BarOrLines, count_bar
 from steer_lit.types import Attack, Completion, Grade, Message, Scenario, SoFar
 from tests.settings import bench_settings
@@ -110,6 +113,55 @@ def test_the_number_answered_is_shown_only_if_it_exceeds_the_number_recorded() -
         ):
             tally.add(**more)
             assert progress.tasks[0].fields["told"] == told
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_progress_tells_the_time_left_by_the_pace_so_far(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+    """20 of 100 were recorded by an earlier run and tell no pace. Ten in 20 s are 0.5 a second."""
+    seconds = 0.0
+    monkeypatch.setattr(bars.time, "perf_counter", lambda: seconds)
+    console = Console(file=io.StringIO(), width=140, force_terminal=terminal)
+    with count_bar(console, "{task.description}", "{task.fields[told]},") as progress:
+        tally = Tally(progress, "sft (2 of 3)", 100, later=200)
+        tally.add(recorded=20, answered=20)
+        for _ in range(2):
+            seconds += 20
+            tally.add(recorded=10, answered=11)
+    more = ", 0:08:40 with the models that follow"
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    if terminal:
+        said = f"sft (2 of 3) 40/100 graded, 42 answered{more}, left 0:02:00"
+        assert said in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|[━╸╺]", "", shown).replace("  ", " ").replace("  ", " ")
+        return
+    first, second, third = shown.splitlines()
+    assert first == "sft (2 of 3): 20 of 100 dialogues graded"
+    assert second.startswith("sft (2 of 3): 30 of 100 dialogues graded, 31 answered, 0:02:20 left, ")
+    assert third == f"sft (2 of 3): 40 of 100 dialogues graded, 42 answered, 0:02:00 left{more}"
+
+
+def test_progress_tells_which_policy_plays_and_what_models_have_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A constant policy takes no time worth telling, and recorded dialogues take none."""
+    told: list[tuple[str, int, int]] = []
+
+    class Told(Tally):
+        def __init__(self, progress: Progress, name: str, total: int, later: int = 0) -> None:
+            super().__init__(progress, name, total, later)
+            told.append((name, total, later))
+
+    monkeypatch.setattr("steer_lit.bench.run.Tally", Told)
+    watched = Watched()
+    policies = {"one": watched, "two": watched, "always refuse": ALWAYS_REFUSE}
+    run = BenchRun(policies, Suite(SCENARIOS), watched, bench_settings(resamples=100, chunk=1), tmp_path)
+    for later in (len(SCENARIOS), 0):
+        run_bench(run, Console(file=io.StringIO()))
+        assert [(name, left) for name, _, left in told] == [
+            ("one (1 of 3)", later),
+            ("two (2 of 3)", 0),
+            ("always refuse (3 of 3)", 0),
+        ]
+        told.clear()
 
 
 def test_a_graded_dialogue_is_recorded_at_once_and_play_is_at_most_two_ahead(
@@ -260,7 +312,7 @@ def test_rows_of_a_judge_that_was_replaced_do_not_speak_for_the_new_one(tmp_path
 def test_played_dialogues_are_reported_before_they_are_graded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise the progress bar would not move during the first dialogues."""
     told: list[str] = []
-    monkeypatch.setattr(BarOrLines, "show", lambda _, done, line, words: told.append(f"{done} {words}"))
+    monkeypatch.setattr(BarOrLines, "show", lambda _, done, line, words, later: told.append(f"{done} {words}"))
     release = threading.Event()
 
     def grade(row: int) -> None:

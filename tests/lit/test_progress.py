@@ -152,5 +152,5 @@ def test_a_disabled_bar_says_nothing(module: SFTModule, monkeypatch: pytest.Monk
 
 
 def test_time_left_by_hand() -> None:
-    assert progress._clock(3725.4) == "1:02:05"
-    assert progress._clock(float("inf")) == "-:--:--"
+    assert progress.clock(3725.4) == "1:02:05"
+    assert progress.clock(float("inf")) == "-:--:--"
