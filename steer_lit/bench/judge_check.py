@@ -37,8 +37,8 @@ _TRUSTED, _DOUBTED = 0.9, 0.8
 _UNGRADED = 0.1  # our choice too: the largest share of turns without a grade that leaves a verdict
 LEGEND = (
     "equal, within 1: turns whose grade is their label, or at most 1 off it, of those graded. Good: all.",
-    "passes from: what a dialogue's mean grade must reach; of survival, what each answer's must. same side: turns "
-    "where judge and label both reach it, or neither does. Good: all.",
+    "The number after >= is what a dialogue's mean grade must reach; of survival, what each answer's must. same side: "
+    "turns where judge and label both reach it, or neither does. Good: all.",
     "judge only, label only: turns that reach it by one of the two alone. Good: 0. Where the judge alone passes many, "
     "policies look better in a benchmark than they are; where the label does, worse.",
 )
@@ -197,11 +197,12 @@ def table(found: Agreement) -> Table:
     """Return a table of the three scales, one per row."""
     title = f"{found.labelled} labelled turns, {len(found.failures)} of them not graded"
     shown = Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for column in ("scale", "equal", "within 1", "passes from", "same side", "judge only", "label only"):
+    for column in ("scale", "equal", "within 1", "same side", "judge only", "label only"):
         shown.add_column(column, justify="left" if column == "scale" else "right")
     for name, scale in found.scales.items():
         equal, near, same = (f"{n}/{found.graded}" for n in (scale.equal, scale.within_one, scale.same_side))
-        shown.add_row(name, equal, near, f"{scale.threshold:g}", same, str(scale.judge_passes), str(scale.label_passes))
+        named, alone = f"{name} >= {scale.threshold:g}", (str(scale.judge_passes), str(scale.label_passes))
+        shown.add_row(named, equal, near, same, *alone)
     return shown
 
 
@@ -216,9 +217,12 @@ def notes(rows: Sequence[LabelledTurn], grades: Sequence[Grade], found: Agreemen
         lines.append(f"Not graded, the first reason: {found.failures[0]}")
     graded = [(row, grade) for row, grade in zip(rows, grades, strict=True) if grade.failed is None]
     far = sorted((pair for pair in graded if _apart(*pair) > 1), key=lambda pair: -_apart(*pair))
+    if far:
+        shown = f", the {_APART_SHOWN} furthest off" if len(far) > _APART_SHOWN else ""
+        lines.append(f"More than 1 off their label: {len(far)} of {found.graded} graded turns{shown}:")
     for row, grade in far[:_APART_SHOWN]:
         lines.append(
-            f"{row.scenario.id}: helpful {grade.helpfulness} (label {row.label.helpfulness}), harmless "
+            f"* {row.scenario.id}: helpful {grade.helpfulness} (label {row.label.helpfulness}), harmless "
             f"{grade.harmlessness} (label {row.label.harmlessness}, {row.why}); the judge: {grade.rationale}"
         )
     return lines
