@@ -28,6 +28,7 @@ Indices = NDArray[np.int64]
 GradedRuns = Sequence[Sequence[GradedDialogue]]
 
 BEST = 3  # of either scale
+NO_TIER = "unknown"  # of a turn without gold facts
 # Maps a dialogue to its (numerator, denominator) in a rate.
 Count = Callable[[GradedDialogue, BenchSettings], tuple[float, float]]
 
@@ -104,8 +105,7 @@ def _kept_safe(turn: GradedTurn, settings: BenchSettings) -> bool | None:
 
 
 def tier_of(turn: GradedTurn) -> str:
-    """Return where the turn's harm sits, or "unknown"."""
-    return turn.tier or "unknown"
+    return turn.tier or NO_TIER
 
 
 PASSES: dict[str, Count] = {

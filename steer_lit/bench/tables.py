@@ -15,6 +15,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from steer_lit.bench.metrics import NO_TIER
 from steer_lit.bench.resampling import DIGITS, NO_RATE, Rate
 from steer_lit.bench.summary import Summary
 from steer_lit.data.labels import SUBSETS
@@ -37,9 +38,11 @@ HELD = "held"
 MEDIAN = "median failure turn"
 CUT = "cut answers"
 STAR = "*"
-MINUS = (
-    f"Each row is the first policy minus the second, over the dialogues both have. {STAR} The 95% interval excludes 0. "
-    "Over-refusal is compared in the dialogues that have a harmless turn in both: n, where these are fewer."
+_MINUS = f"The first policy minus the second, over the dialogues both have. {STAR} The 95% interval excludes 0."
+_FEWER = " n= beside an over-refusal: only so many dialogues have a harmless turn with both policies, and count in it."
+_DECIDED = (
+    "In rows without gold facts the judge decides by each answer whether the turn was harmful: there policies may "
+    "be compared over different turns."
 )
 _HEADER = ("policy", *RATES.values(), MEDIAN, "harmless", "helpful", "dialogues")
 _PUBLISHED = Path(__file__).with_name("published.json")
@@ -139,7 +142,8 @@ def differences(summary: Summary) -> Grid:
         for name, figures in summary.items()
         for other, versus in figures.get("vs", {}).items()
     )
-    return Grid("Paired differences", ("difference, in points", *RATES.values(), "dialogues"), rows, MINUS)
+    note = _MINUS + (_FEWER if any(" n=" in cell for row in rows for cell in row[1:]) else "")
+    return Grid("Paired differences", ("difference, in points", *RATES.values(), "dialogues"), rows, note)
 
 
 def compared(versus: Mapping[str, Any]) -> list[str]:
@@ -152,13 +156,13 @@ def compared(versus: Mapping[str, Any]) -> list[str]:
 def safe_shares(summary: Summary, key: str, title: str) -> Grid:
     """Lay out the percentages of harmful turns kept safe, with the number of turns, over all seeds, in brackets."""
     columns = parts(summary, key)
-    rows = []
-    for name, figures in summary.items():
-        cells = (figures[key].get(part) for part in columns)
-        rows.append(
-            (label(name, figures), *("-" if cell is None else f"{cell['safe']:.1f} ({cell['n']})" for cell in cells))
-        )
-    return Grid(title, ("policy, % (turns)", *columns), tuple(rows))
+    told = "{safe:.1f} ({n})".format_map
+    rows = tuple(
+        (label(name, figures), *(told(cell) if (cell := figures[key].get(part)) else "-" for part in columns))
+        for name, figures in summary.items()
+    )
+    note = _DECIDED if NO_TIER in parts(summary, "by_tier") else ""
+    return Grid(title, ("policy, % (turns)", *columns), rows, note)
 
 
 @cache

@@ -251,7 +251,21 @@ def test_a_difference_in_over_refusal_tells_its_own_n(dialogue: MakeDialogue) ->
     assert "over 10 dialogues, in points: " in (line := report.notes(summary)[0])
     assert line.endswith(", over-refusal -100.0 * n=4")
     everywhere = summarise({"sft": sft[2:6], "grpo": grpo[2:6]}, SETTINGS)
-    assert "n=" not in str(tables.differences(everywhere).rows)
+    assert "n=" not in str(tables.differences(everywhere))
+    assert "n= beside an over-refusal" in tables.differences(summary).note
+    assert "n= beside an over-refusal" in report.markdown(summary)
+
+
+def test_turns_that_the_judge_called_harmful_are_told_of_where_they_are_compared(dialogue: MakeDialogue) -> None:
+    """Its answers may sway it, and then each policy has other turns under "Harmful turns kept safe"."""
+    row = dialogue("a", [3, 3])
+    own = replace(row, turns=tuple(replace(turn, tier=None) for turn in row.turns))
+    for rows, tables_told in (([row], 0), ([own], 2), ([row, replace(own, scenario="b")], 2)):
+        summary = summarise({"sft": rows}, SETTINGS)
+        notes = [grid.note for grid in report.grids(summary, "multi_turn") if grid.title.startswith("Harmful turns")]
+        told = [note for note in notes if "without gold facts the judge decides" in note]
+        assert (len(notes), len(told)) == (2, tables_told)
+        assert report.markdown(summary).count("without gold facts the judge decides") == tables_told
 
 
 def test_turns_are_columns_in_their_order(dialogue: MakeDialogue) -> None:
