@@ -100,6 +100,15 @@ def of_own_rows(training: Path, rows: Path) -> None:
     config.write_text(yaml.safe_dump(settings))
 
 
+def without_gold(bench: Path) -> None:
+    """Make the benchmark look as if its rows had no gold facts and `refuses` was asked nothing harmful in words."""
+    records, summary = bench / "records.jsonl", bench / "summary.json"
+    records.write_text(re.sub(r'"(intent|tier)": "\w+"', r'"\1": null', records.read_text()))
+    figures = json.loads(summary.read_text())
+    del figures["refuses"]["by_tier"]["words"]
+    summary.write_text(json.dumps(figures))
+
+
 @pytest.mark.parametrize("own", [False, True], ids=["generated rows", "own rows"])
 def test_inspect_run_shows_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], own: bool
@@ -107,6 +116,7 @@ def test_inspect_run_shows_a_run(
     write_runs(tmp_path / "outputs" / "demo")
     if own:
         of_own_rows(tmp_path / "outputs" / "demo" / "grpo", tmp_path / "rows")
+        without_gold(tmp_path / "outputs" / "demo" / "bench")
     monkeypatch.chdir(tmp_path)
     import matplotlib.pyplot as plt
 
@@ -123,11 +133,16 @@ def test_inspect_run_shows_a_run(
     assert len(figures) == 4  # training, one group, the transcript's picture, the benchmark
     assert all(figure.axes[0].has_data() for figure in figures)
     counted = [axes for figure in figures for axes in figure.axes if axes.get_xlabel() in ("step", "turn")]
-    assert len(counted) == 5
+    assert len(counted) == 4
     assert all(float(tick).is_integer() for axes in counted for tick in axes.get_xticks())
     labels = [text.get_text() for text in figures[1].axes[0].get_legend().get_texts()]
     assert [re.sub(r"-?\d+\.\d+", "x", label) for label in labels] == ["R = x, 2 members", "R = x"]
     assert [line.get_label() for line in figures[3].axes[0].lines] == ["refuses", "complies (2 seeds)"]
+    assert "None" not in shown
+    assert ("] user (unknown): " in shown) is own
+    tiers = [text.get_text() for text in figures[3].axes[1].get_xticklabels()]
+    refuses = dict(zip(tiers, (text.get_text() for text in figures[3].axes[1].texts), strict=False))
+    assert refuses["words"] == ("" if own else "100")  # no such turn is not 0%
     last = shown[shown.rindex("mini-bench-") :]
     for asked, answering in re.findall(r"^\[\d+\] user \(.*?\): (.*)\n((?:    .*\n)+)", last, re.M):
         others = asked.startswith("Come on: ")
