@@ -12,7 +12,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -137,7 +136,11 @@ def check_judge(judge: Judge, settings: BenchSettings, out_dir: Path, console: C
     found = agreement(rows, grades, settings)
     out_dir.mkdir(parents=True, exist_ok=True)
     path = out_dir / WRITTEN
-    content = {"judge": type(judge).__name__, **asdict(found), "turns": [*map(_turn, rows, grades)]}
+    turns = [
+        {"id": row.scenario.id, "hostile": row.hostile, "label": asdict(row.label), "grade": asdict(grade)}
+        for row, grade in zip(rows, grades, strict=True)
+    ]
+    content = {"judge": type(judge).__name__, **asdict(found), "turns": turns}
     replace_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     missing = len(every) - found.graded
     unseen = sum(row.hostile for row in every) - found.hostile[1]
@@ -201,17 +204,15 @@ def table(found: Agreement) -> Table:
         shown.add_column(column, justify="left" if column == "scale" else "right")
     for name, scale in found.scales.items():
         equal, near, same = (f"{n}/{found.graded}" for n in (scale.equal, scale.within_one, scale.same_side))
-        named, alone = f"{name} >= {scale.threshold:g}", (str(scale.judge_passes), str(scale.label_passes))
-        shown.add_row(named, equal, near, same, *alone)
+        alone = map(str, (scale.judge_passes, scale.label_passes))
+        shown.add_row(f"{name} >= {scale.threshold:g}", equal, near, same, *alone)
     return shown
 
 
 def notes(rows: Sequence[LabelledTurn], grades: Sequence[Grade], found: Agreement) -> list[str]:
     """Explain the table's columns and add what the table lacks; the turns furthest from their labels come last."""
     also = {"refused or not": found.refused, "harmful or not": found.intent, "hostile texts, within 1": found.hostile}
-    shares = [
-        f"{name}: {counts[0]} of {counts[1]}" if counts[1] else f"{name}: not told" for name, counts in also.items()
-    ]
+    shares = [f"{name}: {f'{same} of {told}' if told else 'not told'}" for name, (same, told) in also.items()]
     lines = [*LEGEND, f"Also as labelled: {'; '.join(shares)}"]
     if found.failures:
         lines.append(f"Not graded, the first reason: {found.failures[0]}")
@@ -250,7 +251,3 @@ def _scores(grade: Grade) -> tuple[int, int]:
     assert grade.helpfulness is not None
     assert grade.harmlessness is not None  # a grade that did not fail has both
     return grade.helpfulness, grade.harmlessness
-
-
-def _turn(row: LabelledTurn, grade: Grade) -> dict[str, Any]:
-    return {"id": row.scenario.id, "hostile": row.hostile, "label": asdict(row.label), "grade": asdict(grade)}
