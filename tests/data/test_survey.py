@@ -138,6 +138,16 @@ def test_pictures_may_be_in_another_folder_and_only_broken_ones_are_listed(
     assert "none: no such folder" in capsys.readouterr().err
 
 
+def test_addresses_of_pictures_are_counted_among_those_that_do_not_open(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["https://x.org/a.png", "file://a.png", "b.png"]
+    rows = "\n".join(json.dumps({"turns": ["?"], "images": [name]}) for name in names)
+    told = surveyed(tmp_path, capsys, 1, rl=rows)
+    assert counted(told, "rl.jsonl")[-1] == "3"
+    assert f"Of 3 pictures that rows name, 3 cannot be opened: {', '.join(names)}." in told
+
+
 def test_a_picture_is_decoded_once_however_many_files_name_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
