@@ -60,8 +60,8 @@ def read_row_problems(config: Config, source: FileSource) -> Iterator[Problem]:
     """
     split, val_size = STAGES[config["stage"]].learns_from, config["data"]["val_size"]
     gold = config["stage"] != "grpo" or not declares(config, "tutor", "needs_gold")
-    count = 0
-    for _, record in source.parsed(split, Quarantine(sys.maxsize)):
+    count, aside = 0, Quarantine(sys.maxsize)
+    for _, record in source.parsed(split, aside):
         count += 1
         gold = gold or (isinstance(record, Scenario) and record.opening.gold is not None)
         if gold and count > val_size:
@@ -73,7 +73,7 @@ def read_row_problems(config: Config, source: FileSource) -> Iterator[Problem]:
         )
         yield Problem("tutor", "rubric", remedy)
     if count and (reason := holding_out_fails(count, source.block, val_size)):
-        yield Problem("data.val_size", val_size, reason)
+        yield Problem("data.val_size", val_size, f"{reason}{aside.told()}")
 
 
 def fewest_ranks(config: Config) -> int:

@@ -10,11 +10,12 @@ from steer_lit.numbers import counted, few
 
 T = TypeVar("T")
 # A number, or a text in quotes that stand outside a word: another value, or another place, is not another problem.
-_VALUES = re.compile(r"""(?<!\w)(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")(?!\w)|\d+""")
+# Nor is another list of texts.
+_VALUES = re.compile(r"""(?:(?<!\w)(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")(?!\w)(?:, (?:\.{3}, )?)?)+|\d+""")
 
 
 def alike(problems: Iterable[T], message: Callable[[T], str], row: Callable[[T], int]) -> list[list[T]]:
-    """Return the problems in groups that `message` tells apart only by numbers and quoted texts.
+    """Return the problems in groups that `message` tells apart only by numbers, quoted texts and lists of these.
 
     The group of most different rows comes first, of equally many the one that begins first.
     """

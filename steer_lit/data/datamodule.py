@@ -136,7 +136,7 @@ class SteerDataModule(LightningDataModule):
         rank, world_size = self._place
         if min(self.batch_size, sum(map(len, blocks))) < world_size:
             rows = counted(sum(map(len, blocks)), "row")
-            remedy = f"must give each of the {world_size} ranks a row; the split has {rows}"
+            remedy = f"must give each of the {world_size} ranks a row, and there is no more than {rows} to train on"
             raise ConfigError([Problem("data.batch_size", self.batch_size, remedy)])
         trainer = self.trainer
         self._steps = StepLoader(self._fetch, blocks, self._cursor, self.batch_size, rank, world_size, trainer)
@@ -244,7 +244,7 @@ class SteerDataModule(LightningDataModule):
         try:
             return hold_out(blocks, self.val_size, self._cursor.seed)
         except ValueError as error:
-            raise ConfigError([Problem("data.val_size", self.val_size, str(error))]) from error
+            raise ConfigError([Problem("data.val_size", self.val_size, f"{error}{self._quarantine.told()}")]) from error
 
     @property
     def _place(self) -> tuple[int, int]:

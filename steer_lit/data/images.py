@@ -131,7 +131,8 @@ def _check_size(uri: str, width: int, height: int) -> None:
 def picture_path(uri: str, root: Path | None) -> Path:
     """Return the file that `uri` names, links followed. Raises PictureError unless it is a regular file in `root`."""
     if "://" in uri or uri.startswith("data:"):
-        raise PictureError(uri[:100], "only files and mini:// pictures are read; download it and name the file")
+        remedy = "write its path alone" if uri.lower().startswith("file:") else "download it and name the file"
+        raise PictureError(uri[:100], f"only files and mini:// pictures are read; {remedy}")
     if root is None:
         raise PictureError(uri, "is a file, and no folder was named to look in (data.source.folder)")
     try:

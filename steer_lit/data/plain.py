@@ -5,7 +5,7 @@
 | prompt | one string under a name of `PROMPTS`; maybe a picture | XSTest, MSTS, LLaVA |
 | answered | one string each under a name of `QUESTIONS` and of `ANSWERS`; maybe a picture | BeaverTails-V, Alpaca |
 | turns | `turns` or a name of `PROMPTS`: the user's, one string each | MT-Bench |
-| pairs | `history`: `{user, bot}` each | MT-Bench-101 |
+| pairs | `history`: `{user, bot}` or a list of two each; maybe then answered as above | MT-Bench-101, Alpaca |
 | asked | `messages` or `conversations`; only the user's are played | any SFT file |
 
 `question_id` or `id` names the row; the first of `CATEGORIES` that it has is its category.
@@ -23,6 +23,7 @@ from steer_lit.types import Dialogue, Kind, Role, Scenario
 QUESTIONS = ("question", "problem", "query", "prompt", "instruction")
 ANSWERS = ("answer", "solution", "response", "completion", "output")
 PROMPTS = ("prompt", "prompt_text", "text", *(name for name in QUESTIONS if name != "prompt"))
+NO_DIALOGUE = "is no dialogue"  # starts the error of a row that was never meant as one
 MORE = "input"  # in Alpaca, what the instruction is about
 CATEGORIES = ("category", "category_name", "hazard_category", "task", "type")
 _PICTURES = ("images", "image", "unsafe_image_id")  # MSTS names its pictures by an id
@@ -30,38 +31,32 @@ _CHOICES = ("options", "choices")  # a question that has them cannot be answered
 
 
 def read_turns(value: object, source: str, number: int, kind: Kind) -> Scenario:
-    """Read the user's turns, in order: `turns`, or a prompt, which is one turn unless it is a list of texts."""
+    """Read the user's turns, in order: the user's side of `history` and the question after it, or `turns`, or a prompt.
+
+    A question or prompt is one turn, unless it is a list of texts.
+    """
     row = _row(value, source, number)
-    _check_choices(row)
-    field = row.first(("turns", *PROMPTS)) or PROMPTS[0]
-    said = _said(row, field)
-    turns = [(said, field)]
-    if field == "turns" or (isinstance(said, list) and all(isinstance(text, str) for text in said)):
-        turns = [(text, f"{field}[{index}]") for index, text in enumerate(row.listed(said, field))]
-    return _played(row, [Draft("user", read_content(row, text, path), path) for text, path in turns], field, kind)
+    drafts = _pairs(row, bot=False)
+    if field := row.first(QUESTIONS if drafts else ("turns", *PROMPTS)):
+        _check_choices(row)
+        said = _said(row, field)
+        turns = [(said, field)]
+        if field == "turns" or (isinstance(said, list) and all(isinstance(text, str) for text in said)):
+            turns = [(text, f"{field}[{index}]") for index, text in enumerate(row.listed(said, field))]
+        drafts += [Draft("user", read_content(row, text, path), path) for text, path in turns]
+    return _played(row, drafts, field or "history", kind)
 
 
 def read_answered(value: object, source: str, number: int) -> Dialogue:
-    """Read one question and its answer: a dialogue of one turn to learn from."""
+    """Read the pairs of `history`, if there are any, then one question and its answer: a dialogue to learn from."""
     row = _row(value, source, number)
-    _check_choices(row)
-    spoken: tuple[tuple[Role, str], ...] = (("user", _only(row, QUESTIONS)), ("assistant", _only(row, ANSWERS)))
-    drafts = [
-        Draft(role, read_content(row, row.text(_said(row, field), field), field), field) for role, field in spoken
-    ]
-    return _learned(row, drafts, drafts[0].path)
-
-
-def read_pairs(value: object, source: str, number: int) -> Dialogue:
-    """Read pairs of user and bot, in order: a dialogue to learn from."""
-    row = _row(value, source, number)
-    return _learned(row, _pairs(row), "history")
-
-
-def read_pairs_asked(value: object, source: str, number: int, kind: Kind) -> Scenario:
-    """Read the user's side of such pairs; the bot's side is not looked at."""
-    row = _row(value, source, number)
-    return _played(row, _pairs(row, bot=False), "history", kind)
+    drafts = _pairs(row)
+    if asked := row.first(QUESTIONS):
+        _check_choices(row)
+        spoken: tuple[tuple[Role, str], ...] = (("user", _only(row, QUESTIONS)), ("assistant", _only(row, ANSWERS)))
+        for role, field in spoken:
+            drafts.append(Draft(role, read_content(row, row.text(_said(row, field), field), field), field))
+    return dialogue_of(row, drafts, asked or "history", _PICTURES, LABELLED_FACTS, in_front=True)
 
 
 def read_asked(value: object, source: str, number: int, kind: Kind) -> Scenario:
@@ -86,10 +81,6 @@ def _played(row: RawRow, drafts: Sequence[Draft], field: str, kind: Kind) -> Sce
     return scenario_of(row, drafts, field, _PICTURES, LABELLED_FACTS, kind)
 
 
-def _learned(row: RawRow, drafts: Sequence[Draft], field: str) -> Dialogue:
-    return dialogue_of(row, drafts, field, _PICTURES, LABELLED_FACTS, in_front=True)
-
-
 def _said(row: RawRow, field: str) -> object:
     """Return the value of a field. An `instruction` is followed by the row's `input`, on a new line."""
     value, more = row.get(field), row.get(MORE)
@@ -99,19 +90,23 @@ def _said(row: RawRow, field: str) -> object:
 
 
 def _only(row: RawRow, names: Sequence[str]) -> str:
-    """Return the one of `names` that the row has. Raises RowError if it has more than one."""
-    first, *others = [name for name in names if row.get(name) is not None]
-    if others:
-        raise row.error(others[0], f"stands beside {first}: keep the one that is meant")
-    return first
+    """Return the one of `names` that the row has. Raises RowError if it has none or more than one."""
+    found = [name for name in names if row.get(name) is not None]
+    if not found:
+        raise row.error("", f"{NO_DIALOGUE}: it has a question and none of {', '.join(names)}")
+    if len(found) > 1:
+        raise row.error(found[1], f"stands beside {found[0]}: keep the one that is meant")
+    return found[0]
 
 
 def _pairs(row: RawRow, bot: bool = True) -> list[Draft]:
     drafts = []
-    for index, pair in enumerate(row.listed(row.get("history"), "history")):
+    for index, pair in enumerate(row.listed(row.get("history") or [], "history")):
         path = f"history[{index}]"
+        if isinstance(pair, list | tuple) and len(pair) == 2:
+            pair = {"user": pair[0], "bot": pair[1]}
         if not isinstance(pair, Mapping):
-            raise row.error(path, "must be an object with user and bot")
+            raise row.error(path, "must be an object with user and bot, or a list of the two texts")
         drafts.append(Draft("user", read_content(row, pair.get("user"), f"{path}.user"), f"{path}.user"))
         if bot:
             drafts.append(Draft("assistant", read_content(row, pair.get("bot"), f"{path}.bot"), f"{path}.bot"))

@@ -43,6 +43,11 @@ class Quarantine:
         """Put one row aside."""
         self.errors.append(error.with_traceback(None))  # a traceback would hold on to the row, however large
 
+    def told(self) -> str:
+        """Return what to add where rows are counted: how many others were put aside, and why the first was, or ""."""
+        found = counted(len(self.errors), "other row")
+        return f"; {found} cannot be used, the first: {self.errors[0]}" if self.errors else ""
+
     def settle(self) -> None:
         """Write the rows down, in place of those of an earlier start. Raises TooManyBadRows past the limit."""
         if self.path is not None and self.errors:

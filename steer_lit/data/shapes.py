@@ -2,41 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from steer_lit.data.content import RawRow, meant
 from steer_lit.data.formats import read_bench_row, read_rl_row, read_sft_row, read_stage1_row
-from steer_lit.data.plain import (
-    ANSWERS,
-    PROMPTS,
-    QUESTIONS,
-    read_answered,
-    read_asked,
-    read_pairs,
-    read_pairs_asked,
-    read_turns,
-)
+from steer_lit.data.plain import ANSWERS, NO_DIALOGUE, PROMPTS, QUESTIONS, read_answered, read_asked, read_turns
 from steer_lit.terminal.nearest import did_you_mean
 from steer_lit.types import Dialogue, Kind, Scenario
 
-NO_DIALOGUE = "is no dialogue"  # starts the error of a row that was never meant as one
 NO_SCENARIO = "is nothing to play"
 _SHOWN = 6
 # The order counts: a row in one of the authors' shapes is read as such, whatever else it holds.
 _DIALOGUES: dict[str, Callable[[object, str, int], Dialogue]] = {
     "messages": read_sft_row,
     "conversations": read_sft_row,
-    "history": read_pairs,
+    "history": read_answered,
 }
 _SCENARIOS: dict[str, Callable[[object, str, int, Kind], Scenario]] = {
     "messages_fixed": read_bench_row,
     "multiturn_qa": read_stage1_row,
-    "question": read_rl_row,  # a list, or a text that more follows; a text alone is a prompt
+    "question": read_rl_row,  # messages, or a text that more follows; texts alone are prompts
     "messages": read_asked,
     "conversations": read_asked,
-    "history": read_pairs_asked,
+    "history": read_turns,
     **{name: read_turns for name in ("turns", *PROMPTS) if name != "question"},
 }
+# For a question of texts alone.
+_ALONE = {key: _SCENARIOS[key] for key in _SCENARIOS if key not in PROMPTS} | dict.fromkeys(PROMPTS, read_turns)
 _OF_ROWS = {*_SCENARIOS, *QUESTIONS} - {"text"}  # a message too may have a text
 
 
@@ -45,27 +37,29 @@ def read_dialogue(value: object, source: str, number: int) -> Dialogue:
     row = RawRow.of(value, source, number)
     key = row.first(_DIALOGUES)
     if not key or row.get(key) == []:
-        asked = any(isinstance(row.get(name), str) for name in QUESTIONS)
+        asked = any(isinstance(_peek(row, name), str) for name in QUESTIONS)
         if asked and any(row.get(name) is not None for name in ANSWERS):
             return read_answered(value, source, number)
     if key:
         return _DIALOGUES[key](value, source, number)
-    remedy = f"answers are learned from messages of user and assistant in turn, or from one of {', '.join(QUESTIONS)} "
-    remedy += f"with one of {', '.join(ANSWERS)}"
-    raise row.error(
-        "", f"{NO_DIALOGUE}: it has {_keys(row)}, and none of {', '.join(_DIALOGUES)}; {remedy}{_hint(row)}"
-    )
+    remedy = "; answers are learned from messages of user and assistant in turn, "
+    remedy += f"or from one of {', '.join(QUESTIONS)} with one of {', '.join(ANSWERS)}"
+    raise row.error("", f"{NO_DIALOGUE}: it has {_found(row, _DIALOGUES, remedy)}")
 
 
 def read_scenario(value: object, source: str, number: int, kind: Kind = "red_team") -> Scenario:
     """Read a row to play, in any known shape; it gets `kind` if it names none. Raises RowError."""
     row = RawRow.of(value, source, number)
-    alone = isinstance(row.get("question"), str) and row.get("metadata", "rest_messages") is None
-    if key := row.first([key for key in _SCENARIOS if not (key == "question" and alone)]):
-        return _SCENARIOS[key](value, source, number, kind)
-    if alone:
-        return read_turns(value, source, number, kind)
-    raise row.error("", f"{NO_SCENARIO}: it has {_keys(row)}, and none of {', '.join(_SCENARIOS)}{_hint(row)}")
+    asked = said if isinstance(said := _peek(row, "question"), list) else [said]
+    alone = all(isinstance(text, str) for text in asked) and row.get("metadata", "rest_messages") is None
+    if key := row.first(readers := _ALONE if alone else _SCENARIOS):
+        return readers[key](value, source, number, kind)
+    raise row.error("", f"{NO_SCENARIO}: it has {_found(row, _SCENARIOS)}")
+
+
+def _peek(row: RawRow, name: str) -> object:
+    """Return a value without asking for it: the reader that it leads to may leave it unused."""
+    return dict(row.values).get(name)  # unlike `Asked.get` of unused_keys.py
 
 
 def _hint(row: RawRow) -> str:
@@ -78,6 +72,9 @@ def _hint(row: RawRow) -> str:
     return next((f".{did_you_mean([name])}" for name in near if name), "")
 
 
-def _keys(row: RawRow) -> str:
-    names = [str(name) for name, value in row.values.items() if value is not None]
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "") or "no keys"
+def _found(row: RawRow, wanted: Iterable[str], remedy: str = "") -> str:
+    """Return the row's keys, in quotes, by which `alike.py` tells them from the problem; then what may be wrong."""
+    names = [repr(name) for name, value in row.values.items() if value is not None]
+    keys = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "") or "no keys"
+    none = f", and none of {', '.join(wanted)}{remedy}"
+    return keys + (_hint(row) or none)

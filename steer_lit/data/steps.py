@@ -36,9 +36,9 @@ def blocks_of(rows: int, size: int) -> list[range]:
 def holding_out_fails(rows: int, block: int, count: int) -> str | None:
     """Return why `count` of `rows` rows in blocks of `block` cannot be held out, or None if they can."""
     if count % (size := min(block, rows)):
-        return f"must be a multiple of {size}, the rows of this split that belong together"
+        return f"must be a multiple of {size}, the rows that belong together"
     most = (rows - 1) // size * size
-    has = f"the split has {counted(rows, 'row')}, use at most {most}"
+    has = f"of {counted(rows, 'row')}, at most {most} can be held out"
     return f"leaves nothing to train on: {has}" if count >= rows else None
 
 

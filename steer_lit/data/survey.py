@@ -92,8 +92,8 @@ class Survey:
             yield from ("", told_of_bare(bare, sum(every for _, every in counts), f" ({', '.join(names)})") + ".")
 
     def _pictures(self) -> Iterator[str]:
-        """Yield how many of the picture files that rows name open."""
-        found = [(uri, why) for opened in self.opened.values() for uri, why in opened.items() if "://" not in uri]
+        """Yield how many of the pictures that rows name open."""
+        found = [(uri, why) for opened in self.opened.values() for uri, why in opened.items()]
         if lost := [uri[:LONGEST] for uri, why in found if why]:
             told = f"Of {counted(len(found), 'picture')} that rows name, {len(lost):,} cannot be opened: {few(lost)}."
             yield from ("", told)

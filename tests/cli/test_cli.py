@@ -539,7 +539,19 @@ def test_rows_that_cannot_be_trained_on_are_refused_before_the_policy_loads(
         capsys, *words, run_dir, "server.base_url=http://localhost:1/v1"
     )
     assert not Path(run_dir.partition("=")[2]).exists()
-    assert "* data.val_size=4: leaves nothing to train on: the split has 4 rows, use at most 3" in message
+    assert message.endswith("* data.val_size=4: leaves nothing to train on: of 4 rows, at most 3 can be held out")
+
+
+def test_too_few_rows_to_hold_some_out_are_told_with_those_that_cannot_be_used(
+    capsys: pytest.CaptureFixture[str], run_dir: str, rows: str
+) -> None:
+    """A file of two rows was said to hold one, and the bad one was the next error, after the advice was followed."""
+    asked = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+    Path(rows).write_text(f"{json.dumps({'messages': asked})}\n{json.dumps({'turns': ['Hi']})}\n")
+    words = ["+experiment=sft_tiny", "data=steer", f"data.source.sft={rows}", "data.val_size=1"]
+    message = refused(capsys, *words, run_dir)
+    assert "* data.val_size=1: leaves nothing to train on: of 1 row, at most 0 can be held out" in message
+    assert f"; 1 other row cannot be used, the first: {rows}, row 2: is no dialogue" in message
 
 
 def test_our_own_error_is_shown_without_hydras() -> None:

@@ -13,6 +13,8 @@ from steer_lit.data.alike import alike, few_rows
         ("messages[2]: is empty", "messages[14]: is empty", True),
         ("picture 'a.png': is no file", 'picture "b\'s.png": is no file', True),
         ("picture 'a.png': is no file", "picture 'a.png': cannot be decoded", False),
+        ("it has 'a', 'b', 'c', ..., and none of", "it has 'a', and none of", True),
+        ("it has 'a', and none of", "it has no keys, and none of", False),
         (r"is 'it\'s', must", "is '', must", True),
         ("a user's text, a row's end", "a user's word, a row's end", False),  # apostrophes do not quote
     ],

@@ -208,6 +208,12 @@ def test_files_are_cut_shuffled_and_held_out_row_by_row(folder: Path) -> None:
     assert sorted(chain(*ids(steps), *ids(data.val_dataloader()))) == [f"rl-{number}" for number in range(7)]
 
 
+def test_rows_put_aside_are_told_where_too_few_are_left_to_hold_some_out(folder: Path) -> None:
+    data = files(folder, "sft", val_size=1, max_bad_rows=1)
+    with pytest.raises(ConfigError, match=r"of 1 row, at most 0 can be held out; 1 other row .* row 2, .*alternate"):
+        data.train_dataloader()
+
+
 def read_on_a_rank(rank: int, folder: str, second: str) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     source = FileSource(rl=f"{folder}/{('rows', second)[rank]}.jsonl")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from steer_lit.data.plain import read_pairs, read_turns
+from steer_lit.data.plain import QUESTIONS, read_answered, read_turns
 from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.errors import RowError
 from steer_lit.types import Dialogue, ImageRef, Message, Scenario
@@ -40,7 +40,7 @@ def test_turns_are_played_in_order() -> None:
     assert contents(read_turns(row, "f", 1, "red_team")) == [("Write.",), ("Again, ", A, " in view.")]
 
 
-@pytest.mark.parametrize("name", ["turns", "prompt", "instruction"])
+@pytest.mark.parametrize("name", ["turns", "prompt", "instruction", "question"])
 def test_a_list_of_prompts_is_played_turn_by_turn(name: str) -> None:
     """As in HuggingFaceH4/mt_bench_prompts: put together, the turns would be one question."""
     assert contents(read_scenario({name: ["Write.", "Again."]}, "f", 1)) == [("Write.",), ("Again.",)]
@@ -67,7 +67,7 @@ def test_an_empty_list_of_messages_hides_no_conversations() -> None:
 
 def test_user_and_bot_pairs_can_be_learned_from_or_played() -> None:
     row = {"task": "GR", "id": 1, "history": PAIRS}
-    dialogue = read_pairs(row, "f", 1)
+    dialogue = read_answered(row, "f", 1)
     assert dialogue.messages == (
         Message.of("user", "One?"),
         Message.of("assistant", "1"),
@@ -76,6 +76,30 @@ def test_user_and_bot_pairs_can_be_learned_from_or_played() -> None:
     )
     assert (dialogue.id, dialogue.subset) == ("1", "GR")
     assert contents(read_scenario(row, "f", 1)) == [("One?",), ("Two?",)]
+
+
+@pytest.mark.parametrize("history", [PAIRS, [["One?", "1"], ["Two?", "2"]]])
+@pytest.mark.parametrize(("question", "answer"), [*((name, "output") for name in QUESTIONS), ("query", "response")])
+def test_a_question_beside_a_history_is_the_turn_after_it(history: object, question: str, answer: str) -> None:
+    """It used to be lost: a red-team row was played without its attack, an Alpaca row learned without its answer."""
+    row = {question: "Three?", answer: "3", "history": history}
+    assert read_dialogue(row, "f", 1).turns[2] == (Message.of("user", "Three?"), Message.of("assistant", "3"))
+    assert contents(read_scenario(row, "f", 1)) == [("One?",), ("Two?",), ("Three?",)]
+
+
+@pytest.mark.parametrize(
+    ("more", "field", "reason"),
+    [
+        ({}, "", "is no dialogue: it has a question and none of answer, solution"),
+        ({"answer": "3", "output": "4"}, "output", "stands beside answer"),
+        ({"answer": "3", "choices": ["3", "4"]}, "choices", "write them into the question"),
+        ({"answer": "3", "problem": "Four?"}, "problem", "stands beside question"),
+    ],
+)
+def test_a_question_beside_a_history_is_read_as_strictly_as_one_alone(
+    more: dict[str, object], field: str, reason: str
+) -> None:
+    refused(read_dialogue, {"question": "Three?", "history": PAIRS, **more}, field, reason)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +192,11 @@ def test_a_question_with_its_answer_may_have_a_system_prompt() -> None:
         ({"question": "Hi", "answer": ["a", "b"]}, "answer", "must be text, got a list"),
         ({"question": "Hi", "answer": " "}, "answer", "is empty"),
         ({"question": "Hi", "answer": "<image>", "image": "a.png"}, "answer", "only user messages hold pictures"),
-        ({"question": "Hi", "answers": ["a"]}, "", "is no dialogue: it has question, answers, and none of messages"),
+        (
+            {"question": "Hi", "answers": ["a"]},
+            "",
+            "is no dialogue: it has 'question', 'answers'. Did you mean answer?",
+        ),
     ],
 )
 def test_answers_that_are_not_learned_from_are_named_with_the_reason(row: object, field: str, reason: str) -> None:
@@ -219,9 +247,10 @@ def test_pairs_keep_their_system_message() -> None:
     ("row", "field", "reason"),
     [
         ({}, "", "it has no keys, and none of messages"),
-        ({"q": 1, "turns": ["Hi"]}, "", "is no dialogue: it has q, turns, and none of"),
+        ({"q": 1, "turns": ["Hi"]}, "", "is no dialogue: it has 'q', 'turns', and none of"),
         ({"history": []}, "history", "got no message"),
-        ({"history": ["Hi"]}, "history[0]", "an object with user and bot"),
+        ({"history": ["Hi"]}, "history[0]", "an object with user and bot, or a list of the two texts"),
+        ({"history": [["Hi"]]}, "history[0]", "an object with user and bot"),
         ({"history": [{"user": "Hi"}]}, "history[0].bot", "must be text or a list of parts, got null"),
         ({"history": [{"user": " ", "bot": "x"}]}, "history[0].user", "is empty"),
         ({"messages": [HI, HELLO], "video": "v.mp4"}, "video", "only text and pictures"),
@@ -235,7 +264,7 @@ def test_rows_that_are_no_dialogue_are_named_with_the_reason(row: object, field:
 @pytest.mark.parametrize(
     ("row", "field", "reason"),
     [
-        (dict.fromkeys("abcdefgh", 1), "", "it has a, b, c, d, e, f, ..., and none of messages_fixed"),
+        (dict.fromkeys("abcdefgh", 1), "", "it has 'a', 'b', 'c', 'd', 'e', 'f', ..., and none of mess"),
         ({"turns": []}, "turns", "holds no user message"),
         ({"turns": ["Hi", 2]}, "turns[1]", "must be text or a list of parts, got a number"),
         ({"prompt": ""}, "prompt", "is empty"),

@@ -51,9 +51,9 @@ def test_held_out_rows_are_whole_blocks_and_never_trained_on() -> None:
     ("rows", "size", "count", "reason"),
     [
         (97, 10, 25, "multiple of 10"),
-        (30, 10, 30, "nothing to train on: the split has 30 rows, use at most 20$"),
-        (37, 10, 40, "nothing to train on: the split has 37 rows, use at most 30$"),
-        (20, 1, 64, "nothing to train on: the split has 20 rows, use at most 19$"),
+        (30, 10, 30, "nothing to train on: of 30 rows, at most 20 can be held out$"),
+        (37, 10, 40, "nothing to train on: of 37 rows, at most 30 can be held out$"),
+        (20, 1, 64, "nothing to train on: of 20 rows, at most 19 can be held out$"),
     ],
 )
 def test_impossible_numbers_of_held_out_rows_are_refused(rows: int, size: int, count: int, reason: str) -> None:

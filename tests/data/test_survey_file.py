@@ -77,6 +77,11 @@ def test_the_report_on_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         ({"text": "Hi", "prompts": "Ho"}, ["prompts"]),
         ({"prompt_text": "Hi", "hazard_category": "a", "hazard_subcategory": "b"}, ["hazard_subcategory"]),
         ({"turns": ["Hi"], "rest_messages": asked("Ho")}, ["rest_messages"]),
+        # Which of several is read is not guessed: the others are told.
+        ({"question": "Hi", "messages": ANSWERED}, ["question"]),
+        ({"question": "Hi", "answer": "Ho", "conversations": ANSWERED}, ["question", "answer"]),
+        ({"question": "Hi", "text": "Ho"}, ["question"]),
+        ({"question": "Hi", "turns": ["Ho"], "history": [["A", "B"]]}, ["turns"]),
         ({"mesages": ANSWERED, "note": 1}, []),  # refused: the reason lists its keys
         ([1], []),
         (
