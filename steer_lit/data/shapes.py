@@ -63,9 +63,9 @@ def _peek(row: RawRow, name: str) -> object:
 
 
 def _hint(row: RawRow) -> str:
-    """Return what may be wrong: the row holds rows, or it has a key that is spelt almost like one of a shape."""
+    """Return what may be wrong: a .json file's object holds its rows, or a key is spelt almost like one of a shape."""
     known = [*_SCENARIOS, *QUESTIONS, *ANSWERS]
-    for name, value in row.values.items():
+    for name, value in row.values.items() if row.source.lower().endswith(".json") else ():
         if isinstance(value, list) and value and isinstance(value[0], Mapping) and value[0].keys() & _OF_ROWS:
             return f"; {name!r:.60} looks like a list of rows: a .json file holds such a list itself"
     near = [meant(str(name), known) for name in list(row.values)[:_SHOWN] if name not in known]

@@ -262,6 +262,8 @@ def test_a_file_whose_rows_have_a_name_is_told(tmp_path: Path, name: str) -> Non
     rows.write_text(json.dumps({"version": 1, name: [{"prompt": "Hi"}]}))
     (line,) = survey_rows(rows).lines(alone=True)
     assert line.endswith(f"; {name!r} looks like a list of rows: a .json file holds such a list itself")
+    (tmp_path / "rows.jsonl").write_text('{"image": "a.png", "qa": [{"question": "What?", "answer": "A hat."}]}')
     rows.write_text('{"dialog": [{"speaker": "a", "text": "Hi"}]}')
-    (line,) = survey_rows(rows).lines(alone=True)
-    assert "looks like" not in line
+    for path in (rows, tmp_path / "rows.jsonl"):
+        (line,) = survey_rows(path).lines(alone=True)
+        assert "looks like" not in line
