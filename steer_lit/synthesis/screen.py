@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from steer_lit.chat.wire import brief
 from steer_lit.numbers import counted
 from steer_lit.synthesis.estimate import StepCost, estimate, total
 from steer_lit.synthesis.manifest import StageResult
@@ -55,6 +56,10 @@ def _plan(settings: SynthesisSettings, generator: str, rows: int) -> Iterator[st
         kept = f"kept with safety of at least {safe} in every turn and usefulness of {useful} on average"
         made = counted(rows, "dialogue")
         yield f"stage 2: up to {made} of at most {dialogues.max_turns} turns from {start}; {kept}"
+    if rows < settings.rows:
+        of_scripts = settings.scripts or SCRIPTS, "script", "dialogue"
+        file, sort, made = of_scripts if settings.stages == "2" else (settings.seeds, "question", "script")
+        yield f"rows={settings.rows}, but {file} has {counted(rows, f'usable {sort}')}, each gives at most one {made}"
 
 
 def next_steps(manifest: Mapping[str, Any], settings: SynthesisSettings, run: Path, words: Sequence[str]) -> str:
@@ -133,6 +138,8 @@ def notes(stages: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 def nothing_written(result: StageResult, run_dir: Path) -> str:
     """Return the message of the error that ends a run whose stage put every row aside."""
-    told = "; ".join(notes({result.name: result.counts()}))
+    read = [row.detail for row in result.outcomes if row.detail and row.status != "failed"]  # `notes` quotes those
+    first = [f"the first: {brief(detail)}" for detail in read[:1]]
+    told = "; ".join([*notes({result.name: result.counts()}), *first])
     where = f"{run_dir}/quarantine.{result.name}.jsonl"
     return f"no row of {len(result.outcomes)} was written: {told}. See {where}"

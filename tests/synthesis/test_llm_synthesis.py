@@ -174,8 +174,10 @@ def test_a_refusal_by_the_model_is_distinguished_from_an_unreadable_reply(
         return "I'm sorry, but I can't help with that." if part == "rewrite" else plays_well(part, request)
 
     _, generator = played(declines)
-    with pytest.raises(SteerError, match="no row of 6 was written: stage 1: 6 x rewrite: the model declined"):
+    with pytest.raises(SteerError) as caught:
         run(generator, settings(), tmp_path / "run")
+    first = "the first: I'm sorry, but I can't help with that. See "  # in the model's words
+    assert f"no row of 6 was written: stage 1: 6 x rewrite: the model declined; {first}" in str(caught.value)
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["stages"]["stage1"]["rejected"] == 6
 
 

@@ -163,7 +163,9 @@ def test_a_dry_run_counts_the_turns_of_its_scripts(
     scripts.write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = ["generator=llm", *SERVER, "stages=2", f"data.scripts={scripts}", f"max_turns={most}", "dry_run=true"]
     assert cli.run("synthesize", [*words, f"hydra.run.dir={tmp_path / 'run'}"]) == 0
-    assert re.search(rf"blue agent │ +{answers} │", capsys.readouterr().out)
+    said = capsys.readouterr().out
+    assert f"but {scripts} has 2 usable scripts, each gives at most one dialogue\n" in said
+    assert re.search(rf"blue agent │ +{answers} │", said)
 
 
 def test_a_dry_run_counts_the_rows_of_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,8 +176,9 @@ def test_a_dry_run_counts_the_rows_of_its_file(tmp_path: Path, capsys: pytest.Ca
     rows = [json.dumps({"question_id": f"q{n}", "question": f"How is {n} made?"}) for n in range(8)]
     (tmp_path / "seeds.jsonl").write_text("\n".join([*rows, ""]))
     assert cli.run("synthesize", dry) == 0
-    first, *_, following, lacking = capsys.readouterr().out.splitlines()
+    first, fewer, *_, following, lacking = capsys.readouterr().out.splitlines()
     assert first.startswith("stage 1: up to 8 benign scripts")
+    assert fewer == f"rows=40, but {tmp_path}/seeds.jsonl has 8 usable questions, each gives at most one script"
     assert shlex.split(following)[3:] == [*words, dry[-1]]
     assert lacking.strip() == "(add server.base_url and server.model)"
     assert not (tmp_path / "run").exists()
