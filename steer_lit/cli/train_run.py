@@ -186,13 +186,14 @@ def _result(trainer: Trainer, module: PolicyModule, begins_at: int | None) -> Re
     from steer_lit.lit.best_adapter import BestAdapter
     from steer_lit.lit.early_stop import early_stop
 
-    value = trainer.callback_metrics.get(module.monitored.name)
+    metric = trainer.callback_metrics.get(module.monitored.name)
+    value = None if metric is None else float(metric)
     keepers = (callback for callback in trainer.callbacks if isinstance(callback, BestAdapter))
     best = next((keeper.before(trainer.global_step) for keeper in keepers), None)
     return Result(
         metric=module.monitored.name,
-        value=None if value is None else float(value),
-        best=None if best is None else (best.step, best.value),
+        value=value,
+        best=None if best is None or best.value == value else (best.step, best.value),
         early="" if trainer.global_step == begins_at else early_stop(trainer),
         unscored=module.unscored,
     )
