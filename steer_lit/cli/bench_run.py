@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _MANY = 1000  # dialogues: hours with a small model
-_ANOTHER_JUDGE = "the same command with another judge, such as judge=llm server.model=<another>"
 
 
 def run_benchmark(config: DictConfig, run_dir: Path) -> None:
@@ -171,7 +170,8 @@ def _check_judge(
         benchmark = command("bench", *words_besides(typed_words(), ["judge_check"]), *quick)
         print_lines(console, *asked, *([next_step(benchmark)] if fit else []))
     if not fit:
-        raise SteerError(f"the judge may not be trusted for this benchmark\n{next_step(_ANOTHER_JUDGE)}")
+        another = "give the same command with another, such as judge=llm server.model=<another>"
+        raise SteerError(f"the judge may not be trusted for this benchmark: {another}")
 
 
 def _bench_rows(config: DictConfig, turns_played: int, run_dir: Path) -> tuple[BenchRows, list[Scenario]]:

@@ -104,14 +104,14 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
 
     def stopped() -> str:
         if folder := WholeSweep.elsewhere:
-            return f"{_STILL_GOING.format(folder)}\nsweep:   {resume_sweep_command(program, words, folder)}"
+            return f"{_STILL_GOING.format(folder)}\n{next_step(resume_sweep_command(program, words, folder))}"
         return "\n".join([_stopped(*(begun[-1] if begun else (None, [])), alone=not rest), *rest])
 
     def task(config: DictConfig) -> float | None:
         find_configs_in(folder_of_hydra())  # a launcher's process has not read the command line
         begun.append((folder := Path(HydraConfig.get().runtime.output_dir), typed_words()))
         if sweeping():
-            rest[:] = [f"sweep:   {resume_sweep_command(program, words, Path(str(HydraConfig.get().sweep.dir)))}"]
+            rest[:] = [next_step(resume_sweep_command(program, words, Path(str(HydraConfig.get().sweep.dir))))]
         try:
             with sigterm_ends(stopped), env_override({_FULL_ERROR: full}):  # for processes that the run starts
                 return RUNS[program](config, folder)

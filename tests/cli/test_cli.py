@@ -880,7 +880,7 @@ def test_ctrl_c_ends_a_sweep_with_the_command_that_runs_the_rest(
     (folder,) = begun
     *_, last = capsys.readouterr().err.splitlines()
     sweep = '"a b"' if named else str(folder.parent.relative_to(tmp_path))
-    expected = ["sweep:", "python", "train.py", *words, f"hydra.sweep.dir={sweep}"]
+    expected = ["next:", "python", "train.py", *words, f"hydra.sweep.dir={sweep}"]
     assert shlex.split(last) == expected
 
 

@@ -63,7 +63,7 @@ def test_a_stopped_sweep_names_the_own_config_folder_once(
     monkeypatch.setitem(cli.RUNS, "train", run)
     assert cli.run("train", ["+experiment=sft_own", "--config-dir", "mine/conf", "-m", "optim.lr=1e-4,1e-5"]) == 143
     command = capsys.readouterr().err.splitlines()[-1]
-    begun = "sweep:   python train.py --config-dir=mine/conf -m +experiment=sft_own optim.lr=1e-4,1e-5 hydra.sweep.dir="
+    begun = "next:    python train.py --config-dir=mine/conf -m +experiment=sft_own optim.lr=1e-4,1e-5 hydra.sweep.dir="
     assert command.startswith(begun)
 
 
