@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from steer_lit.terminal.words import words_setting
 
 _TURNS = 10  # of a benchmark's dialogues, conf/bench.yaml
 _DIALOGUES = 300  # of a first benchmark: enough for meaningful intervals, minutes on a CPU
+_RANDOM = 20  # of random weights, which only show that it runs
 # Keys of the model and of the server: words that set them are repeated in the next command.
 _MODEL = ("model.*", "system_prompt")
 _SERVER = ("server", "server.*")
@@ -55,9 +56,8 @@ def without_start(config: DictConfig) -> str:
 class Result:
     """What came of a training run: the monitored `metric` and its `value`, None without a validation.
 
-    `best` is the step of the best adapter and the metric's value there; None if the run ended with the best. `early`
-    says where and by what the run was ended early, `unscored` why the last validation gave no `value`, which is then
-    NaN.
+    `best` is the step of the best adapter and the metric's value there; None if the last is as good. `early` says
+    where and by what the run was ended early, `unscored` why the last validation gave no `value`, which is then NaN.
     """
 
     metric: str
@@ -90,7 +90,7 @@ def closing(config: DictConfig, run_dir: Path, result: Result, words: Sequence[s
         lines.append(f"early:   stopped {result.early}" + (f"; {export} is of that step" if exported else ""))
     if exported and not sweeping():  # `compared` prints the next command of the whole sweep
         said = ["these were two small steps: no adapter to train from or to measure"] if _rehearsed(words) else []
-        lines.append(next_step(*_NEXT[config.stage](config, export, words), *said))
+        lines.append(next_step(*_following(config, export, words), *said))
     return "\n".join(lines)
 
 
@@ -118,8 +118,6 @@ def compared(
     if _FULL in policies and len(policies) > 1:  # an ablation compares each of its rows with this one
         named.append(f"bench.baseline={_FULL}")
     notes = [f"without {counted(unfinished, 'run')} of this sweep that did not finish"] if unfinished else []
-    if config.model.name == UNTRAINED:
-        notes.append(f"model={UNTRAINED} has random weights: the figures show that all works, and mean nothing")
     return next_step(*_bench_command(config, named, words), *notes)
 
 
@@ -146,14 +144,14 @@ def _rehearsed(words: Sequence[str]) -> list[str]:
     return ["+debug=step"] if any(word.endswith("=step") for word in words_setting(words, ["debug"])) else []
 
 
-def _grounding(config: DictConfig, base: Path, words: Sequence[str]) -> list[str]:
-    return [command("train", f"+experiment=ground_{config.model.name}", path_word("model.weights", base))]
-
-
-def _sft(config: DictConfig, tower: Path, words: Sequence[str]) -> list[str]:
-    """Return the command of SFT, with the weights that the tower was trained for."""
-    below = words_setting(words, ["model.weights"])
-    return [command("train", f"+experiment=sft_{config.model.name}", *below, path_word("model.tower", tower))]
+def _following(config: DictConfig, export: Path, words: Sequence[str]) -> list[str]:
+    """Return the command that comes after a run of this stage, then lines on what it lacks."""
+    if config.stage == "pretrain":
+        return [command("train", f"+experiment=ground_{config.model.name}", path_word("model.weights", export))]
+    if config.stage == "ground":  # SFT needs the weights that the tower was trained for
+        below = words_setting(words, ["model.weights"])
+        return [command("train", f"+experiment=sft_{config.model.name}", *below, path_word("model.tower", export))]
+    return (_grpo if config.stage == "sft" else _benchmark)(config, export, words)
 
 
 def _grpo(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[str]:
@@ -163,7 +161,7 @@ def _grpo(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[str]:
         return _benchmark(config, adapter, words)
     asks = "client" in ((composed("train", [f"experiment={name}"]) or {}).get("tutor") or {})
     rows, (served, lacking) = _own_rows(config, "rl", words), _server(config, "train", "tutor", words)
-    notes = [] if makes_rows(config) or (rows and asks) else [_on_own("rl", rows, [] if asks else [*served, *lacking])]
+    notes = [_no_gold(served, lacking)] if rows and not asks else []
     notes += [f"its tutor is a server's: add {' '.join(lacking)}"] if asks and lacking else []
     given = [*words_setting(words, ["model", *_MODEL, "hardware"]), *(served[1:] if asks else ())]
     start = [f"+experiment={name}", *_rehearsed(words), path_word("init_from", adapter)]
@@ -187,12 +185,14 @@ def _bench_command(config: DictConfig, named: Sequence[str], words: Sequence[str
     """Return the command that plays the policies in the words `named`, then lines on what it plays."""
     rows, (served, lacking) = _own_rows(config, "bench", words), _server(config, "bench", "judge", words)
     judge, notes = served if rows and "client" in (config.get("tutor") or {}) else [], []
-    if rows and config.stage == "grpo":
-        known = "to see what it does on others, name their file there"
-        notes = [] if config.data.source.get("bench") else [f"those are the rows it was trained on: {known}"]
-    elif not makes_rows(config):
-        notes = [_on_own("bench", rows, [*served, *lacking])]
-    size, model = [f"bench.limit={_DIALOGUES}", *_answers(config)], words_setting(words, _MODEL)
+    if rows and config.stage == "grpo" and config.data.source.get("rl") and not config.data.source.get("bench"):
+        notes = ["those are the rows it was trained on: to see what it does on others, name their file there"]
+    elif rows and not judge:
+        notes = [_no_gold(served, lacking)]
+    random = config.model.name == UNTRAINED
+    noise = f"model={UNTRAINED} has random weights: the figures show that all works, and mean nothing"
+    size = [f"bench.limit={_RANDOM if random else _DIALOGUES}", *_answers(config)]
+    notes, model = [*notes, noise] if random else notes, words_setting(words, _MODEL)
     return [command("bench", f"model={config.model.name}", *named, *size, *rows, *judge, *model), *notes]
 
 
@@ -206,12 +206,13 @@ def _answers(config: DictConfig) -> list[str]:
 
 
 def _own_rows(config: DictConfig, split: str, words: Sequence[str]) -> list[str]:
-    """Return the words by which the next run plays this run's own rows, those to play in training if it names no other
-    for `split`.
+    """Return the words by which the next run plays one's own rows if this run was on such: those named for `split`,
+    else those to play in training. If there are none, a word to fill in stands for them, which is refused as no file.
     """
     source = config.data.source
-    if makes_rows(config) or not (files := files_named(source.get(split) or source.get("rl"))):
+    if makes_rows(config):
         return []
+    files = files_named(source.get(split) or source.get("rl")) or ["<your rows to play>"]
     held_out = ["data.val_size"] if split == "rl" else []
     kept = words_setting(words, ["data.source.folder", "data.source.kind", "data.max_bad_rows", *held_out])
     return [*(words_setting(words, ["data"]) or ["data=steer"]), path_word(f"data.source.{split}", *files), *kept]
@@ -227,17 +228,6 @@ def _server(config: DictConfig, program: str, player: str, words: Sequence[str])
     return [f"{player}=llm", *typed, *others, *own], missing_words({**there, **here})
 
 
-def _on_own(split: str, rows: Sequence[str], served: Sequence[str]) -> str:
-    """Return what a command lacks for one's own rows: `rows` to play, and a player that needs no gold facts."""
-    mini = f"that is on STEER-mini; on your rows add data=steer data.source.{split}=<file>"
-    no_gold = f"where they have no gold facts {' '.join(served)}" if served else ""
-    return ", and ".join(filter(None, ["" if rows else mini, no_gold]))
-
-
-# After each stage: a function that returns the next command and what that lacks.
-_NEXT: dict[str, Callable[[DictConfig, Path, Sequence[str]], list[str]]] = {
-    "pretrain": _grounding,
-    "ground": _sft,
-    "sft": _grpo,
-    "grpo": _benchmark,
-}
+def _no_gold(served: Sequence[str], lacking: Sequence[str]) -> str:
+    """Return what a command on one's own rows lacks if these cannot be scored by rule."""
+    return f"where your rows have no gold facts add {' '.join([*served, *lacking])}"

@@ -101,7 +101,7 @@ def test_the_comparing_command_names_the_adapters_of_hydras_folders(
     first, second, third, fourth = (f"{folder}/adapter" for folder in begun)
     assert capsys.readouterr().out.splitlines()[-2:] == [
         f"next:    python bench.py model=tiny 'policies.alpha_0=[{first},{second}]' "
-        f"'policies.alpha_0_3=[{third},{fourth}]' bench.limit=300 rollout.max_new_tokens=96 model.lora.r=8",
+        f"'policies.alpha_0_3=[{third},{fourth}]' bench.limit=20 rollout.max_new_tokens=96 model.lora.r=8",
         "         (model=tiny has random weights: the figures show that all works, and mean nothing)",
     ]
 
@@ -182,7 +182,7 @@ def test_a_sweep_ends_if_a_run_on_several_devices_fails(
     assert begun == [1]
     said = capsys.readouterr().err
     assert str(error) in said
-    assert said.splitlines()[-1] == f"sweep:   python train.py -m seed=1,2 hydra.sweep.dir={tmp_path}"
+    assert said.splitlines()[-1] == f"next:    python train.py -m seed=1,2 hydra.sweep.dir={tmp_path}"
 
 
 def test_an_exception_in_a_runs_own_code_is_followed_by_the_command_that_goes_on(
@@ -194,7 +194,7 @@ def test_an_exception_in_a_runs_own_code_is_followed_by_the_command_that_goes_on
     monkeypatch.setitem(cli.RUNS, "train", fails)
     with pytest.raises(RuntimeError) as caught:
         cli.run("train", ["-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}"])
-    assert caught.value.__notes__ == [f"sweep:   python train.py -m seed=1,2 hydra.sweep.dir={tmp_path}"]
+    assert caught.value.__notes__ == [f"next:    python train.py -m seed=1,2 hydra.sweep.dir={tmp_path}"]
 
 
 OPTUNA, ELSEWHERE = "hydra_plugins.hydra_optuna_sweeper.OptunaSweeper", "hydra_plugins.elsewhere.Elsewhere"
@@ -269,7 +269,7 @@ def test_ctrl_c_does_not_claim_that_runs_elsewhere_have_stopped(
     assert elsewhere(stops, "seed=1,2") == INTERRUPTED
     told, again = capsys.readouterr().err.splitlines()
     assert f"go on in {tmp_path}" in told
-    assert again.startswith("sweep:   python train.py -m seed=1,2 ")
+    assert again.startswith("next:    python train.py -m seed=1,2 ")
     assert again.endswith(f" hydra.sweep.dir={tmp_path}")
 
 
@@ -342,15 +342,16 @@ def test_the_benchmark_after_a_sweep_can_be_typed_if_the_folders_need_quotes() -
     assert OverridesParser.create().parse_override(word).value() == list(map(str, folders))
 
 
-@pytest.mark.parametrize(("other", "played"), [("a.jsonl", "data=steer data.source.bench=a.jsonl"), ("b.jsonl", "")])
+TO_FILL_IN = """'data.source.bench="<your rows to play>"'"""
+
+
+@pytest.mark.parametrize(("other", "played"), [("a.jsonl", "data.source.bench=a.jsonl"), ("b.jsonl", TO_FILL_IN)])
 def test_the_benchmark_after_a_sweep_plays_the_rows_that_all_runs_had(other: str, played: str) -> None:
     made_of = {"_target_": "steer_lit.data.sources.FileSource", "bench": None}
     configs = [OmegaConf.create({**GRPO, "data": {"source": {**made_of, "rl": file}}}) for file in ("a.jsonl", other)]
     command, note = compared(configs, {("seed=1",): Path("0"), ("seed=2",): Path("1")}, []).splitlines()
-    assert command.endswith(f"rollout.max_new_tokens=64 {played}".rstrip())
-    told = (
-        "those are the rows it was trained on" if played else "that is on STEER-mini; on your rows add data=steer data."
-    )
+    assert command.endswith(f"rollout.max_new_tokens=64 data=steer {played}")
+    told = "where your rows have no gold facts add" if played == TO_FILL_IN else "those are the rows it was trained on"
     assert note.startswith(f"         ({told}")
 
 
@@ -358,7 +359,7 @@ def test_the_benchmark_after_a_sweep_of_sft_has_no_token_limit() -> None:
     config = OmegaConf.create(composed("train", ["experiment=sft_tiny"]))
     OmegaConf.set_struct(config, True)  # as Hydra does
     said = compared([config, config], {("seed=1",): Path("0"), ("seed=2",): Path("1")}, [])
-    assert said.splitlines()[0] == "next:    python bench.py model=tiny 'policies.sft=[0,1]' bench.limit=300"
+    assert said.splitlines()[0] == "next:    python bench.py model=tiny 'policies.sft=[0,1]' bench.limit=20"
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,9 @@ def test_a_run_prints_its_adapters_folder_and_the_next_command(sft: Run, grpo: R
     assert f"\na held-out dialogue, as the policy answers it now {noise}:\n" in sft.said
     assert sft.next[2:] == ["+experiment=grpo_tiny", f"init_from={sft.folder}/adapter", "hardware=cpu"]
     sides = [f"policies.sft={sft.folder}/adapter", f"policies.grpo={grpo.folder}/adapter"]
-    assert grpo.next[2:] == ["model=tiny", *sides, "bench.limit=300", "rollout.max_new_tokens=6"]
+    assert grpo.next[2:] == ["model=tiny", *sides, "bench.limit=20", "rollout.max_new_tokens=6"]
+    noise = "model=tiny has random weights: the figures show that all works, and mean nothing"
+    assert grpo.said.endswith(f"         ({noise})\n")
 
 
 @pytest.mark.parametrize(("max_steps", "said"), [(1, "1 step"), (2, "2 steps"), (-1, "epochs: 3")])
@@ -116,7 +118,7 @@ def test_the_first_line_states_the_length_of_the_run(max_steps: int, said: str) 
     ("stage", "export", "following"),
     [
         ("sft", "adapter", "python train.py +experiment=grpo_tiny init_from={export}"),
-        ("grpo", "adapter", "python bench.py model=tiny policies.grpo={export} bench.limit=300"),
+        ("grpo", "adapter", "python bench.py model=tiny policies.grpo={export} bench.limit=20"),
         ("ground", "tower.safetensors", "python train.py +experiment=sft_smol model.tower={export}"),
         ("pretrain", "base", "python train.py +experiment=ground_nano model.weights={export}"),
     ],
@@ -152,10 +154,10 @@ def test_the_next_command_after_a_tower_names_the_weights_it_was_trained_for(tmp
 
 
 @pytest.mark.parametrize(("stage", "part"), [("sft", "rl"), ("grpo", "bench")])
-def test_the_next_command_notes_which_rows_it_uses(tmp_path: Path, stage: str, part: str) -> None:
-    """The note is on a line of its own. The command can then be pasted, even into a shell that knows no comments."""
+def test_the_next_command_has_a_place_for_the_rows_to_play(tmp_path: Path, stage: str, part: str) -> None:
+    """Notes are on lines of their own. The command can then be pasted, even into a shell that knows no comments."""
     (tmp_path / "adapter").touch()
-    config = {"stage": stage, "name": f"{stage}_tiny", "model": {"name": "tiny"}}
+    config = {"stage": stage, "name": f"{stage}_nano", "model": {"name": "nano"}}
 
     def step(source: str) -> list[str]:
         data = {"source": {"_target_": f"steer_lit.data.sources.{source}"}}
@@ -164,9 +166,10 @@ def test_the_next_command_notes_which_rows_it_uses(tmp_path: Path, stage: str, p
 
     (command,) = step("MiniSource")
     who = "judge" if stage == "grpo" else "tutor"
-    mini = f"that is on STEER-mini; on your rows add data=steer data.source.{part}=<file>"
     served = f"{who}=llm server.base_url=http://localhost:8000/v1 server.model=<name>"  # synthesised rows do have them
-    assert step("FileSource") == [command, f"         ({mini}, and where they have no gold facts {served})"]
+    rows = f"""data=steer 'data.source.{part}="<your rows to play>"'"""
+    no_gold = f"         (where your rows have no gold facts add {served})"
+    assert step("FileSource") == [f"{command} {rows}", no_gold]
 
 
 @pytest.mark.parametrize("stage", ["sft", "grpo"])
@@ -177,8 +180,8 @@ def test_a_rehearsal_is_followed_by_one_and_says_what_it_was(tmp_path: Path, sta
     def said(word: str) -> list[str]:
         return closing(OmegaConf.create(named), tmp_path, Result("val/loss"), [word]).splitlines()[1:]
 
-    (plain,) = said("+debug=anomaly")
-    command, note = said("+debug=step")
+    plain = said("+debug=anomaly")[0]
+    command, *_, note = said("+debug=step")
     assert "debug" not in plain
     assert ("+experiment=grpo_tiny +debug=step init_from=" in command) == (stage == "sft")
     assert note == "         (these were two small steps: no adapter to train from or to measure)"
