@@ -981,9 +981,9 @@ def test_help_lists_exactly_the_possible_choices() -> None:
     assert "judge: llm, rubric" in known_names.choices("bench").splitlines()
 
 
-def test_control_characters_in_a_row_are_replaced(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_control_characters_in_a_row_are_not_obeyed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"\\u001b[2J\\u202ekey": 1}\n')
     words = ["data=steer", f"data.source.sft={tmp_path / 'rows.jsonl'}", "data.val_size=0"]
     message = refused(capsys, *words, f"hydra.run.dir={tmp_path / 'run'}")
-    assert "it has \N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}key" in message
+    assert r"it has '\x1b[2J\u202ekey'" in message
     assert not {"\x1b", "\u202e"} & set(message)
