@@ -247,7 +247,7 @@ class PolicyModule(LightningModule):
         self.validated_at = saved["validated_at"]
         self._whole_epochs = checkpoint[PLACE]["epoch"]
         self._epoch = self._whole_epochs - (not checkpoint[PLACE]["position"])
-        self._unlogged = checkpoint["global_step"], checkpoint[LOGGED] if saved_in_step(checkpoint) else {}
+        self._unlogged = checkpoint["global_step"], checkpoint.get(LOGGED, {}) if saved_in_step(checkpoint) else {}
         correct_epoch_counts(checkpoint)
 
     # ---- where a run begins, ends and validates
