@@ -80,9 +80,13 @@ class AdaptedPolicy(SampledPolicy):
     """
 
     def __init__(self, shared: AdapterPolicies, adapter: str, key: str) -> None:
-        qwen, keys = shared.qwen, "bench.chunk or rollout.max_new_tokens"
-        decoding = shared.max_new_tokens, shared.temperature
-        super().__init__(qwen, max_new_tokens=decoding[0], temperature=decoding[1], less_memory=keys)
+        qwen, decoding = shared.qwen, (shared.max_new_tokens, shared.temperature)
+        super().__init__(
+            qwen,
+            max_new_tokens=shared.max_new_tokens,
+            temperature=shared.temperature,
+            memory_keys="bench.chunk or rollout.max_new_tokens",
+        )
         self._shared, self._adapter, self._key = shared, adapter, key
         self._weights = shared.put_on(adapter, key)
         shown_as = sorted(qwen.shown_as.items())

@@ -74,5 +74,5 @@ def write_page(
         blocks=archive.blocks(dialogues, pictures),
         pictures=pictures.data,
     )
-    with replacing(path) as new, new.open("wb") as file:
+    with replacing(path) as unfinished, unfinished.open("wb") as file:
         stream.dump(file, encoding="utf-8", errors="replace")

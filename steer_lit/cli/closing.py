@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -19,18 +18,19 @@ from steer_lit.files.run_files import BEST, CURVES
 from steer_lit.numbers import counted
 from steer_lit.policy.base_model_files import context_length
 from steer_lit.policy.model_facts import UNTRAINED, no_adapter
+from steer_lit.rollout.answer_length import answers_too_long
 from steer_lit.stages import STAGES
 from steer_lit.terminal.commands import command, next_step, path_word, shown_path, sweeping
 from steer_lit.terminal.conf_files import composed, conf_file
 from steer_lit.terminal.visible import visible_line
 from steer_lit.terminal.words import words_setting
 
-_TURNS = 10  # of a benchmark's dialogues, conf/bench.yaml
 _DIALOGUES = 300  # of a first benchmark: enough for meaningful intervals, minutes on a CPU
 _RANDOM = 20  # of random weights, which only show that it runs
 # Keys of the model and of the server: words that set them are repeated in the next command.
 _MODEL = ("model.*", "system_prompt")
 _SERVER = ("server", "server.*")
+_FILL_IN = "<your rows to play>"
 _FULL = "full"  # the ablation's row that leaves nothing out
 _OF_A_RUN = ("init_from", "seed", "device")  # under `model`; may differ between runs of one model
 
@@ -107,9 +107,6 @@ def compared(
     config = configs[0]
     if STAGES[config.stage].trains != "adapter" or any(_base(other) != _base(config) for other in configs):
         return ""
-    if any(other.data.source != config.data.source for other in configs):
-        config = copy.deepcopy(config)
-        config.data.source.rl = None  # no file that all were trained on
     start, *others = {_start(other) for other in configs}
     policies = {"sft": [Path(start)]} if start and not others and config.stage == "grpo" else {}
     for run, adapter in adapters.items():
@@ -118,7 +115,8 @@ def compared(
     if _FULL in policies and len(policies) > 1:  # an ablation compares each of its rows with this one
         named.append(f"bench.baseline={_FULL}")
     notes = [f"without {counted(unfinished, 'run')} of this sweep that did not finish"] if unfinished else []
-    return next_step(*_bench_command(config, named, words), *notes)
+    shared = all(other.data.source == config.data.source for other in configs)
+    return next_step(*_bench_command(config, named, words, _files(config, "bench") if shared else []), *notes)
 
 
 def _base(config: DictConfig) -> list[Any]:
@@ -160,7 +158,10 @@ def _grpo(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[str]:
     if conf_file(f"experiment/{name}.yaml") is None:
         return _benchmark(config, adapter, words)
     asks = "client" in ((composed("train", [f"experiment={name}"]) or {}).get("tutor") or {})
-    rows, (served, lacking) = _own_rows(config, "rl", words), _server(config, "train", "tutor", words)
+    rows, (served, lacking) = (
+        _own_rows(config, "rl", words, _files(config, "rl")),
+        _server(config, "train", "tutor", words),
+    )
     notes = [_no_gold(served, lacking)] if rows and not asks else []
     notes += [f"its tutor is a server's: add {' '.join(lacking)}"] if asks and lacking else []
     given = [*words_setting(words, ["model", *_MODEL, "hardware"]), *(served[1:] if asks else ())]
@@ -176,16 +177,17 @@ def _start(config: DictConfig) -> str | None:
 
 def _benchmark(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[str]:
     policies = {"sft": _start(config), config.stage: adapter}  # a GRPO adapter, and the SFT adapter it started from
-    return _bench_command(
-        config, [path_word(f"policies.{stage}", Path(folder)) for stage, folder in policies.items() if folder], words
-    )
+    named = [path_word(f"policies.{stage}", Path(folder)) for stage, folder in policies.items() if folder]
+    return _bench_command(config, named, words, _files(config, "bench"))
 
 
-def _bench_command(config: DictConfig, named: Sequence[str], words: Sequence[str]) -> list[str]:
-    """Return the command that plays the policies in the words `named`, then lines on what it plays."""
-    rows, (served, lacking) = _own_rows(config, "bench", words), _server(config, "bench", "judge", words)
+def _bench_command(config: DictConfig, named: Sequence[str], words: Sequence[str], files: Sequence[str]) -> list[str]:
+    """Return the command that plays the policies in the words `named`, then lines on what it plays: of one's own rows
+    those in `files`.
+    """
+    rows, (served, lacking) = _own_rows(config, "bench", words, files), _server(config, "bench", "judge", words)
     judge, notes = served if rows and "client" in (config.get("tutor") or {}) else [], []
-    if rows and config.stage == "grpo" and config.data.source.get("rl") and not config.data.source.get("bench"):
+    if rows and files and config.stage == "grpo" and not config.data.source.get("bench"):
         notes = ["those are the rows it was trained on: to see what it does on others, name their file there"]
     elif rows and not judge:
         notes = [_no_gold(served, lacking)]
@@ -200,22 +202,29 @@ def _answers(config: DictConfig) -> list[str]:
     """Return the words that give a benchmark the answer length of GRPO, and no more turns than fit into the model."""
     if "rollout" not in config:
         return []
-    longest, room = config.rollout.max_new_tokens, context_length(config.model)
-    fewer = [f"bench.max_turns={config.rollout.max_turns}"] if room and longest * _TURNS > room else []
-    return [f"rollout.max_new_tokens={longest}", *fewer]
+    longest, room, bench = config.rollout.max_new_tokens, context_length(config.model), composed("bench", []) or {}
+    too_long = room and bench and answers_too_long(bench["bench"]["max_turns"], longest, room)
+    return [f"rollout.max_new_tokens={longest}", *([f"bench.max_turns={config.rollout.max_turns}"] if too_long else [])]
 
 
-def _own_rows(config: DictConfig, split: str, words: Sequence[str]) -> list[str]:
-    """Return the words by which the next run plays one's own rows if this run was on such: those named for `split`,
-    else those to play in training. If there are none, a word to fill in stands for them, which is refused as no file.
+def _files(config: DictConfig, split: str) -> list[str]:
+    """Return the run's files for `split`, or else those that it played in training."""
+    return [] if makes_rows(config) else files_named(config.data.source.get(split) or config.data.source.get("rl"))
+
+
+def _own_rows(config: DictConfig, split: str, words: Sequence[str], files: Sequence[str]) -> list[str]:
+    """Return the words by which the next run plays the rows in `files`, if this run was on rows of one's own. If there
+    are no files, a word to fill in stands for them, which is refused as no file.
     """
-    source = config.data.source
     if makes_rows(config):
         return []
-    files = files_named(source.get(split) or source.get("rl")) or ["<your rows to play>"]
     held_out = ["data.val_size"] if split == "rl" else []
     kept = words_setting(words, ["data.source.folder", "data.source.kind", "data.max_bad_rows", *held_out])
-    return [*(words_setting(words, ["data"]) or ["data=steer"]), path_word(f"data.source.{split}", *files), *kept]
+    return [
+        *(words_setting(words, ["data"]) or ["data=steer"]),
+        path_word(f"data.source.{split}", *(files or [_FILL_IN])),
+        *kept,
+    ]
 
 
 def _server(config: DictConfig, program: str, player: str, words: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -158,10 +158,18 @@ def _orientation(image: Image) -> object:
 
 
 def _upright(image: Image, orientation: object) -> Image:
-    from PIL.Image import Transpose as T
+    from PIL.Image import Transpose
 
-    moves = (T.FLIP_LEFT_RIGHT, T.ROTATE_180, T.FLIP_TOP_BOTTOM, T.TRANSPOSE, T.ROTATE_270, T.TRANSVERSE, T.ROTATE_90)
-    return image.transpose(moves[orientation - 2]) if isinstance(orientation, int) and 2 <= orientation <= 8 else image
+    moves = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    return image.transpose(moves[orientation]) if orientation in moves else image
 
 
 def _rgb(image: Image) -> Image:

@@ -32,7 +32,7 @@ def replay(
     """
     scenarios = [as_scenario(dialogue) for dialogue in dialogues]
     keys = "hardware.side_by_side or replay.max_new_tokens"
-    greedy = SampledPolicy(policy, max_new_tokens=max_new_tokens, temperature=0.0, less_memory=keys)
+    greedy = SampledPolicy(policy, max_new_tokens=max_new_tokens, temperature=0.0, memory_keys=keys)
     longest = max((len(scenario.attacks) for scenario in scenarios), default=0)
     seeds = [0] * len(scenarios)
     return play(scenarios, seeds, greedy, ScriptedAttacker(), None, longest, side_by_side=side_by_side)

@@ -46,7 +46,7 @@ def renderer_of(qwen: QwenVL) -> Renderer:
 class SampledPolicy:
     """A `Policy` that samples from the live weights. A `temperature` of 0 takes the likeliest token.
 
-    `less_memory` names the keys to lower when memory runs out.
+    `memory_keys` names the keys to lower when memory runs out.
     """
 
     def __init__(
@@ -55,13 +55,13 @@ class SampledPolicy:
         *,
         max_new_tokens: int,
         temperature: float = 1.0,
-        less_memory: str = "hardware.side_by_side or rollout.max_new_tokens",
+        memory_keys: str = "hardware.side_by_side or rollout.max_new_tokens",
     ) -> None:
         self.qwen = qwen
         self.renderer = renderer_of(qwen)
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature
-        self.less_memory = less_memory
+        self.memory_keys = memory_keys
 
     def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> SampledSession:
         return SampledSession(self, scenarios, seeds)
@@ -120,7 +120,7 @@ class SampledSession:
         heard = {row: self._hear(row, message) for row, message in asked.items()}
         answers = {row: full for row, full in heard.items() if full is not None}
         doing = f"answering {counted(len({*self.answering, *asked}), 'dialogue')} side by side"
-        with out_of_memory(doing, f"lower {self.policy.less_memory}"), self.policy.qwen.inference():
+        with out_of_memory(doing, f"lower {self.policy.memory_keys}"), self.policy.qwen.inference():
             self._join([row for row in asked if row not in answers])
             return answers | self._sample_until_some_end()
 
