@@ -104,7 +104,7 @@ class SteerDataModule(LightningDataModule):
 
     def _warn_of(self, rows: Sequence[Record]) -> None:
         """Warn of rows that would be learned from as often as they stand there, and of answers without their form."""
-        turns = min(self.turns_played or self.max_turns, self.max_turns)
+        turns = self.turns_played or self.max_turns  # files are cut already
         played = [row if isinstance(row, Dialogue) else cut_after(row, turns) for row in rows]
         if repeated := len(rows) - len(set(map(content_of, played))):
             split = "sft" if self.stage == "sft" else "rl"

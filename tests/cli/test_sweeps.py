@@ -345,10 +345,17 @@ def test_the_benchmark_after_a_sweep_can_be_typed_if_the_folders_need_quotes() -
 TO_FILL_IN = """'data.source.bench="<your rows to play>"'"""
 
 
-@pytest.mark.parametrize(("other", "played"), [("a.jsonl", "data.source.bench=a.jsonl"), ("b.jsonl", TO_FILL_IN)])
-def test_the_benchmark_after_a_sweep_plays_the_rows_that_all_runs_had(other: str, played: str) -> None:
-    made_of = {"_target_": "steer_lit.data.sources.FileSource", "bench": None}
-    configs = [OmegaConf.create({**GRPO, "data": {"source": {**made_of, "rl": file}}}) for file in ("a.jsonl", other)]
+@pytest.mark.parametrize(
+    ("key", "other", "played"),
+    [
+        ("rl", "a.jsonl", "data.source.bench=a.jsonl"),
+        ("rl", "b.jsonl", TO_FILL_IN),
+        ("bench", "b.jsonl", TO_FILL_IN),
+    ],
+)
+def test_the_benchmark_after_a_sweep_plays_the_rows_that_all_runs_had(key: str, other: str, played: str) -> None:
+    made_of = {"_target_": "steer_lit.data.sources.FileSource", "rl": "r.jsonl", "bench": None}
+    configs = [OmegaConf.create({**GRPO, "data": {"source": {**made_of, key: file}}}) for file in ("a.jsonl", other)]
     command, note = compared(configs, {("seed=1",): Path("0"), ("seed=2",): Path("1")}, []).splitlines()
     assert command.endswith(f"rollout.max_new_tokens=64 data=steer {played}")
     told = "where your rows have no gold facts add" if played == TO_FILL_IN else "those are the rows it was trained on"

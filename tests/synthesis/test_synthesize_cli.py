@@ -133,12 +133,16 @@ def test_the_command_that_makes_missing_rows_is_printed(
     assert first == f"{rows} had no answer, and this makes only {them} again: {again}"
 
 
-def test_a_dry_run_prints_the_cost_and_sends_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("most", "played"), [(10, 6), (4, 4)])  # of 4 to 8 turns written, 6 on average
+def test_a_dry_run_prints_the_cost_and_sends_nothing(
+    most: int, played: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """No server is named, because none is needed to compute the cost."""
-    assert cli.run("synthesize", ["generator=llm", "rows=1000", "dry_run=true", f"hydra.run.dir={tmp_path}"]) == 0
+    words = ["generator=llm", "rows=1000", f"max_turns={most}", "dry_run=true"]
+    assert cli.run("synthesize", [*words, f"hydra.run.dir={tmp_path}"]) == 0
     out = capsys.readouterr().out
     (total,) = re.findall(r"all\s+│\s+([\d,]+)", out)
-    assert int(total.replace(",", "")) == 1000 * (4 + 6 + 5 + 6 + 6)  # 6 turns on average
+    assert int(total.replace(",", "")) == 1000 * (4 + 6 + (played - 1) + played + played)
     assert not list(tmp_path.glob("*.jsonl"))
 
 
