@@ -200,14 +200,10 @@ class SteerDataModule(LightningDataModule):
     def val_rows(self) -> int:
         return sum(map(len, self._blocks[1]))
 
-    @property
-    def quarantined(self) -> int:
-        return len(self._quarantine)
-
     def describe(self) -> str:
         """Return one line for the log, such as `data: 1,960 scenarios to train on, 40 held out, 3 put aside`."""
         learnt_from = counted(self.train_rows, "scenario" if self.stage == "grpo" else "dialogue")
-        return f"data: {learnt_from} to train on, {self.val_rows:,} held out, {self.quarantined:,} put aside"
+        return f"data: {learnt_from} to train on, {self.val_rows:,} held out, {len(self._quarantine):,} put aside"
 
     @cached_property
     def _rows(self) -> Rows:

@@ -198,6 +198,8 @@ def _in_json_types(column: Array | ChunkedArray) -> Array | ChunkedArray:
         if types.is_map(kind):
             named = pyarrow.string() if types.is_integer(kind.key_type) else nested(kind.key_type, change)
             return pyarrow.map_(named, nested(kind.item_type, change))
+        if types.is_list_view(kind) or types.is_large_list_view(kind):
+            return kind  # Arrow 26 casts these to lists with the wrong items: their times stay times
         return pyarrow.list_(nested(kind.value_type, change)) if types.is_nested(kind) else change(kind)
 
     for change in (in_utc, as_text):

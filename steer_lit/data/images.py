@@ -9,16 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from io import BytesIO
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from rich.console import Console
+from rich.progress import track
+
 from steer_lit.data.mini_pictures import draw
 from steer_lit.errors import SteerError
+from steer_lit.ranks import first_rank
 from steer_lit.texts import first_lines
 from steer_lit.types import ImageRef
 
@@ -31,6 +37,7 @@ PLACE = "data.source.folder; data.folder in a synthesis"  # the keys that name t
 MAX_PIXELS = 64 * 2**20  # a 64-megapixel photo: 192 MiB as RGB
 _LARGE = 8 * 2**20  # pixels; with copies for transparency, 64 megapixels take 1.5 GB, so threads take turns
 _ALONE = Lock()
+_AT_ONCE = min(8, os.cpu_count() or 1)  # pictures decoded side by side; each of several ranks does the same
 MAX_ASPECT = 200  # Qwen2.5-VL's image processor refuses longer strips
 _BLANK = "blank:"  # starts the name of a white picture, which no row can use: see `picture_named`
 _ORIENTATION = 0x0112  # the EXIF tag
@@ -80,6 +87,33 @@ def open_image(ref: ImageRef, root: Path | None = None) -> Image:
         # Pixels first: some formats keep EXIF behind them, and asking for it would decode as a side effect.
         image.load()
         return _upright(_rgb(image), _orientation(image))
+
+
+def broken_pictures(pictures: Collection[ImageRef], root: Path | None) -> dict[ImageRef, PictureError]:
+    """Open each picture once; return the faults of those that do not open. Shows a progress bar.
+
+    They are opened in threads: decoding is most of the work, and Pillow lets go of the interpreter for it.
+    """
+
+    def fault(ref: ImageRef) -> PictureError | None:
+        try:
+            open_image(ref, root)
+        except PictureError as error:
+            return PictureError(error.uri, error.reason)  # the traceback of `error` would hold on to the picture
+        return None
+
+    console = Console(stderr=True)
+    # What `open_image` sets aside and puts back of warnings belongs to all threads, so it is also done around them.
+    with warnings.catch_warnings(action="ignore"), ThreadPool(_AT_ONCE) as pool:
+        looked = track(
+            zip(pictures, pool.imap(fault, pictures, chunksize=4), strict=True),
+            "looking at every picture",
+            total=len(pictures),
+            console=console,
+            transient=True,
+            disable=not (pictures and first_rank() and console.is_terminal),
+        )
+        return {ref: error for ref, error in looked if error is not None}
 
 
 def picture_digest(ref: ImageRef, root: Path | None = None) -> str:

@@ -47,7 +47,7 @@ class MiniSplit:
     """`size` rows of one split, as scenarios to roll out or as dialogues to learn from.
 
     Turn counts are binomial over `min_turns`..`max_turns`. `mean_turns` None means the paper's mean for the split,
-    scaled to that range. Raises ValueError for an unknown split or an impossible size, range or mean.
+    scaled to that range. Raises ValueError for a mean outside of it.
     """
 
     split: Split
@@ -58,13 +58,6 @@ class MiniSplit:
     max_turns: int = 10
 
     def __post_init__(self) -> None:
-        if self.split not in TOPICS:
-            raise ValueError(f"split={self.split!r}: use {', '.join(TOPICS)}")
-        if self.size < 0 or not 2 <= self.min_turns <= self.max_turns:
-            raise ValueError(
-                f"want size >= 0 and 2 <= min_turns <= max_turns, got size={self.size}, "
-                f"min_turns={self.min_turns}, max_turns={self.max_turns}"
-            )
         if self.mean_turns is not None and not self.min_turns <= self.mean_turns <= self.max_turns:
             raise ValueError(f"mean_turns={self.mean_turns}: must lie in {self.min_turns}..{self.max_turns}")
 
@@ -101,8 +94,6 @@ class MiniSplit:
 
     def _kind(self, i: int) -> tuple[Kind, int]:
         """Return the kind of row `i` and the row whose plan it plays: its own, or its twin's if it is benign."""
-        if not 0 <= i < self.size:
-            raise IndexError(f"row {i} of {self.size}")
         if i % _PERIOD in _TWINS:
             return "benign", i - 1
         return ("obfuscated" if self._harmful_before(i) % 2 == 0 else "red_team"), i

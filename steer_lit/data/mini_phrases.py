@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from steer_lit.mini_world import FRAMINGS, STRATEGIES
 from steer_lit.types import Split
+
+_ASKED = ("describe", "act", "picture", "setup", "code")  # wordings of requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,26 +36,16 @@ class Phrases:
     def of_all(cls, phrases: Iterable[Phrases]) -> Phrases:
         """Join the wordings of several splits."""
         parts = tuple(phrases)
-
-        def listed(name: str) -> tuple[str, ...]:
-            return tuple(wording for part in parts for wording in getattr(part, name))
-
-        return cls(
-            describe=listed("describe"),
-            act=listed("act"),
-            picture=listed("picture"),
-            setup=listed("setup"),
-            code=listed("code"),
-            framings={name: tuple(said for part in parts for said in part.framings[name]) for name in FRAMINGS},
-            pressure={name: tuple(said for part in parts for said in part.pressure[name]) for name in STRATEGIES},
-        )
+        asked = {name: tuple(chain.from_iterable(getattr(part, name) for part in parts)) for name in _ASKED}
+        framings = {name: tuple(chain.from_iterable(part.framings[name] for part in parts)) for name in FRAMINGS}
+        pressure = {name: tuple(chain.from_iterable(part.pressure[name] for part in parts)) for name in STRATEGIES}
+        return cls(**asked, framings=framings, pressure=pressure)
 
     @property
     def wordings(self) -> tuple[str, ...]:
         """Every wording of the split."""
-        asked = (*self.describe, *self.act, *self.picture, *self.setup, *self.code)
-        spoken = (*self.framings.values(), *self.pressure.values())
-        return (*asked, *(wording for wordings in spoken for wording in wordings))
+        asked = [getattr(self, name) for name in _ASKED]
+        return tuple(chain.from_iterable([*asked, *self.framings.values(), *self.pressure.values()]))
 
 
 def _by_name(names: Iterable[str], *wordings: tuple[str, ...]) -> dict[str, tuple[str, ...]]:

@@ -13,7 +13,8 @@ of the picture.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import chain
 
 from steer_lit.types import Split
 
@@ -47,12 +48,8 @@ class Topics:
     def of_all(cls, topics: Iterable[Topics]) -> Topics:
         """Join the topics of several splits."""
         parts = tuple(topics)
-        return cls(
-            acts=tuple(act for part in parts for act in part.acts),
-            actions=tuple(action for part in parts for action in part.actions),
-            meanings=tuple(meaning for part in parts for meaning in part.meanings),
-            codewords=tuple(word for part in parts for word in part.codewords),
-        )
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: tuple(chain.from_iterable(getattr(part, name) for part in parts)) for name in names})
 
 
 def _pairs(text: str) -> tuple[Pair, ...]:

@@ -8,12 +8,12 @@ it learns of all its bad rows at once; a hub dataset is not fetched any further.
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from steer_lit.data.alike import alike, few_rows
 from steer_lit.data.files import SUFFIXES, BadRow, file_rows, holds_rows, is_row_file
 from steer_lit.data.hub import FORM, SCHEME, HubAddress, hub_rows
 from steer_lit.errors import MissingResource, RowError, TooManyBadRows
@@ -26,6 +26,9 @@ from steer_lit.terminal.nearest import did_you_mean
 T = TypeVar("T")
 Parse = Callable[[object, str, int], T]  # (row, source, number) -> record, or RowError
 _FEW = 5  # sorts of problems shown
+# A number, or a text in quotes that stand outside a word: another value, or another place, is not another problem.
+# Nor is another list of texts.
+_VALUES = re.compile(r"""(?:(?<!\w)(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")(?!\w)(?:, (?:\.{3}, )?)?)+|\d+""")
 
 
 class Quarantine:
@@ -106,6 +109,24 @@ def read_records(source: Path | str, parse: Parse[T], quarantine: Quarantine, *,
             quarantine.settle()
     if check:
         quarantine.settle()
+
+
+def alike(problems: Iterable[T], message: Callable[[T], str], row: Callable[[T], int]) -> list[list[T]]:
+    """Return the problems in groups that `message` tells apart only by numbers, quoted texts and lists of these.
+
+    The group of most different rows comes first, so that a rare problem is not lost among many rows of another; of
+    equally many the one that begins first.
+    """
+    groups: dict[str, list[T]] = {}
+    for problem in problems:
+        groups.setdefault(_VALUES.sub("'", message(problem)), []).append(problem)
+    return sorted(groups.values(), key=lambda group: -len(set(map(row, group))))
+
+
+def few_rows(numbers: Iterable[int]) -> str:
+    """Return text such as `1 row (7)` or `43 rows (3, 7, 12, 13, 20 and 38 more)`."""
+    named = list(dict.fromkeys(map(str, numbers)))
+    return f"{counted(len(named), 'row')} ({few(named)})"
 
 
 def is_hub(source: str) -> bool:

@@ -21,8 +21,7 @@ from typing import ClassVar, Literal
 from rich.console import Console
 
 from steer_lit.answer_format import has_answer
-from steer_lit.data.broken_pictures import broken_pictures
-from steer_lit.data.images import blank
+from steer_lit.data.images import blank, broken_pictures
 from steer_lit.data.mini import MiniSplit, caption_row
 from steer_lit.data.mini_primer import primer_row
 from steer_lit.data.rows import Quarantine, is_hub, read_records

@@ -10,11 +10,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import TypeVar, cast
 
-from steer_lit.data.alike import alike, few_rows
-from steer_lit.data.broken_pictures import broken_pictures
 from steer_lit.data.files import BadRow, file_rows
-from steer_lit.data.images import PLACE
+from steer_lit.data.images import PLACE, broken_pictures
 from steer_lit.data.plain import NO_DIALOGUE
+from steer_lit.data.rows import alike, few_rows
 from steer_lit.data.shapes import NO_SCENARIO, read_dialogue, read_scenario
 from steer_lit.data.sources import bare_answers, content_of, pictures_of
 from steer_lit.data.unused_keys import UnusedKey, told_of_unused, unused_keys, watched

@@ -116,10 +116,8 @@ def _other_rows(
     if kept:
         fewer = f"with rows={settings.rows}" if settings.rows < rows else f"from {named}"
         return f"of {rows:,} rows, {rows - kept:,} of which this one {fewer} would remove"
-    told = entry.keys() >= {"seed", "settings", "generator"}
-    unsure = "" if told else f" or with other settings ({MANIFEST} does not say)"
-    gone = f", or perhaps not: {journal(stage)} is gone" if entry and not own else ""
-    return f"made from other rows{unsure}{gone}, which this one from {named} would replace"
+    said = f"made from other rows or with other settings ({journal(stage)} has none of this run's)"
+    return f"{said}, which this one from {named} would replace"
 
 
 def _shown(key: str, value: object) -> str:

@@ -5,9 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from steer_lit.synthesis.seed_questions import SeedQuestion
-from steer_lit.synthesis.tactics import Tactic
-from steer_lit.types import Attacker, Kind, Policy, Scenario, Trajectory, Tutor
+from steer_lit.types import Attacker, ImageRef, Kind, Policy, Scenario, Trajectory, Tutor
+
+
+@dataclass(frozen=True, slots=True)
+class SeedQuestion:
+    """The start of one script: a question (or, to press for, a request) and the picture that it is about."""
+
+    id: str
+    question: str
+    image: ImageRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tactic:
+    """How to write one script: a framing and a dialogue strategy (SaFeR-Steer, stage I), and a number of user turns."""
+
+    framing: str
+    strategy: str
+    turns: int
+
 
 # Steps 1 to 3 of Stage I: from a seed question, a kind, a tactic and a sampling seed to a scenario with the question's
 # id, whose metadata holds `intent`, `framing` and `strategy`. Raises RowEnds.

@@ -8,6 +8,7 @@ for, and say that a user turn holds no knowledge of its own. Text of a model ent
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache, partial
@@ -15,18 +16,17 @@ from typing import Any
 
 from steer_lit.chat import ChatClient, greet_all
 from steer_lit.data.images import open_image
+from steer_lit.digests import digest
 from steer_lit.mini_world import FRAMINGS, STRATEGIES
 from steer_lit.prompts.ask import Sampling
 from steer_lit.prompts.fill import Prompt, fence
 from steer_lit.prompts.pictures import MAX_SENT_PIXELS, PngPictures
 from steer_lit.prompts.transcript import everything, history, pictures
-from steer_lit.synthesis.answering import RowPolicy
-from steer_lit.synthesis.asking import RowAsker, RowAttacker, RowTutor
-from steer_lit.synthesis.generator import Generator
-from steer_lit.synthesis.seed_questions import SeedQuestion, mini_seed_questions
+from steer_lit.synthesis.asking import RowAsker, RowAttacker, RowPolicy, RowTutor
+from steer_lit.synthesis.generator import Generator, SeedQuestion, Tactic
 from steer_lit.synthesis.settings import picture_folder
 from steer_lit.synthesis.shapes import LookReply, RewriteReply, plan_of, scores_of
-from steer_lit.synthesis.tactics import Tactic, tactics_digest
+from steer_lit.synthesis.starts import mini_seed_questions
 from steer_lit.types import Attack, Kind, Message, Scenario, Trajectory
 
 PROMPTS = (
@@ -66,6 +66,7 @@ def llm_generator(
         target.stop()
 
     guidelines = Prompt.load("synthesis_blue").fill(system_prompt=system_prompt)
+    tactics = digest(json.dumps([FRAMINGS, STRATEGIES]), 12)  # these lines are part of prompts
     return Generator(
         seed_questions=partial(mini_seed_questions, seed),
         write=partial(llm_script, RowAsker(client, shown, writing)),
@@ -84,7 +85,7 @@ def llm_generator(
             "max_tokens": str(max_tokens),
             "max_pixels": str(max_pixels),
             "system_prompt": system_prompt,
-            "prompts": {"tactics": tactics_digest(), **{prompt: Prompt.load(prompt).digest for prompt in PROMPTS}},
+            "prompts": {"tactics": tactics, **{prompt: Prompt.load(prompt).digest for prompt in PROMPTS}},
         },
         workers=client.settings.concurrency,
         greet=greet,

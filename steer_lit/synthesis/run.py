@@ -13,11 +13,10 @@ from steer_lit.data.images import picture_digest
 from steer_lit.data.sources import pictures_of
 from steer_lit.digests import digest
 from steer_lit.errors import NothingWritten, ServerDown
-from steer_lit.synthesis.generator import Generator
+from steer_lit.synthesis.generator import Generator, SeedQuestion
 from steer_lit.synthesis.manifest import StageResult, made_with, write_manifest, write_stage
 from steer_lit.synthesis.outcome import Outcome
 from steer_lit.synthesis.screen import notes, nothing_written, row_bar, table
-from steer_lit.synthesis.seed_questions import SeedQuestion
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS, write_script
 from steer_lit.synthesis.stage2 import DIALOGUES, bootstrap

@@ -8,16 +8,16 @@ kind red_team are then played against a fixed target and kept if the target gave
 from __future__ import annotations
 
 from dataclasses import replace
+from random import Random
 
 from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.data.writers import rl_row, stage1_row
+from steer_lit.mini_world import FRAMINGS, STRATEGIES
 from steer_lit.rollout.play import play
 from steer_lit.rollout.seeds import stable_hash
-from steer_lit.synthesis.generator import Generator
+from steer_lit.synthesis.generator import Generator, SeedQuestion, Tactic
 from steer_lit.synthesis.outcome import Outcome, RowEnds, as_row
-from steer_lit.synthesis.seed_questions import SeedQuestion
 from steer_lit.synthesis.settings import Stage1Settings
-from steer_lit.synthesis.tactics import draw_tactic
 from steer_lit.types import Scenario
 
 SCRIPTS = "stage1.jsonl"  # Stage I rows: what Stage II starts from
@@ -37,14 +37,15 @@ def write_script(asked: SeedQuestion, generator: Generator, settings: Stage1Sett
         status="kept",
         detail=f"scores {scores}" if scores else "",
         rows={SCRIPTS: as_row(stage1_row, script), SCENARIOS: as_row(rl_row, scenario)},
-        text=user_text(scenario),
+        text="\n".join(attack.message.text for attack in scenario.attacks),
         picture=asked.image.uri if asked.image else "",
     )
 
 
-def user_text(scenario: Scenario) -> str:
-    """Return all that the user says, one turn a line. Scripts are compared by it."""
-    return "\n".join(attack.message.text for attack in scenario.attacks)
+def draw_tactic(seed: int, shortest: int, longest: int) -> Tactic:
+    """Draw a framing, a strategy and a number of turns in shortest..longest, each equally likely."""
+    rng = Random(seed)
+    return Tactic(rng.choice(list(FRAMINGS)), rng.choice(list(STRATEGIES)), rng.randint(shortest, longest))
 
 
 def _attack_scores(scenario: Scenario, sampling_seed: int, generator: Generator, settings: Stage1Settings) -> list[int]:

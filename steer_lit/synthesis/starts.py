@@ -1,20 +1,23 @@
-"""What a run's stages start from: seed questions for Stage I, scripts for Stage II."""
+"""What a run's stages start from: seed questions for Stage I, scripts for Stage II, from files or from STEER-mini."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
+from steer_lit.data.mini import MiniSplit
 from steer_lit.data.rows import Quarantine
+from steer_lit.data.sources import FileSource, Record
 from steer_lit.numbers import counted
-from steer_lit.synthesis.generator import Generator
-from steer_lit.synthesis.seed_questions import SeedQuestion, read_scripts, read_seed_questions
+from steer_lit.synthesis.generator import Generator, SeedQuestion
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.stage1 import SCRIPTS
 from steer_lit.terminal.visible import visible_line
-from steer_lit.types import Scenario
+from steer_lit.types import Attack, Kind, Scenario, Split, TurnGold
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +49,80 @@ def stage_starts(
 
 
 def scripts_of(settings: SynthesisSettings, run_dir: Path, bad: Quarantine) -> list[Scenario]:
+    """Return the first scripts of the file that Stage II starts from, cut after its `max_turns`."""
     file = settings.scripts or run_dir / SCRIPTS
-    return _told(file, read_scripts(file, settings.folder, settings.rows, settings.stage2.max_turns, bad), bad)
+    found = _source(file, settings.folder).first(settings.rows, settings.stage2.max_turns, bad)
+    return _told(file, [script for script in found if isinstance(script, Scenario)], bad)
 
 
 def _told(file: Path | str, rows: list[T], bad: Quarantine) -> list[T]:
     if bad:
         log.warning("%s: %s put aside, the first: %s", file, counted(len(bad), "row"), visible_line(str(bad.errors[0])))
     return rows
+
+
+def read_seed_questions(
+    file: Path | str, root: Path | None, kind: Kind, rows: int, quarantine: Quarantine
+) -> list[SeedQuestion]:
+    """Return the opening questions of a file's first `rows` usable rows, in any shape that scenarios are read from.
+
+    Rows that are benign if `kind` is not, or the reverse, are passed over: their scripts would be judged as what they
+    are not. Put aside are rows that open without words.
+    """
+    passed_over = []
+
+    def wanted(row: Record) -> bool:
+        if (row.kind == "benign") == (kind == "benign"):
+            return True
+        passed_over.append(row)
+        return False
+
+    try:
+        found = _source(file, root, kind).first(rows, 1, quarantine, _no_question, wanted)
+    finally:
+        if passed_over:
+            others = "not benign, for another kind" if kind == "benign" else "benign, for kind=benign"
+            log.warning("%s: %s passed over as %s", file, counted(len(passed_over), "row"), others)
+    return [_opening(row) for row in found if isinstance(row, Scenario)]
+
+
+def _source(file: Path | str, root: Path | None, kind: Kind = "red_team") -> FileSource:
+    return FileSource(rl=str(file), folder=None if root is None else str(root), kind=kind)
+
+
+def _no_question(row: Record) -> str | None:
+    """Return why no script can start from a row. From a picture alone, a model makes up the question."""
+    asked = isinstance(row, Scenario) and row.opening.message.text.strip()
+    return None if asked else "opens with a picture and no words: give it a question"
+
+
+def _opening(scenario: Scenario) -> SeedQuestion:
+    """Return the scenario's opening. Of several pictures, the first is kept."""
+    message = scenario.opening.message
+    return SeedQuestion(scenario.id, message.text.strip(), message.images[0] if message.images else None)
+
+
+def mini_scenarios(split: Split, seed: int, kind: Kind, turns: tuple[int, int]) -> Iterator[Scenario]:
+    """Yield STEER-mini's rows of one kind, in order and without end, with a number of turns within `turns`."""
+    rows = MiniSplit(split, seed, size=sys.maxsize, min_turns=turns[0], max_turns=turns[1])
+    for row in count():
+        if (scenario := rows.scenario(row)).kind == kind:
+            yield scenario
+
+
+def mini_seed_questions(seed: int, kind: Kind, turns: tuple[int, int], rows: int) -> list[SeedQuestion]:
+    """Return STEER-mini questions that need no history to be understood: harmful ones unless the kind is benign."""
+    found: list[SeedQuestion] = []
+    for scenario in mini_scenarios("sft", seed, kind, turns):
+        asked = [attack.message.text for attack in scenario.attacks if _speaks_for_itself(attack, kind)]
+        if asked:
+            found.append(SeedQuestion(scenario.id, asked[0], scenario.opening.message.images[0]))
+        if len(found) == rows:
+            break
+    return found
+
+
+def _speaks_for_itself(attack: Attack, kind: Kind) -> bool:
+    if kind == "benign":
+        return attack.strategy == "describe"
+    return isinstance(attack.gold, TurnGold) and attack.gold.tier in ("words", "picture")

@@ -17,10 +17,9 @@ from steer_lit.attacker.adaptive import AdaptiveAttacker
 from steer_lit.data.mini_turns import BARE_REFUSAL, COMPLIANCE
 from steer_lit.mini_world import FRAMINGS, STRATEGIES
 from steer_lit.rollout.known_answers import KnownAnswers
-from steer_lit.synthesis.generator import Generator
+from steer_lit.synthesis.generator import Generator, SeedQuestion, Tactic
 from steer_lit.synthesis.outcome import RowEnds
-from steer_lit.synthesis.seed_questions import SeedQuestion, mini_scenarios
-from steer_lit.synthesis.tactics import Tactic
+from steer_lit.synthesis.starts import mini_scenarios
 from steer_lit.tutor.rubric import RubricTutor, verdict_on
 from steer_lit.types import Kind, Scenario, Split, Trajectory, TurnGold, Verdict
 

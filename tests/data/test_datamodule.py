@@ -244,7 +244,7 @@ def test_sft_files_give_dialogues(folder: Path) -> None:
     data = files(folder, "sft", max_bad_rows=1, max_turns=2)
     ((dialogue,),) = list(data.train_dataloader())
     assert [message.role for message in dialogue.messages] == ["user", "assistant"] * 2
-    assert data.quarantined == 1
+    assert data.describe() == "data: 1 dialogue to train on, 0 held out, 1 put aside"
 
 
 @pytest.mark.parametrize(

@@ -91,18 +91,6 @@ def test_pictures_inside_hub_rows_are_bad_rows_and_stay_undecoded(
     assert quarantine.errors[0].reason.startswith("is a picture inside the row: `python -m steer_lit.data.convert`")
 
 
-def test_times_in_hub_rows_are_text(hub: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
-    import datasets
-    import pyarrow
-
-    times = pyarrow.array([0, 2**60], pyarrow.timestamp("us"))  # Python cannot hold the second
-    table = pyarrow.table({"text": ["Hi", "Ho"], "metadata": pyarrow.StructArray.from_arrays([times], ["at"])})
-    stored = datasets.Dataset(table).to_iterable_dataset()
-    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **given: stored)
-    first, second = read_records("hf://owner/name", read_scenario, Quarantine(0))
-    assert (first.metadata, second.opening.message.text) == ({"at": "1970-01-01 00:00:00.000000"}, "Ho")
-
-
 def test_trap_35_a_hub_dataset_becomes_a_list_for_the_cursor(hub: dict[str, object], tmp_path: Path) -> None:
     source = FileSource(sft="hf://owner/name")
     rows = source.rows("sft", max_turns=10, quarantine=Quarantine(0))

@@ -15,6 +15,7 @@ A = ImageRef("a.png")
 HI = {"role": "user", "content": "Hi"}
 HELLO = {"role": "assistant", "content": "Hello"}
 PAIRS = [{"user": "One?", "bot": "1"}, {"user": "Two?", "bot": "2"}]
+BESIDE = {"question": "Three?", "history": PAIRS}
 
 
 def contents(scenario: Scenario) -> list[tuple[object, ...]]:
@@ -85,21 +86,6 @@ def test_a_question_beside_a_history_is_the_turn_after_it(history: object, quest
     row = {question: "Three?", answer: "3", "history": history}
     assert read_dialogue(row, "f", 1).turns[2] == (Message.of("user", "Three?"), Message.of("assistant", "3"))
     assert contents(read_scenario(row, "f", 1)) == [("One?",), ("Two?",), ("Three?",)]
-
-
-@pytest.mark.parametrize(
-    ("more", "field", "reason"),
-    [
-        ({}, "", "is no dialogue: it has a question and none of answer, solution"),
-        ({"answer": "3", "output": "4"}, "output", "stands beside answer"),
-        ({"answer": "3", "choices": ["3", "4"]}, "choices", "write them into the question"),
-        ({"answer": "3", "problem": "Four?"}, "problem", "stands beside question"),
-    ],
-)
-def test_a_question_beside_a_history_is_read_as_strictly_as_one_alone(
-    more: dict[str, object], field: str, reason: str
-) -> None:
-    refused(read_dialogue, {"question": "Three?", "history": PAIRS, **more}, field, reason)
 
 
 @pytest.mark.parametrize(
@@ -178,11 +164,6 @@ def test_an_instructions_input_follows_it_on_a_new_line() -> None:
     refused(read_dialogue, {**row, "input": 5}, "input", "must be text, got a number")
 
 
-def test_a_question_with_its_answer_may_have_a_system_prompt() -> None:
-    row = {"query": "Hi", "response": "Hello", "system": "Be brief."}
-    assert read_dialogue(row, "f", 1).messages[0] == Message.of("system", "Be brief.")
-
-
 @pytest.mark.parametrize(
     ("row", "field", "reason"),
     [
@@ -237,12 +218,6 @@ def test_an_answer_labelled_safe_or_not_at_all_is_learned_from(row: dict[str, ob
     assert read_dialogue({**row, "is_safe": said, "metadata": {"is_response_safe": said}}, "f", 1).messages
 
 
-def test_pairs_keep_their_system_message() -> None:
-    dialogue = read_dialogue({"system": "Be kind.", "history": PAIRS}, "f", 1)
-    assert isinstance(dialogue, Dialogue)
-    assert dialogue.messages[0] == Message.of("system", "Be kind.")
-
-
 @pytest.mark.parametrize(
     ("row", "field", "reason"),
     [
@@ -254,6 +229,11 @@ def test_pairs_keep_their_system_message() -> None:
         ({"history": [{"user": "Hi"}]}, "history[0].bot", "must be text or a list of parts, got null"),
         ({"history": [{"user": " ", "bot": "x"}]}, "history[0].user", "is empty"),
         ({"messages": [HI, HELLO], "video": "v.mp4"}, "video", "only text and pictures"),
+        # A question beside a history is read as strictly as one alone.
+        ({**BESIDE}, "", "is no dialogue: it has a question and none of answer, solution"),
+        ({**BESIDE, "answer": "3", "output": "4"}, "output", "stands beside answer"),
+        ({**BESIDE, "answer": "3", "choices": ["3", "4"]}, "choices", "write them into the question"),
+        ({**BESIDE, "answer": "3", "problem": "Four?"}, "problem", "stands beside question"),
         ([HI], "", "must be an object, got a list"),
     ],
 )
@@ -280,8 +260,3 @@ def refused(reader: object, row: object, field: str, reason: str) -> None:
         reader(row, "rows.csv", 9)  # type: ignore[operator]
     assert (caught.value.source, caught.value.row, caught.value.field) == ("rows.csv", 9, field)
     assert reason in caught.value.reason
-
-
-def test_the_readers_give_what_they_say() -> None:
-    assert isinstance(read_dialogue({"history": PAIRS}, "f", 1), Dialogue)
-    assert isinstance(read_scenario({"history": PAIRS}, "f", 1), Scenario)

@@ -77,28 +77,6 @@ def test_every_public_file_is_listed(shared_data: Path, capsys: pytest.CaptureFi
     assert str(shared_data) not in "".join([rows, *reasons, named, answers])
 
 
-def test_a_survey_of_an_empty_folder_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path / "nothere")]) == 2
-    assert capsys.readouterr().err == f"{tmp_path / 'nothere'}: no such file or folder\n"
-    assert main(["--help"]) == 0
-    assert "Reports what can be read of a row file, or of every file in a" in capsys.readouterr().out
-    assert main([]) == 2
-    assert "the following arguments are required: rows" in capsys.readouterr().err
-
-
-def test_videos_and_audio_are_refused_row_by_row(shared_data: Path) -> None:
-    for name, field in (
-        ("llamafactory-mllm-demo/mllm_video_demo.json", "videos"),
-        ("llamafactory-mllm-demo/mllm_video_audio_demo.json", "videos"),
-        ("qwen-vl-finetune-demo/video.json", "video"),
-    ):
-        for reader in (read_dialogue, read_scenario):
-            quarantine = Quarantine(limit=3)
-            assert list(read_records(shared_data / name, reader, quarantine)) == []
-            assert [(error.row, error.field) for error in quarantine.errors] == [(1, field), (2, field), (3, field)]
-            assert {error.reason for error in quarantine.errors} == {"only text and pictures are read"}
-
-
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
 @pytest.mark.parametrize("name", READ)
 def test_every_record_is_unchanged_by_writing_and_reading(

@@ -8,11 +8,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
+from datasets import Dataset, Features, Image, Value
+from pyarrow import parquet
 
 from steer_lit.data.content import RawRow
 from steer_lit.data.formats import read_sft_row
-from steer_lit.data.rows import Quarantine, read_records, source_problem
+from steer_lit.data.rows import Quarantine, alike, few_rows, read_records, source_problem
 from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.errors import MissingResource, RowError, SteerError, TooManyBadRows
 
@@ -132,8 +135,6 @@ def test_cells_that_no_comma_separates_are_told(tmp_path: Path, separator: str) 
 
 
 def test_parquet_rows_with_arrows_nulls_are_read(tmp_path: Path) -> None:
-    from datasets import Dataset
-
     rows = [
         {
             "messages": [{"role": "user", "content": "<image>Hi"}, {"role": "assistant", "content": "x"}],
@@ -152,9 +153,6 @@ def test_parquet_rows_with_arrows_nulls_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("within", ["", "struct", "list", "map"])
 @pytest.mark.parametrize("kind", ["timestamp", "duration", "zone"])
 def test_a_time_that_python_cannot_hold_costs_no_row_of_parquet(kind: str, within: str, tmp_path: Path) -> None:
-    import pyarrow
-    from pyarrow import parquet
-
     types = {"timestamp": ("us",), "duration": ("s",), "zone": ("us", "No/Where")}
     made = (pyarrow.duration if kind == "duration" else pyarrow.timestamp)(*types[kind])
     times = pyarrow.array([0, None, 2**60], pyarrow.int64()).cast(made)
@@ -175,9 +173,6 @@ def test_a_time_that_python_cannot_hold_costs_no_row_of_parquet(kind: str, withi
 
 
 def test_a_time_or_date_in_parquet_is_read_as_the_text_that_json_has(tmp_path: Path) -> None:
-    import pyarrow
-    from pyarrow import parquet
-
     at, day = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC), date(2024, 5, 6)
     row: dict[str, Any] = {"prompt": "Hi", "id": at, "category": day, "metadata": {"cost": Decimal("1.50")}}
     row["metadata"] |= {"seen": [day, None], "notes": [{"by": [None, None], "on": day}]}
@@ -190,9 +185,6 @@ def test_a_time_or_date_in_parquet_is_read_as_the_text_that_json_has(tmp_path: P
 
 def test_maps_of_parquet_are_objects(tmp_path: Path) -> None:
     """As Spark writes messages. A key that a map has twice makes its row ambiguous."""
-    import pyarrow
-    from pyarrow import parquet
-
     said = [[("role", "user"), ("content", "Hi")], [("role", "assistant"), ("content", "x")]]
     twice = [[("role", "user"), ("content", "Hi"), ("content", "Ho")], said[1]]
     messages = pyarrow.array([said, twice], pyarrow.list_(pyarrow.map_(pyarrow.string(), pyarrow.string())))
@@ -203,9 +195,6 @@ def test_maps_of_parquet_are_objects(tmp_path: Path) -> None:
 
 
 def test_numbers_name_the_values_of_an_object_and_structs_cannot(tmp_path: Path) -> None:
-    import pyarrow
-    from pyarrow import parquet
-
     counts = pyarrow.array([[(1, 2)]], pyarrow.map_(pyarrow.int32(), pyarrow.int32()))
     parquet.write_table(pyarrow.table({"prompt": ["Hi"], "metadata": counts}), path := tmp_path / "rows.parquet")
     (scenario,) = read_records(path, read_scenario, Quarantine(limit=0))
@@ -216,10 +205,18 @@ def test_numbers_name_the_values_of_an_object_and_structs_cannot(tmp_path: Path)
     assert quarantine.errors[0].reason.startswith("holds a value that cannot be read (")
 
 
-def test_an_unreadable_cell_of_parquet_is_one_bad_row(tmp_path: Path) -> None:
-    import pyarrow
-    from pyarrow import parquet
+@pytest.mark.parametrize("view", ["list_view", "large_list_view"])
+def test_list_views_of_parquet_are_lists(tmp_path: Path, view: str) -> None:
+    """Arrow casts one to a list with the items of other rows, or fails."""
+    turns = pyarrow.array([["Hi", "And?"], ["Ho"]], getattr(pyarrow, view)(pyarrow.string()))
+    times = pyarrow.array([[0, 1], [2]], getattr(pyarrow, view)(pyarrow.timestamp("us")))
+    parquet.write_table(pyarrow.table({"turns": turns, "unread": times}), path := tmp_path / "rows.parquet")
+    scenarios = list(read_records(path, read_scenario, Quarantine(limit=0)))
+    asked = [[attack.message.text for attack in scenario.attacks] for scenario in scenarios]
+    assert asked == [["Hi", "And?"], ["Ho"]]
 
+
+def test_an_unreadable_cell_of_parquet_is_one_bad_row(tmp_path: Path) -> None:
     texts = pyarrow.array([b"Hi", b"\xff", b"Hey"]).view(pyarrow.string())
     path = tmp_path / "rows.parquet"
     parquet.write_table(pyarrow.table({"prompt": texts}), path)
@@ -230,8 +227,6 @@ def test_an_unreadable_cell_of_parquet_is_one_bad_row(tmp_path: Path) -> None:
 
 
 def test_pictures_inside_parquet_are_bad_rows_and_stay_undecoded(tmp_path: Path) -> None:
-    from datasets import Dataset, Features, Image, Value
-
     features = Features({"image": Image(), "conversations": [{"from": Value("string"), "value": Value("string")}]})
     row = {"image": {"bytes": b"no picture", "path": None}, "conversations": [{"from": "human", "value": "Hi"}]}
     Dataset.from_list([row], features=features).to_parquet(tmp_path / "rows.parquet")
@@ -334,30 +329,19 @@ def test_what_was_meant_by_a_wrong_name_is_suggested(tmp_path: Path) -> None:
 
 
 def test_bad_rows_are_listed_once_and_good_ones_used(tmp_path: Path) -> None:
-    path = lines(tmp_path / "rows.jsonl", {"a": 1}, {"bad": 1}, {"a": 3}, {"bad": 2})
+    """A start after a resume lists the same rows, one after a repair only those left; no file is left for none."""
     log = tmp_path / "run" / "quarantine.jsonl"
-    for _ in range(2):  # the second time as after a resume
+    path = tmp_path / "rows.jsonl"
+    two, one, none = [2, 4], [4], list[int]()
+    for bad in (two, two, one, none):
+        lines(path, *({"bad": number} if number in bad else {"a": number} for number in range(1, 5)))
         quarantine = Quarantine(limit=2, path=log)
-        assert list(read_records(path, numbered, quarantine)) == [(1, {"a": 1}), (3, {"a": 3})]
-        assert len(quarantine) == 2
-    assert [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] == [
-        {"source": str(path), "row": 2, "field": "bad", "reason": "is bad"},
-        {"source": str(path), "row": 4, "field": "bad", "reason": "is bad"},
-    ]
-
-
-def test_a_repaired_row_leaves_the_quarantine(tmp_path: Path) -> None:
-    log, path = tmp_path / "quarantine.jsonl", tmp_path / "rows.jsonl"
-    for rows in ([{"bad": 1}, {"bad": 2}], [{"a": 1}, {"bad": 2}]):
-        list(read_records(lines(path, *rows), numbered, Quarantine(limit=2, path=log)))
-    assert [json.loads(line)["row"] for line in log.read_text(encoding="utf-8").splitlines()] == [2]
-
-
-def test_an_empty_quarantine_has_no_file(tmp_path: Path) -> None:
-    log, path = tmp_path / "quarantine.jsonl", tmp_path / "rows.jsonl"
-    for row in ({"bad": 1}, {"a": 1}):
-        list(read_records(lines(path, row), numbered, Quarantine(limit=1, path=log)))
-        assert log.exists() == ("bad" in row)
+        found = [number for number, _ in read_records(path, numbered, quarantine)]
+        assert found == [number for number in range(1, 5) if number not in bad]
+        assert len(quarantine) == len(bad)
+        told = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
+        assert told == [{"source": str(path), "row": row, "field": "bad", "reason": "is bad"} for row in bad]
+        assert log.exists() == bool(bad)
 
 
 def test_too_many_bad_rows_are_all_listed_before_the_error(tmp_path: Path) -> None:
@@ -372,6 +356,10 @@ def test_too_many_bad_rows_are_all_listed_before_the_error(tmp_path: Path) -> No
         f":\n  * 20 rows (1, 2, 3, 4, 5 and 15 more), the first: {path}, row 1, field 'bad': is bad"
     )
     assert len(log.read_text(encoding="utf-8").splitlines()) == 20
+    with pytest.raises(TooManyBadRows) as caught:
+        list(read_records(lines(path, {"a": 1}, {"bad": 1}), numbered, Quarantine(limit=0, path=log)))
+    assert str(caught.value).startswith(f"1 row cannot be used, data.max_bad_rows=0 allows 0; it is in {log}. ")
+    assert str(caught.value).endswith(f"to go on without it:\n  * {path}, row 2, field 'bad': is bad")
 
 
 def test_a_rare_problem_is_not_hidden_by_a_frequent_one(tmp_path: Path) -> None:
@@ -414,16 +402,6 @@ def test_a_hub_dataset_is_not_fetched_beyond_too_many_bad_rows(tmp_path: Path, m
     assert [json.loads(line)["row"] for line in log.read_text().splitlines()] == [1, 3]
 
 
-def test_one_bad_row_is_reported_in_the_singular(tmp_path: Path) -> None:
-    path = lines(tmp_path / "rows.jsonl", {"a": 1}, {"bad": 1})
-    log = tmp_path / "quarantine.jsonl"
-    with pytest.raises(TooManyBadRows) as caught:
-        list(read_records(path, numbered, Quarantine(limit=0, path=log)))
-    message = str(caught.value)
-    assert message.startswith(f"1 row cannot be used, data.max_bad_rows=0 allows 0; it is in {log}. ")
-    assert message.endswith(f"to go on without it:\n  * {path}, row 2, field 'bad': is bad")
-
-
 def test_a_huge_role_gives_a_short_error_with_the_allowed_values(tmp_path: Path) -> None:
     message = {"role": "x" * 3_000_000, "content": "Hi"}
     path = lines(tmp_path / "rows.jsonl", {"messages": [message]}, {"y" * 3_000_000: 1})
@@ -438,9 +416,6 @@ def test_a_huge_role_gives_a_short_error_with_the_allowed_values(tmp_path: Path)
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_a_repeated_column_name_is_one_clear_error(tmp_path: Path, suffix: str) -> None:
-    import pyarrow
-    from pyarrow import parquet
-
     path = tmp_path / f"rows.{suffix}"
     if suffix == "csv":
         path.write_text("prompt,,note,prompt,\nHi,,a,Ho,\n", encoding="utf-8")  # several columns may have no name
@@ -449,3 +424,28 @@ def test_a_repeated_column_name_is_one_clear_error(tmp_path: Path, suffix: str) 
         parquet.write_table(pyarrow.Table.from_arrays(columns, ["prompt", "note", "prompt"]), path)
     with pytest.raises(SteerError, match=r"has more than one column named 'prompt': rename or remove"):
         read(path)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("messages[2]: is empty", "messages[14]: is empty", True),
+        ("picture 'a.png': is no file", 'picture "b\'s.png": is no file', True),
+        ("picture 'a.png': is no file", "picture 'a.png': cannot be decoded", False),
+        ("it has 'a', 'b', 'c', ..., and none of", "it has 'a', and none of", True),
+        ("it has 'a', and none of", "it has no keys, and none of", False),
+        (r"is 'it\'s', must", "is '', must", True),
+        ("a user's text, a row's end", "a user's word, a row's end", False),  # apostrophes do not quote
+    ],
+)
+def test_other_numbers_and_quoted_texts_are_no_other_problem(one: str, other: str, same: bool) -> None:
+    groups = alike([(1, one), (2, other)], lambda problem: problem[1], lambda problem: problem[0])
+    assert len(groups) == (1 if same else 2)
+
+
+def test_the_problem_of_most_rows_comes_first() -> None:
+    problems = [(1, "a"), (1, "a"), (1, "a"), (2, "b"), (3, "b"), (4, "c"), (5, "c")]
+    groups = alike(problems, lambda problem: problem[1], lambda problem: problem[0])
+    assert [group[0][1] for group in groups] == ["b", "c", "a"]
+    assert few_rows(number for number, _ in groups[2]) == "1 row (1)"
+    assert few_rows(range(3, 46)) == "43 rows (3, 4, 5, 6, 7 and 38 more)"

@@ -13,7 +13,7 @@ from steer_lit.data.rows import Quarantine
 from steer_lit.data.sources import FileSource, MiniSource, Record, SourceSplit, content_of, pictures_of
 from steer_lit.data.writers import write_rows
 from steer_lit.errors import SteerError, TooManyBadRows
-from steer_lit.types import ImageRef, Scenario
+from steer_lit.types import Scenario
 
 
 def ask(picture: str, number: int) -> dict[str, object]:
@@ -38,40 +38,11 @@ def test_generated_rows_depend_on_their_seed_and_number(split: SourceSplit) -> N
             rows[number]
 
 
-def test_each_broken_public_picture_is_one_clear_row_error(shared_data: Path, tmp_path: Path) -> None:
-    """Truncated, empty or claiming gigabytes: each is named by file, row and field. The other rows are used."""
-    folder = shared_data / "pillow-edge-images"
-    names = sorted(path.name for path in folder.iterdir() if path.suffix not in ("", ".txt"))
-    file = tmp_path / "bench.jsonl"
-    write_rows(file, (ask(name, number) for number, name in enumerate(names, start=1)))
-    quarantine = Quarantine(limit=7, path=tmp_path / "quarantine.jsonl")
-    played = play(FileSource(bench=str(file), folder=str(folder)), quarantine)
-    refused = {
-        "broken.png": "UnidentifiedImageError",
-        "broken_data_stream.png": "OSError",
-        "decompression_bomb.gif": "DecompressionBombError",
-        "truncated_end_chunk.png": "OSError",
-        "truncated_image.png": "OSError",
-        "truncated_jpeg.jpg": "OSError",
-        "zero_width.gif": "UnidentifiedImageError",
-    }
-    assert {names[error.row - 1] for error in quarantine.errors} == set(refused)
-    for error in quarantine.errors:
-        name = names[error.row - 1]
-        assert (error.source, error.field) == (str(file), "images")
-        assert error.reason.startswith(f"picture '{name}': cannot be decoded ({refused[name]}: ")
-        assert "\n" not in error.reason
-    assert len(played) == len(names) - len(refused)
-    assert len((tmp_path / "quarantine.jsonl").read_text().splitlines()) == len(refused)
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     data = tmp_path / "data"
     data.mkdir()
-    for path in (data / "a.png", tmp_path / "outside.png"):
-        Image.new("RGB", (8, 8), "red").save(path)
-    (data / "link.png").symlink_to(tmp_path / "outside.png")
+    Image.new("RGB", (8, 8), "red").save(data / "a.png")
     Image.radial_gradient("L").save(data / "cut.jpg")
     (data / "cut.jpg").write_bytes((data / "cut.jpg").read_bytes()[:-200])
     return data
@@ -97,26 +68,6 @@ def test_bad_rows_and_rows_without_their_picture_are_reported_together(folder: P
     assert blind.startswith("  * bench.jsonl, row 1, field 'images': picture 'none.png': is no file")
 
 
-@pytest.mark.parametrize(
-    ("picture", "reason"),
-    [
-        ("../outside.png", "lies outside"),
-        ("link.png", "lies outside"),
-        ("/etc/hostname", "lies outside"),
-        ("https://example.org/a.png", "only files and mini:// pictures are read"),
-        ("data:text/plain,AAAA", "only files and mini:// pictures are read"),
-    ],
-)
-def test_pictures_outside_the_folder_are_row_errors(folder: Path, picture: str, reason: str) -> None:
-    write_rows(folder / "bench.jsonl", [ask(picture, 1), ask("a.png", 2)])
-    quarantine = Quarantine(limit=1)
-    assert [row.id for row in play(FileSource(bench=str(folder / "bench.jsonl")), quarantine)] == ["2"]
-    (error,) = quarantine.errors
-    assert (error.row, error.field) == (1, "images")
-    assert reason in error.reason
-    assert "data.source.folder" in error.reason or "://" in error.reason
-
-
 def test_a_missing_picture_in_a_turn_that_is_cut_does_not_matter(folder: Path) -> None:
     turns = [{"role": "user", "content": text} for text in ("One?", "Two?", "<image>Three?")]
     write_rows(folder / "bench.jsonl", [{"question_id": 1, "messages_fixed": turns, "image": "missing.png"}])
@@ -129,19 +80,6 @@ def test_scenarios_without_a_kind_have_the_sources(folder: Path) -> None:
     source = FileSource(bench=str(folder / "bench.jsonl"), kind="benign")
     assert [row.kind for row in play(source, Quarantine(0))] == ["benign", "obfuscated"]
     assert [row.kind for row in play(FileSource(bench=source.bench), Quarantine(0))] == ["red_team", "obfuscated"]
-
-
-def test_any_format_can_be_played(folder: Path) -> None:
-    (folder / "prompts.csv").write_text("id,prompt,label\n1,How are you?,safe\n", encoding="utf-8")
-    (row,) = play(FileSource(bench=str(folder / "prompts.csv")), Quarantine(0))
-    assert (row.id, row.kind, row.opening.message.text) == ("1", "benign", "How are you?")
-    mini = "mini://knife?colour=red&x=20&y=31&size=60&bg=3"
-    write_rows(
-        folder / "stage1.jsonl",
-        [{"question_id": "s", "multiturn_qa": [{"role": "user", "content": "Hi"}], "image": mini}],
-    )
-    rows = FileSource(rl=str(folder / "stage1.jsonl")).rows("rl", 10, Quarantine(0))
-    assert list(pictures_of(rows[0])) == [ImageRef(mini)]
 
 
 def test_rows_with_equal_ids_get_different_ones(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from steer_lit.cli import main as cli
-from steer_lit.data import broken_pictures
+from steer_lit.data import images
 from steer_lit.data.images import open_image
 from steer_lit.data.survey import main
 from steer_lit.data.survey_file import survey_rows
@@ -163,7 +163,7 @@ def test_a_picture_is_decoded_once_however_many_files_name_it(
         decoded.append(Path(ref.uri).name)
         return open_image(ref, root)
 
-    monkeypatch.setattr(broken_pictures, "open_image", counting)
+    monkeypatch.setattr(images, "open_image", counting)
     asked = "".join(json.dumps({"turns": ["?"], "images": [name]}) + "\n" for name in names)
     told = surveyed(tmp_path, capsys, 1, rl=asked, bench=asked)
     assert sorted(decoded) == ["0.png", "1.png", "2.png"]

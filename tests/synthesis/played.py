@@ -79,6 +79,16 @@ def plays_well(part: str, request: ChatRequest) -> str:
     return "Sure, I can help with that."
 
 
+def but(part: str, reply: str | ChatReply | None, subject: str = "") -> Answer:
+    """Play well, but give this reply for one part, in the row about `subject`, such as "number 3", or in all."""
+
+    def answer(asked: str, request: ChatRequest) -> str | ChatReply | None:
+        mine = asked == part and (not subject or subject_of(request) == subject)
+        return reply if mine else plays_well(asked, request)
+
+    return answer
+
+
 class PlayedClient:
     """A chat client with the replies of `answer(part, request)`; None is a failed request. Keeps the requests."""
 

@@ -24,6 +24,9 @@ from steer_lit.synthesis.work import WorkFile
 from tests.synthesis.played import run
 
 REFUSED = 2
+SERVER = ["server.base_url=http://127.0.0.1:1/v1", "server.model=played"]
+Refusal = Callable[..., str]  # (words) -> what the refused command says
+OTHERS = "other rows or with other settings (work.stage{}.jsonl has none of this run's), which this one from {} would"
 
 
 def synthesize(*words: str) -> int:
@@ -31,7 +34,7 @@ def synthesize(*words: str) -> int:
 
 
 def held(folder: str) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.suffix != ".log"}
+    return {path.name: path.read_bytes() for path in Path(folder).glob("[!.]*") if path.suffix != ".log"}
 
 
 def scripts(name: str, seed: int, rows: int = 6) -> Path:
@@ -49,46 +52,55 @@ def in_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_rows_are_compared_by_content_where_ids_are_places(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def refusal(capsys: pytest.CaptureFixture[str]) -> Refusal:
+    """Return a function that gives what a refused synthesis says, and checks that it left the folder x as it was."""
+
+    def refused(*words: str) -> str:
+        before = held("x")
+        capsys.readouterr()
+        assert synthesize(*words) == REFUSED
+        assert held("x") == before
+        return capsys.readouterr().err
+
+    return refused
+
+
+def removed(*names: str) -> None:
+    """Remove files of the folder x, as if the run that wrote them had been stopped before its end."""
+    for name in names:
+        Path("x", name).unlink()
+
+
+def test_rows_are_compared_by_content_where_ids_are_places(refusal: Refusal) -> None:
     words = ["stages=2", "rows=6", "hydra.run.dir=x"]
     assert synthesize(*words, f"data.scripts={scripts('one', 1)}") == 0
-    other, before = scripts("two", 2), held("x")
-    capsys.readouterr()
-    assert synthesize(*words, f"data.scripts={other}") == REFUSED
-    said = capsys.readouterr().err
-    assert "holds a finished stage 2 made from other rows, which this one from data.scripts=two.jsonl would" in said
-    assert held("x") == before
+    said = refusal(*words, f"data.scripts={scripts('two', 2)}")
+    assert f"holds a finished stage 2 made from {OTHERS.format(2, 'data.scripts=two.jsonl')}" in said
+    removed("work.stage2.jsonl")  # without it, nothing tells whether these are the same rows
+    assert OTHERS.format(2, "data.scripts=one.jsonl") in refusal(*words, "data.scripts=one.jsonl")
 
 
-def test_a_file_that_keeps_some_rows_only_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_keeps_some_rows_only_is_refused(refusal: Refusal) -> None:
     file = scripts("one", 1)
     words = ["stages=2", f"data.scripts={file}", "hydra.run.dir=x"]
     assert synthesize(*words) == 0
     first, *others = file.read_text().splitlines()
-    before, edited = held("x"), {**json.loads(first), "intent": "Another one.", "question_id": "new"}
+    edited = {**json.loads(first), "intent": "Another one.", "question_id": "new"}
     file.write_text("\n".join([json.dumps(edited), *others, ""]))
-    capsys.readouterr()
-    assert synthesize(*words) == REFUSED
-    rows = len(others) + 1
-    said = f"holds a finished stage 2 of {rows} rows, 1 of which this one from data.scripts=one.jsonl would remove"
-    assert said in capsys.readouterr().err
-    assert held("x") == before
+    said = f"holds a finished stage 2 of {len(others) + 1} rows, 1 of which this one from data.scripts=one.jsonl would"
+    assert said in refusal(*words)
     file.write_text("\n".join([json.dumps(edited), first, *others, ""]))  # one more row is no loss
     assert synthesize(*words) == 0
 
 
-def test_rows_of_a_stopped_run_do_not_stand_for_those_of_the_finished_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_of_a_stopped_run_do_not_stand_for_those_of_the_finished_one(refusal: Refusal) -> None:
     """The journal keeps both. The second run replaced the first's rows once it had as many lines there."""
     words, one, two = ["stages=2", "rows=6", "hydra.run.dir=x"], scripts("one", 1), scripts("two", 2)
     assert synthesize(*words, f"data.scripts={two}") == 0
-    for name in ("manifest.json", "sft.jsonl"):  # as if it had been stopped before its end
-        Path("x", name).unlink()
+    removed("manifest.json", "sft.jsonl")
     assert synthesize(*words, f"data.scripts={one}") == 0
-    before = held("x")
-    capsys.readouterr()
-    assert synthesize(*words, f"data.scripts={two}") == REFUSED
-    assert "made from other rows, which this one from data.scripts=two.jsonl would" in capsys.readouterr().err
-    assert held("x") == before
+    assert OTHERS.format(2, "data.scripts=two.jsonl") in refusal(*words, f"data.scripts={two}")
     assert synthesize(*words, f"data.scripts={one}") == 0
 
 
@@ -104,37 +116,12 @@ def test_rows_that_were_never_made_are_no_loss() -> None:
     assert synthesize("rows=6", *words) == 0
 
 
-def test_a_finished_stage_without_its_journal_is_not_replaced(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["stages=2", "rows=6", "hydra.run.dir=x"]
-    assert synthesize(*words, f"data.scripts={scripts('one', 1)}") == 0
-    Path("x/work.stage2.jsonl").unlink()
-    other, before = scripts("two", 2), held("x")
-    capsys.readouterr()
-    assert synthesize(*words, f"data.scripts={other}") == REFUSED
-    assert "made from other rows, or perhaps not: work.stage2.jsonl is gone" in capsys.readouterr().err
-    assert held("x") == before
-
-
-def test_a_damaged_manifest_does_not_hide_that_the_journal_is_gone(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["stages=1", "rows=4", "hydra.run.dir=x"]
-    assert synthesize(*words) == 0
-    Path("x/work.stage1.jsonl").unlink()
-    manifest = json.loads(Path("x/manifest.json").read_text())
-    del manifest["stages"]["stage1"]["seed"]
-    Path("x/manifest.json").write_text(json.dumps(manifest))
-    capsys.readouterr()
-    assert synthesize(*words) == REFUSED
-    said = "or with other settings (manifest.json does not say), or perhaps not: work.stage1.jsonl is gone, which"
-    assert said in capsys.readouterr().err
-
-
 def test_a_row_whose_content_changed_is_not_answered_from_the_journal() -> None:
     """Before the stage is finished nothing is refused, but no row of a journal serves for another one."""
     file = scripts("one", 1)
     words = ["stages=2", f"data.scripts={file}", "hydra.run.dir=x"]
     assert synthesize(*words) == 0
-    for name in ("manifest.json", "sft.jsonl"):
-        Path("x", name).unlink()
+    removed("manifest.json", "sft.jsonl")
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     file.write_text("".join(json.dumps({**row, "intent": "Another one."}) + "\n" for row in rows))
     assert synthesize(*words) == 0
@@ -144,20 +131,15 @@ def test_a_row_whose_content_changed_is_not_answered_from_the_journal() -> None:
 
 
 @pytest.mark.parametrize("stages", ["1", "both"])
-def test_fewer_rows_do_not_shrink_finished_files(stages: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fewer_rows_do_not_shrink_finished_files(stages: str, refusal: Refusal) -> None:
     words = [f"stages={stages}", "hydra.run.dir=x"]
     assert synthesize("rows=8", *words) == 0
-    before = held("x")
-    capsys.readouterr()
-    assert synthesize("rows=3", *words) == REFUSED
-    assert "a finished stage 1 of 8 rows, 5 of which this one with rows=3 would remove: " in capsys.readouterr().err
-    assert held("x") == before
+    said = "a finished stage 1 of 8 rows, 5 of which this one with rows=3 would remove: "
+    assert said in refusal("rows=3", *words)
     assert synthesize("rows=10", *words) == 0
 
 
-def test_rows_that_were_put_aside_count_and_lost_lines_of_the_journal_do_not(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_rows_that_were_put_aside_count_and_lost_lines_of_the_journal_do_not() -> None:
     words = ["stages=1", "generator.patience=3", "hydra.run.dir=x"]
     assert synthesize("rows=12", *words) == 0
     written = len(Path("x/stage1.jsonl").read_text().splitlines())
@@ -192,56 +174,97 @@ def test_stage_2_goes_on_from_fewer_scripts_where_near_duplicates_are_left_out(
         (None, "keep.min_safety=9"),
     ],
 )
-def test_a_damaged_manifest_lets_no_other_rows_in(
-    damaged: str | None, other: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_manifest_lets_no_other_rows_in(damaged: str | None, other: str, refusal: Refusal) -> None:
     words = ["rows=4", "hydra.run.dir=x"]
     assert synthesize(*words) == 0
     manifest = Path("x/manifest.json")
     manifest.unlink() if damaged is None else manifest.write_text(damaged)
-    before = held("x")
-    capsys.readouterr()
-    assert synthesize(*words, other) == REFUSED
     stage = 2 if "keep" in other else 1
-    said = f"a finished stage {stage} made from other rows or with other settings (manifest.json does not say), which"
-    assert said in capsys.readouterr().err
-    assert held("x") == before
+    assert f"a finished stage {stage} made from {OTHERS.format(stage, 'data.seeds=null')}" in refusal(*words, other)
     assert synthesize(*words) == 0
     assert json.loads(manifest.read_text())["stages"]["stage2"]["settings"]["min_safety"] == 8
 
 
-def test_dialogues_of_other_scripts_are_not_replaced_by_both_stages(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("seed", None), ("settings", None), ("generator", None)),
+        *(("files", value) for value in (None, {"stage1.jsonl": {}}, {"stage1.jsonl": "x"}, [1])),
+    ],
+)
+def test_a_damaged_manifest_does_not_keep_a_synthesis_from_going_on(key: str, value: object) -> None:
+    words = ["rows=4", "stages=1", "hydra.run.dir=x"]
+    assert synthesize(*words) == 0
+    manifest = json.loads(whole := Path("x/manifest.json").read_text())
+    del manifest["stages"]["stage1"][key]
+    manifest["stages"]["stage1"] |= {key: value} if value else {}
+    Path("x/manifest.json").write_text(json.dumps(manifest))
+    assert synthesize(*words) == 0
+    again = json.loads(Path("x/manifest.json").read_text())["stages"]["stage1"]
+    assert again[key] == json.loads(whole)["stages"]["stage1"][key]
+
+
+def test_dialogues_of_other_scripts_are_not_replaced_by_both_stages(refusal: Refusal) -> None:
     """Stage I is made here for the first time, so the dialogues that are here cannot come from its scripts."""
     assert synthesize("stages=2", f"data.scripts={scripts('one', 2)}", "hydra.run.dir=x") == 0
-    capsys.readouterr()
-    assert synthesize("rows=4", "seed=1", "hydra.run.dir=x") == REFUSED
-    assert "holds a finished stage 2 made from other rows, which" in capsys.readouterr().err
+    assert "holds a finished stage 2 made from other rows" in refusal("rows=4", "seed=1", "hydra.run.dir=x")
 
 
 def test_a_run_killed_before_its_manifest_goes_on_beside_rows_of_a_stopped_one() -> None:
     words = ["rows=4", "stages=1", "hydra.run.dir=x"]
     assert synthesize(*words, "seed=2") == 0
-    for name in ("manifest.json", "stage1.jsonl", "rl.jsonl"):
-        Path("x", name).unlink()
+    removed("manifest.json", "stage1.jsonl", "rl.jsonl")
     assert synthesize(*words) == 0
-    Path("x/manifest.json").unlink()
+    removed("manifest.json")
     assert synthesize(*words) == 0
 
 
-def test_rows_of_a_stopped_run_do_not_replace_finished_ones_with_other_settings(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_rows_of_a_stopped_run_do_not_replace_finished_ones_with_other_settings(refusal: Refusal) -> None:
     """All rows of the run are in the journal, which does not say that the finished stage holds others."""
     words = ["stages=1", "hydra.run.dir=x"]
     assert synthesize(*words, "rows=6", "seed=2") == 0
-    for name in ("manifest.json", "stage1.jsonl", "rl.jsonl"):
-        Path("x", name).unlink()
+    removed("manifest.json", "stage1.jsonl", "rl.jsonl")
     assert synthesize(*words, "rows=4") == 0
-    before = held("x")
-    capsys.readouterr()
-    assert synthesize(*words, "rows=6", "seed=2") == REFUSED
-    assert "made with seed=1, which this one with seed=2 would replace" in capsys.readouterr().err
-    assert held("x") == before
+    assert "made with seed=1, which this one with seed=2 would replace" in refusal(*words, "rows=6", "seed=2")
+
+
+@pytest.mark.parametrize(
+    ("other", "before", "now"),
+    [
+        (["kind=benign"], "stage 1 made with kind=red_team", "kind=benign"),
+        (["seed=2", "rows=30"], "stage 1 made with seed=1", "seed=2"),
+        (["success=5"], "stage 1 made with success=4", "success=5"),
+        (["turns.red_team=[4,5]"], "stage 1 made with turns.red_team=[4, 8]", "turns.red_team=[4, 5]"),
+        (["keep.min_safety=9", "rows=12"], "stage 2 made with keep.min_safety=8", "keep.min_safety=9"),
+        (["stages=2", "seed=2"], "stage 2 made with seed=1", "seed=2"),
+        (["generator.patience=1"], "stage 1 made with the generator's target=refuses 2 harmful turns", "the generator"),
+        (["generator=llm", *SERVER], "stage 1 made with generator=template", "generator=llm"),
+    ],
+)
+def test_the_setting_that_would_replace_finished_rows_is_named(
+    refusal: Refusal, other: list[str], before: str, now: str
+) -> None:
+    assert synthesize("rows=12", "hydra.run.dir=x") == 0
+    said = refusal("rows=4", *other, "hydra.run.dir=x")
+    assert f"hydra.run.dir=x: holds a finished {before}" in said
+    assert f"which this one with {now}" in said
+    assert "would replace: name another folder, hydra.run.dir=..." in said
+
+
+def test_what_goes_on_in_a_folder_is_not_refused() -> None:
+    for words in (
+        ["rows=8", "stages=1"],
+        ["rows=8", "stages=2", "keep.min_usefulness=6"],
+        ["rows=12", "stages=2", "keep.min_usefulness=6", "data.scripts=x/stage1.jsonl"],
+        ["rows=12", "keep.min_usefulness=6"],
+        ["rows=12", "keep.min_usefulness=6", "near_duplicate=0.9"],
+    ):
+        assert synthesize(*words, "hydra.run.dir=x") == 0
+
+
+def test_a_stage_that_wrote_nothing_may_be_made_with_other_settings() -> None:
+    assert synthesize("rows=2", "generator.patience=9", "hydra.run.dir=x") == REFUSED
+    assert synthesize("rows=4", "hydra.run.dir=x") == 0
 
 
 @pytest.mark.parametrize("name", ["stage1", "rl", "sft"])
@@ -254,14 +277,12 @@ def test_a_file_that_was_removed_is_written_again(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["stage1", "rl", "sft"])
-def test_rows_added_by_hand_are_not_undone(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_added_by_hand_are_not_undone(name: str, refusal: Refusal) -> None:
     assert synthesize("rows=4", "hydra.run.dir=x") == 0
     file = Path("x") / f"{name}.jsonl"
     file.write_bytes(edited := file.read_bytes() * 2)
-    capsys.readouterr()
-    assert synthesize("rows=5", "hydra.run.dir=x") == REFUSED
-    assert f"{file} has changed since it was written, and this run would undo that: move it" in capsys.readouterr().err
-    assert file.read_bytes() == edited
+    said = f"{file} has changed since it was written, and this run would undo that: move it"
+    assert said in refusal("rows=5", "hydra.run.dir=x")
     file.rename("mine.jsonl")
     assert synthesize("rows=5", "hydra.run.dir=x") == 0
     assert len(file.read_bytes().splitlines()) >= len(edited.splitlines()) / 2
@@ -304,35 +325,23 @@ def test_a_run_killed_while_it_writes_more_rows_goes_on(written: int, monkeypatc
         assert Path("x", name).read_bytes() == Path("whole", name).read_bytes()
 
 
-@pytest.mark.parametrize("files", [None, {"stage1.jsonl": {}}, {"stage1.jsonl": "x"}, [1]])
-def test_damaged_digests_are_none(files: object) -> None:
-    assert synthesize("rows=4", "stages=1", "hydra.run.dir=x") == 0
-    found = json.loads(Path("x/manifest.json").read_text())
-    found["stages"]["stage1"]["files"] = files
-    Path("x/manifest.json").write_text(json.dumps(found))
-    assert synthesize("rows=4", "stages=1", "hydra.run.dir=x") == 0
-
-
 @pytest.mark.parametrize("name", ["stage1", "rl", "sft"])
-def test_row_files_that_no_synthesis_made_are_not_replaced(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_row_files_that_no_synthesis_made_are_not_replaced(name: str, refusal: Refusal) -> None:
     """Such as in the folder of one's own rows, named by mistake."""
-    (file := Path("rows") / f"{name}.jsonl").parent.mkdir()
-    file.write_text('{"prompt": "My own."}\n')
-    assert synthesize("rows=4", "hydra.run.dir=rows") == REFUSED
+    Path("x").mkdir()
+    Path("x", f"{name}.jsonl").write_text('{"prompt": "My own."}\n')
     stage = 2 if name == "sft" else 1
-    assert f"hydra.run.dir=rows: holds a finished stage {stage} made from other rows or" in capsys.readouterr().err
-    assert file.read_text() == '{"prompt": "My own."}\n'
+    assert f"hydra.run.dir=x: holds a finished stage {stage} made from other" in refusal("rows=4", "hydra.run.dir=x")
 
 
-def test_a_dry_run_is_refused_like_the_run_that_it_announces(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_is_refused_like_the_run_that_it_announces(
+    refusal: Refusal, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["rows=4", "stages=1", "hydra.run.dir=x"]
     assert synthesize(*words) == 0
     before = held("x")
-    capsys.readouterr()
-    assert synthesize(*words, "seed=2", "dry_run=true") == REFUSED
-    shown = capsys.readouterr()
-    assert "made with seed=1, which this one with seed=2 would replace" in shown.err
-    assert "next:" not in shown.out
+    said = refusal(*words, "seed=2", "dry_run=true")
+    assert "made with seed=1, which this one with seed=2 would replace" in said
     assert synthesize(*words, "dry_run=true") == 0
     assert shlex.split(capsys.readouterr().out.splitlines()[-1])[3:] == words
     assert held("x") == before
@@ -342,7 +351,7 @@ def test_a_dry_run_is_refused_like_the_run_that_it_announces(capsys: pytest.Capt
     ("words", "key"),
     [
         (
-            ["generator=llm", "server.base_url=http://127.0.0.1:1/v1", "server.model=m", "data.seeds=gone.jsonl"],
+            ["generator=llm", *SERVER, "data.seeds=gone.jsonl"],
             "seeds",
         ),
         (["stages=2", "data.scripts=gone.jsonl"], "scripts"),

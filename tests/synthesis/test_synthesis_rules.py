@@ -18,11 +18,12 @@ from steer_lit.mini_world import FRAMINGS, STRATEGIES
 from steer_lit.numbers import counted
 from steer_lit.prompts.fill import FOLDER, Prompt
 from steer_lit.synthesis.estimate import estimate, total
+from steer_lit.synthesis.generator import SeedQuestion
 from steer_lit.synthesis.llm import PROMPTS
-from steer_lit.synthesis.seed_questions import SeedQuestion, mini_seed_questions, read_seed_questions
 from steer_lit.synthesis.settings import Stage1Settings, Stage2Settings, picture_folder
+from steer_lit.synthesis.stage1 import draw_tactic
 from steer_lit.synthesis.stage2 import dialogue_of, why_not
-from steer_lit.synthesis.tactics import draw_tactic
+from steer_lit.synthesis.starts import mini_seed_questions, read_seed_questions
 from steer_lit.types import Attack, Completion, ImageRef, Kind, Message, Scenario, Trajectory, Turn, Verdict
 
 RULES = Stage2Settings(min_safety=8, min_usefulness=7, max_turns=10, seed=0)

@@ -15,8 +15,8 @@ from omegaconf import DictConfig
 
 from steer_lit.checks import synthesis_problems, train_problems
 from steer_lit.cli import main as cli
+from steer_lit.data.sources import FileSource
 from steer_lit.data.steps import holding_out_fails
-from steer_lit.synthesis import starts
 from steer_lit.synthesis.screen import next_steps
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.terminal import conf_files
@@ -195,8 +195,8 @@ def test_a_file_is_read_once_and_its_bad_rows_are_told(
     assert cli.run("synthesize", ["rows=4", "stages=1", f"hydra.run.dir={tmp_path / 'one'}"]) == 0
     file, run = tmp_path / "scripts.jsonl", tmp_path / "two"
     file.write_text((tmp_path / "one" / "stage1.jsonl").read_text() + '{"nothing\\u001b": 1}\n')
-    read, opened = starts.read_scripts, []
-    monkeypatch.setattr(starts, "read_scripts", lambda *given: opened.append(given[0]) or read(*given))
+    first, opened = FileSource.first, []
+    monkeypatch.setattr(FileSource, "first", lambda self, *given: opened.append(self.rl) or first(self, *given))
     capsys.readouterr()
     words = ["stages=2", f"data.scripts={file}", "data.max_bad_rows=1", f"hydra.run.dir={run}"]
     assert cli.run("synthesize", words) == 0
@@ -223,77 +223,6 @@ def test_seeds_may_come_from_the_hub(
     assert cli.run("synthesize", words) == 0
     assert "up to 1 red_team script of 4 to 8 turns from hf://owner/name; kept" in capsys.readouterr().out
     assert asked == ["hf://owner/name"]
-
-
-# ---- a folder that holds rows
-
-
-@pytest.mark.parametrize("lost", ["seed", "settings", "generator"])
-def test_a_damaged_manifest_does_not_keep_a_synthesis_from_going_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    words = ["rows=4", "stages=1", "hydra.run.dir=x"]
-    assert cli.run("synthesize", words) == 0
-    manifest = json.loads(Path("x/manifest.json").read_text())
-    del manifest["stages"]["stage1"][lost]
-    Path("x/manifest.json").write_text(json.dumps(manifest))
-    assert cli.run("synthesize", words) == 0
-    assert lost in json.loads(Path("x/manifest.json").read_text())["stages"]["stage1"]
-
-
-@pytest.mark.parametrize(
-    ("other", "before", "now"),
-    [
-        (["kind=benign"], "stage 1 made with kind=red_team", "kind=benign"),
-        (["seed=2", "rows=30"], "stage 1 made with seed=1", "seed=2"),
-        (["success=5"], "stage 1 made with success=4", "success=5"),
-        (["turns.red_team=[4,5]"], "stage 1 made with turns.red_team=[4, 8]", "turns.red_team=[4, 5]"),
-        (["keep.min_safety=9", "rows=12"], "stage 2 made with keep.min_safety=8", "keep.min_safety=9"),
-        (["stages=2", "seed=2"], "stage 2 made with seed=1", "seed=2"),
-        (["generator.patience=1"], "stage 1 made with the generator's target=refuses 2 harmful turns", "the generator"),
-        (["generator=llm", *SERVER], "stage 1 made with generator=template", "generator=llm"),
-        (["stages=2", "data.scripts=other/stage1.jsonl"], "stage 2 made from other rows", "from data.scripts=other/"),
-    ],
-)
-def test_finished_rows_are_not_replaced_by_others(
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    other: list[str],
-    before: str,
-    now: str,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    if "scripts" in now:
-        assert cli.run("synthesize", ["rows=4", "seed=7", "stages=1", "hydra.run.dir=other"]) == 0
-    assert cli.run("synthesize", ["rows=12", "hydra.run.dir=x"]) == 0
-    files = {path.name: path.read_bytes() for path in Path("x").iterdir() if path.suffix != ".log"}
-    capsys.readouterr()
-    assert cli.run("synthesize", ["rows=4", *other, "hydra.run.dir=x"]) == REFUSED
-    said = capsys.readouterr().err
-    assert f"hydra.run.dir=x: holds a finished {before}" in said
-    assert f"which this one {'' if 'from' in now else 'with '}{now}" in said
-    assert "would replace: name another folder, hydra.run.dir=..." in said
-    assert {path.name: path.read_bytes() for path in Path("x").iterdir() if path.suffix != ".log"} == files
-
-
-def test_what_goes_on_in_a_folder_is_not_refused(tmp_path: Path) -> None:
-    folder = f"hydra.run.dir={tmp_path}"
-    for words in (
-        ["rows=8", "stages=1"],
-        ["rows=8", "stages=2", "keep.min_usefulness=6"],
-        ["rows=12", "stages=2", "keep.min_usefulness=6", f"data.scripts={tmp_path / 'stage1.jsonl'}"],
-        ["rows=12", "keep.min_usefulness=6"],
-        ["rows=12", "keep.min_usefulness=6", "near_duplicate=0.9"],
-    ):
-        assert cli.run("synthesize", [*words, folder]) == 0
-
-
-def test_a_stage_that_wrote_nothing_may_be_made_with_other_settings(tmp_path: Path) -> None:
-    folder = f"hydra.run.dir={tmp_path}"
-    assert cli.run("synthesize", ["rows=2", "generator.patience=9", folder]) == REFUSED
-    assert cli.run("synthesize", ["rows=4", folder]) == 0
 
 
 def test_the_cost_is_printed_before_any_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,6 +26,7 @@ class Started:
     number: int
 
 
+Damage = Callable[[bytes], bytes]
 STARTS = {f"key-{number}": Started(f"row-{number}", number) for number in range(20)}
 
 
@@ -50,53 +51,45 @@ def test_outcomes_are_in_the_order_of_the_starts(tmp_path: Path) -> None:
     assert run(tmp_path / "work", pytest.fail) == [kept(start) for start in STARTS.values()]
 
 
-@pytest.mark.parametrize("cut", [1, 7, 60, 199])
-def test_an_incomplete_line_loses_that_row_only(tmp_path: Path, cut: int) -> None:
-    path = tmp_path / "work"
-    expected = run(path, kept)
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-cut])
-    made: list[str] = []
-
-    def counted(start: Started) -> Outcome:
-        made.append(start.id)
-        return kept(start)
-
-    assert run(path, counted) == expected
-    lost = 20 - whole[:-cut].count(b"\n")
-    assert len(made) == lost
-    assert path.read_bytes().count(b"\n") == 20
+def without_end(cut: int) -> Damage:
+    return lambda whole: whole[:-cut]
 
 
-def test_an_unreadable_line_loses_that_row_only(tmp_path: Path) -> None:
-    path = tmp_path / "work"
-    expected = run(path, kept)
-    lines = path.read_bytes().split(b"\n")
-    lines[3] = b'{"key": "\xff\xfe'
-    lines[4] = b"null"
-    path.write_bytes(b"\n".join(lines))
-    made: list[str] = []
-
-    def counted(start: Started) -> Outcome:
-        made.append(start.id)
-        return kept(start)
-
-    assert run(path, counted) == expected
-    assert len(made) == 2
+def with_line(number: int, line: bytes) -> Damage:
+    return lambda whole: b"\n".join([*whole.split(b"\n")[:number], line, *whole.split(b"\n")[number + 1 :]])
 
 
-@pytest.mark.parametrize("wrong", [{"status": "done"}, {"rows": []}, {"text": None}, {"id": 3}, {"key": []}])
-def test_a_line_with_a_field_of_a_wrong_type_loses_that_row_only(
-    tmp_path: Path, wrong: dict[str, object], caplog: pytest.LogCaptureFixture
+def with_field(name: str, value: object) -> Damage:
+    return lambda whole: with_line(3, json.dumps({**json.loads(whole.split(b"\n")[3]), name: value}).encode())(whole)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        *((without_end(cut), "") for cut in (1, 7, 60, 150)),
+        (with_line(3, b'{"key": "\xff\xfe'), "1 of 20 lines are no JSON and are left out"),
+        (with_line(4, b"null"), "1 of 20 lines are no "),
+        *(
+            (with_field(name, value), f"no finished rows and are left out, such as line 4: {name} is")
+            for name, value in {"status": "done", "rows": [], "text": None, "id": 3, "key": []}.items()
+        ),
+    ],
+)
+def test_a_damaged_line_loses_that_row_only(
+    tmp_path: Path, damage: Damage, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "work"
     expected = run(path, kept)
-    lines = path.read_text().split("\n")
-    lines[3] = json.dumps({**json.loads(lines[3]), **wrong})
-    path.write_text("\n".join(lines))
-    assert run(path, kept) == expected
-    assert path.read_bytes().count(b"\n") == 21
-    assert f"1 of 20 lines are no finished rows and are left out, such as line 4: {next(iter(wrong))} is" in caplog.text
+    path.write_bytes(damage(path.read_bytes()))
+    made: list[str] = []
+
+    def counted(start: Started) -> Outcome:
+        made.append(start.id)
+        return kept(start)
+
+    assert run(path, counted) == expected
+    assert len(made) == 1
+    assert said in caplog.text if said else not caplog.text
 
 
 def test_failed_rows_are_made_again_and_others_are_not(tmp_path: Path) -> None:

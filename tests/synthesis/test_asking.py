@@ -12,7 +12,7 @@ from steer_lit.data.images import open_image
 from steer_lit.prompts.ask import Client, Sampling
 from steer_lit.prompts.pictures import PngPictures
 from steer_lit.rollout.server_policy import ServerPolicy
-from steer_lit.synthesis.answering import RowPolicy
+from steer_lit.synthesis.asking import RowPolicy
 from steer_lit.synthesis.outcome import RowEnds
 from steer_lit.types import Attack, ImageRef, Message, Scenario
 from tests.synthesis.played import SAFE
