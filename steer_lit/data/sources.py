@@ -94,12 +94,10 @@ class MiniSource:
             return MadeRows(partial(caption_row, self.seed), size)
         if split == "primer":
             return MadeRows(partial(primer_row, self.seed), size)
-        try:
-            made = MiniSplit(split, self.seed, size, self.mean_turns, max_turns=max_turns)
-        except ValueError as error:
-            reason = str(error).removeprefix(f"mean_turns={self.mean_turns}: ")
-            remedy = f"{reason}; dialogues have at most data.max_turns={max_turns}"
-            raise ConfigError([Problem("data.source.mean_turns", self.mean_turns, remedy)]) from error
+        if self.mean_turns is not None and not 2 <= self.mean_turns <= max_turns:
+            remedy = f"must lie in 2..{max_turns}; dialogues have at most data.max_turns={max_turns}"
+            raise ConfigError([Problem("data.source.mean_turns", self.mean_turns, remedy)])
+        made = MiniSplit(split, self.seed, size, self.mean_turns, max_turns=max_turns)
         return MadeRows(made.dialogue if split == "sft" else made.scenario, size)
 
 

@@ -7,6 +7,10 @@ from steer_lit.mini_world import COLOURS, FRAMINGS, OBJECTS, STRATEGIES
 SPLITS = ("sft", "rl", "bench")
 
 
+def paired(topics):
+    return [side for pair in (*topics.acts, *topics.meanings) for side in (pair.harmful, pair.benign)]
+
+
 def test_there_are_enough_topics_and_wordings():
     assert {split: (len(t.acts), len(t.actions), len(t.meanings), len(t.codewords)) for split, t in TOPICS.items()} == {
         "sft": (68, 28, 34, 22),
@@ -25,12 +29,8 @@ def test_splits_share_no_topic_and_no_wording():
     seen: Counter[str] = Counter()
     for split in SPLITS:
         topics, phrases = TOPICS[split], PHRASES[split]
-        said = [side for pair in (*topics.acts, *topics.meanings) for side in (pair.harmful, pair.benign)]
+        said = [*paired(topics), *phrases.wordings]
         said += [action.phrase for action in topics.actions] + list(topics.codewords)
-        said += [*phrases.describe, *phrases.act, *phrases.picture, *phrases.setup, *phrases.code]
-        said += [
-            wording for group in (phrases.framings, phrases.pressure) for named in group.values() for wording in named
-        ]
         seen.update({text.lower() for text in said})
     assert [text for text, count in seen.items() if count > 1] == []
 
@@ -38,18 +38,13 @@ def test_splits_share_no_topic_and_no_wording():
 def test_no_topic_names_a_pictured_object_or_colour():
     """Otherwise an answer about the topic could count as one about the picture."""
     for topics in TOPICS.values():
-        said = [side for pair in (*topics.acts, *topics.meanings) for side in (pair.harmful, pair.benign)]
-        said += [f"{action.subject} {action.phrase}" for action in topics.actions] + list(topics.codewords)
+        actions = [f"{action.subject} {action.phrase}" for action in topics.actions]
+        said = [*paired(topics), *actions, *topics.codewords]
         words = {word for text in said for word in text.split()}
         assert not words & {*OBJECTS, *COLOURS}
 
 
 def test_no_codeword_occurs_in_a_topic():
     for topics in TOPICS.values():
-        words = {
-            word
-            for pair in (*topics.acts, *topics.meanings)
-            for side in (pair.harmful, pair.benign)
-            for word in side.split()
-        }
+        words = {word for side in paired(topics) for word in side.split()}
         assert not words & set(topics.codewords)

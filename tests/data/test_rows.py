@@ -33,6 +33,12 @@ def read(path: Path, limit: int = 0) -> list[tuple[int, object]]:
     return list(read_records(path, numbered, Quarantine(limit)))
 
 
+def openings(path: Path, bad: int = 0) -> tuple[list[str], list[RowError]]:
+    """Read rows to play. Return their first questions, and the rows put aside, of which there may be `bad`."""
+    scenarios = list(read_records(path, read_scenario, quarantine := Quarantine(bad)))
+    return [scenario.opening.message.text for scenario in scenarios], quarantine.errors
+
+
 def lines(path: Path, *values: object) -> Path:
     path.write_text("".join(json.dumps(value) + "\n" for value in values), encoding="utf-8")
     return path
@@ -252,10 +258,9 @@ def test_csv_cells_are_text_and_empty_ones_are_absent(tmp_path: Path) -> None:
 def test_each_invalid_line_of_csv_is_one_bad_row(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_bytes(b"a,prompt\n1,Hi\n1\n1,2,3\n1,\xff\n1,Ho\n")
-    quarantine = Quarantine(limit=3)
-    scenarios = list(read_records(path, read_scenario, quarantine))
-    assert [scenario.opening.message.text for scenario in scenarios] == ["Hi", "Ho"]
-    assert [(error.row, error.field, error.reason[:24]) for error in quarantine.errors] == [
+    texts, errors = openings(path, bad=3)
+    assert texts == ["Hi", "Ho"]
+    assert [(error.row, error.field, error.reason[:24]) for error in errors] == [
         (2, "", "has 1 cells under a head"),
         (3, "", "has 3 cells under a head"),
         (4, "prompt", "holds half of a surrogat"),
@@ -265,19 +270,17 @@ def test_each_invalid_line_of_csv_is_one_bad_row(tmp_path: Path) -> None:
 def test_a_long_cell_of_csv_is_one_cell(tmp_path: Path) -> None:
     path, long = tmp_path / "rows.csv", "A line.\n" * 30_000
     path.write_text(f'prompt\n"{long}"\nHo\n', encoding="utf-8")
-    scenarios = list(read_records(path, read_scenario, Quarantine(limit=0)))
-    assert [scenario.opening.message.text for scenario in scenarios] == [long, "Ho"]
+    assert openings(path)[0] == [long, "Ho"]
 
 
 def test_invalid_quotes_in_csv_are_bad_rows(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text('prompt\n5" of it\n"A "good" one"\n"One ""more"""\n"Ho\n' + "x\n" * 100, encoding="utf-8")
-    quarantine = Quarantine(limit=102)
-    scenarios = list(read_records(path, read_scenario, quarantine))
-    assert [scenario.opening.message.text for scenario in scenarios] == ['5" of it', 'One "more"']
-    assert [error.row for error in quarantine.errors] == [2, *range(4, 105)]
-    assert "unexpected end of data): look for a quote that is not closed" in quarantine.errors[1].reason
-    assert "belongs to what begins at row 4" in quarantine.errors[-1].reason
+    texts, errors = openings(path, bad=102)
+    assert texts == ['5" of it', 'One "more"']
+    assert [error.row for error in errors] == [2, *range(4, 105)]
+    assert "unexpected end of data): look for a quote that is not closed" in errors[1].reason
+    assert "belongs to what begins at row 4" in errors[-1].reason
     with pytest.raises(TooManyBadRows, match="102 rows cannot be used"):
         list(read_records(path, read_scenario, Quarantine(limit=101)))
 
@@ -287,10 +290,9 @@ def test_every_row_inside_an_open_quote_is_a_bad_row(tmp_path: Path, opened: str
     """The place of the next quote decides whether the CSV is invalid or has a row with too many cells."""
     path = tmp_path / "rows.csv"
     path.write_text(f"prompt,note\nHey,1\n{opened}Hello,3\n1,2,3\n", encoding="utf-8")
-    quarantine = Quarantine(limit=5)
-    scenarios = list(read_records(path, read_scenario, quarantine))
-    assert [scenario.opening.message.text for scenario in scenarios] == ["Hey", "Hello"]
-    assert [error.row for error in quarantine.errors] == [2, 3, 4, 5, 7]
+    texts, errors = openings(path, bad=5)
+    assert texts == ["Hey", "Hello"]
+    assert [error.row for error in errors] == [2, 3, 4, 5, 7]
 
 
 def test_rows_nested_too_deeply_are_bad_rows(tmp_path: Path) -> None:

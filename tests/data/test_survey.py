@@ -41,17 +41,6 @@ def counted(lines: list[str], name: str) -> list[str]:
     return line.removeprefix(name).replace("│", "").split()
 
 
-def test_a_row_nested_too_deeply_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    deep = f'{row("<answer>Ho</answer>")[:-1]}, "metadata": {{"deep": {"[" * 700}{"]" * 700}}}}}'
-    lines = surveyed(tmp_path, capsys, 1, rows=f"{deep}\n{row('<answer>Ho</answer>')}\n")
-    assert counted(lines, "rows.jsonl") == ["2", "1", "1", "1", "0"]
-    assert "  * refused, 1 row (1): is nested too deeply" in lines
-
-
-def test_a_file_without_rows_counts_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert counted(surveyed(tmp_path, capsys, empty="\n"), "empty.jsonl") == ["0"] * 5
-
-
 def test_files_that_are_not_read_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, elsewhere = tmp_path / "rows", tmp_path / "elsewhere"
     for each in (folder, elsewhere):
@@ -62,7 +51,8 @@ def test_files_that_are_not_read_are_named(tmp_path: Path, capsys: pytest.Captur
     (folder / "CAPITALS.JSONL").write_text(f"{good}\n{good}")
     (folder / "gone.jsonl").symlink_to(folder / "nowhere")
     (folder / "linked").symlink_to(elsewhere)
-    lines = surveyed(folder, capsys, 1)
+    lines = surveyed(folder, capsys, 1, empty="\n")
+    assert counted(lines, "empty.jsonl") == ["0"] * 5
     assert counted(lines, "CAPITALS.JSONL") == ["2", "2", "2", "0", "0"]
     assert "Not read: gone.jsonl (a linked folder, or no file), linked (a linked folder, or no file)." in lines
 
@@ -136,16 +126,6 @@ def test_pictures_may_be_in_another_folder_and_only_broken_ones_are_listed(
     assert "Of 2 pictures that rows name, 1 cannot be opened: b.png." in told
     assert main([str(rows), "--pictures", str(tmp_path / "none")]) == 2
     assert "none: no such folder" in capsys.readouterr().err
-
-
-def test_addresses_of_pictures_are_counted_among_those_that_do_not_open(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    names = ["https://x.org/a.png", "file://a.png", "b.png"]
-    rows = "\n".join(json.dumps({"turns": ["?"], "images": [name]}) for name in names)
-    told = surveyed(tmp_path, capsys, 1, rl=rows)
-    assert counted(told, "rl.jsonl")[-1] == "3"
-    assert f"Of 3 pictures that rows name, 3 cannot be opened: {', '.join(names)}." in told
 
 
 def test_a_picture_is_decoded_once_however_many_files_name_it(
