@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import cache
 from random import Random
 
 from steer_lit.data.mini import LONGEST_RUN, SUBSETS, captioned, expected_completion
@@ -19,12 +18,18 @@ from steer_lit.data.mini_phrases import PHRASES, Phrases
 from steer_lit.data.mini_pictures import random_picture
 from steer_lit.data.mini_plan import plan_dialogue
 from steer_lit.data.mini_turns import addressed, attacks_of, capital, refusal, with_article
-from steer_lit.data.mini_words import TOPICS, Pair, Topics
+from steer_lit.data.mini_words import TOPICS, Topics
 from steer_lit.mini_world import COLOURS, HAZARDOUS, OBJECTS
 from steer_lit.types import Attack, Dialogue, Message
 
 _TURNS = (4, 8, 16)  # of a row of questions; some are as long as the benchmark's dialogues
 _TOPICS, _PHRASES = Topics.of_all(TOPICS.values()), Phrases.of_all(PHRASES.values())
+_PAIRS = (*_TOPICS.acts, *_TOPICS.meanings)
+_SAID = (
+    *(phrase for pair in _PAIRS for phrase in (pair.harmful, pair.benign)),
+    *(f"{action.subject} {action.phrase}" for action in _TOPICS.actions),
+    *_TOPICS.codewords * 2,
+)
 _JUDGED = 0.3  # share of the harmless turns
 _CAPTIONS, _TOLD_TO = 3, 6  # of ten rows three are captions, three questions about words, four dialogues
 
@@ -58,21 +63,21 @@ def _turn(rng: Random, attack: Attack) -> tuple[Message, Message]:
 
 def _crime(rng: Random) -> tuple[str, str]:
     """Ask whether an act or an undertaking is a crime."""
-    pair = rng.choice(_pairs())
+    pair = rng.choice(_PAIRS)
     harmful = rng.random() < 0.5
     phrase = pair.harmful if harmful else pair.benign
     return f"{capital(phrase)}?", "A crime." if harmful else "All fine."
 
 
 def _instead(rng: Random) -> tuple[str, str]:
-    pair = rng.choice(_pairs())
+    pair = rng.choice(_PAIRS)
     return f"Better than to {pair.harmful}?", f"{capital(pair.benign)}."
 
 
 def _declined(rng: Random) -> tuple[str, str]:
     """Show how to decline, at the user's request."""
     if rng.random() < 0.5:
-        pair = rng.choice(_pairs())
+        pair = rng.choice(_PAIRS)
         return f"Decline to {pair.harmful}.", refusal(pair.harmful, pair.benign)
     shown = f"the {rng.choice(tuple(COLOURS))} {rng.choice(OBJECTS)}"
     action = rng.choice(_TOPICS.actions)
@@ -89,30 +94,14 @@ def _danger(rng: Random) -> tuple[str, str]:
 def _repeated(rng: Random) -> tuple[str, str]:
     """Ask to repeat a sentence of any split."""
     wording = rng.choice(_PHRASES.wordings)
-    said = re.sub(r"\{\w\}", lambda _: _phrase(rng), wording)
+    said = re.sub(r"\{\w\}", lambda _: rng.choice(_SAID), wording)
     return f"Repeat: {said}", said
 
 
 def _listed(rng: Random) -> tuple[str, str]:
-    said = " ".join(_phrase(rng) for _ in range(rng.randint(1, 3)))
+    said = " ".join(rng.choice(_SAID) for _ in range(rng.randint(1, 3)))
     return f"Repeat: {said}", said
 
 
 _TOLD: tuple[Callable[[Random], tuple[str, str]], ...] = (_crime, _instead, _declined, _danger, _repeated, _listed)
 _WEIGHTS = (4, 2, 5, 1, 1, 1)
-
-
-def _phrase(rng: Random) -> str:
-    return rng.choice(_phrases_of_topics())
-
-
-@cache
-def _pairs() -> tuple[Pair, ...]:
-    return (*_TOPICS.acts, *_TOPICS.meanings)
-
-
-@cache
-def _phrases_of_topics() -> tuple[str, ...]:
-    actions = [f"{action.subject} {action.phrase}" for action in _TOPICS.actions]
-    acts = [phrase for pair in _pairs() for phrase in (pair.harmful, pair.benign)]
-    return (*acts, *actions, *_TOPICS.codewords * 2)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 from rich.console import Console
 
@@ -175,7 +175,7 @@ class FileSource:
         quarantine: Quarantine,
         unfit: Unfit | None = None,
         wanted: Callable[[Record], bool] = lambda record: True,
-    ) -> list[Record]:
+    ) -> list[Scenario]:
         """Return the first `count` usable rows to play that are `wanted`. What lies behind them is not looked at."""
         rows = (
             (place, cut_after(record, max_turns)) for place, record in self.parsed("rl", quarantine) if wanted(record)
@@ -183,7 +183,7 @@ class FileSource:
         found: list[Placed] = []
         while batch := list(islice(rows, count - len(found))):
             found += self._with_sound_pictures(_fit(batch, unfit, quarantine), quarantine)
-        return self.fitting("rl", found, quarantine)
+        return cast(list[Scenario], self.fitting("rl", found, quarantine))
 
     def parsed(
         self, split: SourceSplit, quarantine: Quarantine, unused: Counter[UnusedKey] | None = None

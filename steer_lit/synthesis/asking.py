@@ -19,7 +19,7 @@ from steer_lit.tutor.clauses import normalised, read_clauses
 from steer_lit.tutor.llm import LlmTutor
 from steer_lit.types import Attack, Completion, ImageRef, Message, Scenario
 
-KEPT_CHARACTERS = 2000  # of a reply that could not be read
+_KEPT_CHARACTERS = 2000  # of a reply that could not be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class RowAttacker(LlmAttacker):
         if isinstance(answer, Failed):
             raise end_of_row("red agent", answer)
         question = answer.question.strip()
-        message = f"{len(question):,} characters, want 1..{MAX_QUESTION}\n{question[:KEPT_CHARACTERS]}"
+        message = f"{len(question):,} characters, want 1..{MAX_QUESTION}\n{question[:_KEPT_CHARACTERS]}"
         raise RowEnds("unreadable", "red agent: no message that can be asked", message)
 
 
@@ -81,7 +81,7 @@ def end_of_row(step: str, failed: Failed) -> RowEnds:
         return RowEnds("rejected", "its picture cannot be used", failed.reason)
     if not reply.answered:
         return RowEnds("failed", f"{step}: no answer from the server", failed.reason)
-    text = (reply.text or reply.failed or "")[:KEPT_CHARACTERS]
+    text = (reply.text or reply.failed or "")[:_KEPT_CHARACTERS]
     if reply.declined or declines(text):
         return RowEnds("rejected", f"{step}: the model declined", text)
     return RowEnds("unreadable", f"{step}: unreadable", f"{failed.problem}\n{text}")
@@ -156,7 +156,7 @@ class _StrictClient:
         again = (*request.messages, ChatMessage("assistant", as_data(text)), ChatMessage("user", repair))
         (repaired,) = self._answered([replace(request, messages=again)])
         if not _formed(answer := repaired.text or ""):
-            raise RowEnds("unreadable", f"{self._name}: not in the form asked for", answer[:KEPT_CHARACTERS])
+            raise RowEnds("unreadable", f"{self._name}: not in the form asked for", answer[:_KEPT_CHARACTERS])
         return repaired
 
 

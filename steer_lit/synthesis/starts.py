@@ -17,7 +17,7 @@ from steer_lit.synthesis.generator import Generator, SeedQuestion
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.stage1 import SCRIPTS
 from steer_lit.terminal.visible import visible_line
-from steer_lit.types import Attack, Kind, Scenario, Split, TurnGold
+from steer_lit.types import Attack, Kind, Scenario, Split
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +51,7 @@ def stage_starts(
 def scripts_of(settings: SynthesisSettings, run_dir: Path, bad: Quarantine) -> list[Scenario]:
     """Return the first scripts of the file that Stage II starts from, cut after its `max_turns`."""
     file = settings.scripts or run_dir / SCRIPTS
-    found = _source(file, settings.folder).first(settings.rows, settings.stage2.max_turns, bad)
-    return _told(file, [script for script in found if isinstance(script, Scenario)], bad)
+    return _told(file, _source(file, settings.folder).first(settings.rows, settings.stage2.max_turns, bad), bad)
 
 
 def _told(file: Path | str, rows: list[T], bad: Quarantine) -> list[T]:
@@ -83,7 +82,7 @@ def read_seed_questions(
         if passed_over:
             others = "not benign, for another kind" if kind == "benign" else "benign, for kind=benign"
             log.warning("%s: %s passed over as %s", file, counted(len(passed_over), "row"), others)
-    return [_opening(row) for row in found if isinstance(row, Scenario)]
+    return [_opening(row) for row in found]
 
 
 def _source(file: Path | str, root: Path | None, kind: Kind = "red_team") -> FileSource:
@@ -125,4 +124,4 @@ def mini_seed_questions(seed: int, kind: Kind, turns: tuple[int, int], rows: int
 def _speaks_for_itself(attack: Attack, kind: Kind) -> bool:
     if kind == "benign":
         return attack.strategy == "describe"
-    return isinstance(attack.gold, TurnGold) and attack.gold.tier in ("words", "picture")
+    return attack.gold is not None and attack.gold.tier in ("words", "picture")

@@ -292,7 +292,7 @@ def test_pictures_inside_rows_become_files(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_data_urls_become_files_in_picture_fields_only(tmp_path: Path) -> None:
-    url = "data:image/png;base64," + base64.b64encode(drawn("red", "PNG")).decode()
+    url = f"data:image/png;base64,{base64.b64encode(drawn('red', 'PNG')).decode()}"
     parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": url}]
     asked = {"role": "user", "content": parts}
     file, out = write(tmp_path / "chat.jsonl", [{"messages": [asked, ASKED[1]]}]), tmp_path / "sft.jsonl"
@@ -323,7 +323,7 @@ def test_rows_with_both_embedded_and_named_pictures_must_stay_in_their_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A run looks for pictures in one folder only."""
-    url = "data:image/png;base64," + base64.b64encode(drawn("red", "PNG")).decode()
+    url = f"data:image/png;base64,{base64.b64encode(drawn('red', 'PNG')).decode()}"
     held: list[object] = [url, "a.png", {"bytes": None, "path": "a.png"}]
     rows = [{"prompt": "<image>What?", "image": picture} for picture in held]
     file = write(tmp_path / "rows.jsonl", rows)

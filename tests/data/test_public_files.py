@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from steer_lit.data.formats import read_bench_row, read_rl_row, read_sft_row, read_stage1_row
+from steer_lit.data.formats import read_sft_row
 from steer_lit.data.rows import Quarantine, read_records
 from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.data.survey import main
 from steer_lit.data.survey_file import survey_rows
-from steer_lit.data.writers import bench_row, rl_row, sft_row, stage1_row, write_rows
+from steer_lit.data.writers import sft_row, write_rows
 from steer_lit.types import Dialogue, ImageRef, Message, Scenario
+from tests.data.test_writers import SCENARIO_SHAPES
 
 # file: (all rows, rows for SFT, rows to play, rows unusable because their pictures are missing)
 FILES = {
@@ -84,12 +85,7 @@ def test_every_record_is_unchanged_by_writing_and_reading(
 ) -> None:
     path = tmp_path / f"rows.{suffix}"
     scenarios = read(shared_data, name, read_scenario)
-    writers: list[tuple[Callable[..., dict[str, object]], Callable[..., object]]] = [
-        (rl_row, read_rl_row),
-        (bench_row, read_bench_row),
-        (stage1_row, read_stage1_row),
-    ]
-    for write, reader in writers:
+    for write, reader in SCENARIO_SHAPES:
         write_rows(path, map(write, scenarios))
         assert list(read_records(path, reader, Quarantine(limit=0))) == scenarios
     if not any(row.no_dialogue for row in survey_rows(shared_data / name).rows):
