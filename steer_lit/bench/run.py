@@ -11,13 +11,13 @@ from __future__ import annotations
 from rich.console import Console
 
 from steer_lit.bench import report
+from steer_lit.bench.changed_settings import describe_stale
 from steer_lit.bench.constant import ConstantPolicy
 from steer_lit.bench.names import judge_name
 from steer_lit.bench.outputs import write_outputs
 from steer_lit.bench.playing import BenchRun, Tally, play_policy
 from steer_lit.bench.provenance import provenance
 from steer_lit.bench.records import GradedDialogue, ungraded
-from steer_lit.bench.stale_records import describe_stale
 from steer_lit.bench.summary import Summary
 from steer_lit.errors import TooManyFailures
 from steer_lit.files.run_files import RECORDS

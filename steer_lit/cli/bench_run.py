@@ -96,13 +96,13 @@ def _play(
     """Play what the folder does not hold. Servers that have something to do are greeted before a model loads."""
     from hydra.utils import instantiate
 
+    from steer_lit.bench.changed_settings import unlike_seeds
     from steer_lit.bench.constant import WHY_LEFT_OUT
     from steer_lit.bench.playing import BenchRun
     from steer_lit.bench.policies import Policies
     from steer_lit.bench.regrading import holds_work
     from steer_lit.bench.run import run_bench
     from steer_lit.bench.suite import Suite, check_gold, planned
-    from steer_lit.bench.unlike_seeds import unlike_seeds
 
     # The questions come from the rows, or from an attacker that reacts to a tutor's verdicts.
     asking = {name: build_player(config[name], rows.open_image, name) for name in PLAYERS} if reacts(plain) else {}

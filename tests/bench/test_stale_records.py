@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from steer_lit.bench.changed_settings import changed_settings
 from steer_lit.bench.playing import BenchRun
 from steer_lit.bench.report_only import report_on
 from steer_lit.bench.run import run_bench
-from steer_lit.bench.stale_records import changed_settings
 from steer_lit.bench.suite import BenchPolicy, Suite
 from tests.bench.test_bench_run import SETTINGS, CountingGold, WordJudge, bench, lines, scenarios
 

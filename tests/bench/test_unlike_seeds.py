@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from steer_lit.bench.unlike_seeds import unlike_seeds
+from steer_lit.bench.changed_settings import unlike_seeds
 
 TRAINING = {"stage": "grpo", "seed": 1, "optim": {"lr": 1e-4, "betas": [0.9, 0.999]}, "trainer": {"max_steps": 10}}
 
