@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from steer_lit.bench import charts, html, page_dialogues, report, tables
-from steer_lit.bench.names import replied
 from steer_lit.bench.raw_eval import write_raw_evals
 from steer_lit.bench.records import Records
 from steer_lit.bench.settings import BenchSettings
@@ -69,7 +68,7 @@ def facts(records: Records, settings: BenchSettings, judge: str) -> list[tuple[s
         ("dialogues", f"{count}, {by}" if len(records) > 1 else count),
         *([("subsets", ", ".join(subsets))] if subsets else []),
         ("judge", judge),
-        *([("replies by", by)] if (by := replied(records)) else []),
+        *([("replies by", by)] if (by := report.replied(records)) else []),
         *([("left out", "; ".join(lost))] if (lost := report.left_out(records)) else []),
         *(("not told", line) for line in report.untold(records)),
         ("passes", passes),

@@ -165,7 +165,8 @@ def _check_judge(
         greet(judge)
         fit = check_judge(judge, settings, run_dir, console)
         policies = len(named(plain["policies"])) + len(_constants(plain, scenarios))
-        asked = cost(judge, scenarios, policies, settings.turns_played)
+        extra_turns = int(plain["attacker"].get("extra_turns") or 0) if reacts(plain) else 0
+        asked = cost(judge, scenarios, policies, settings.turns_played, extra_turns)
         quick = [f"bench.limit={QUICK}"] if _random_for_hours(plain, scenarios) else []
         benchmark = command("bench", *words_besides(typed_words(), ["judge_check"]), *quick)
         print_lines(console, *asked, *([next_step(benchmark)] if fit else []))

@@ -315,20 +315,23 @@ def test_a_verdict_names_its_figures() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "following"),
+    ("words", "hint", "turns"),
     [
-        (["model=nano", "policies.a=base", "bench.limit=2"], ["model=nano", "policies.a=base", "bench.limit=2"]),
-        (["bench.constants=false"], ["bench.constants=false", "bench.limit=120"]),  # hours of random weights
+        (["model=nano", "policies.a=base", "bench.limit=2"], [], ""),
+        (["bench.constants=false"], ["bench.limit=120"], ""),  # hours of random weights
+        (["attacker=adaptive", "attacker.extra_turns=9", "bench.limit=2"], [], "at most 20 turns to grade"),
     ],
 )
 def test_a_check_ends_with_the_command_for_its_benchmark(
-    words: list[str], following: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str], hint: list[str], turns: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.run("bench", [*words, "judge_check=true", f"hydra.run.dir={tmp_path}"]) == 0
-    first, fit, *_, last = capsys.readouterr().out.strip().splitlines()
+    said = capsys.readouterr().out
+    first, fit, *_, last = said.strip().splitlines()
     assert first == f"judge check, into {tmp_path}; libraries load first"
     assert fit.startswith("This judge may be trusted for this benchmark: of 58 turns")
-    assert shlex.split(last.removeprefix("next:")) == ["python", "bench.py", *following]
+    assert turns in said
+    assert shlex.split(last.removeprefix("next:")) == ["python", "bench.py", *words, *hint]
 
 
 class Praises:
