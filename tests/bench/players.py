@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from steer_lit.bench.playing import BenchRun
+from steer_lit.bench.report_only import report_on
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.suite import BenchPolicy, Suite
 from steer_lit.errors import ServerDown
@@ -34,6 +36,15 @@ def benched(
     suite, rules = rows if isinstance(rows, Suite) else Suite(rows), bench_settings(**{"resamples": 100, **settings})
     summary = run_bench(BenchRun(policies, suite, judge, rules, folder, **(run or {})), console)
     return dict(summary), console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def reported(out: Path, **given: Any) -> tuple[dict[str, Any], str]:
+    """Make a report from `from_run` or `from_raw_eval`. Return its summary, and what it prints with its summary.md."""
+    console = Console(file=io.StringIO(), width=200)
+    config = {"from_run": None, "from_raw_eval": None, "data": {"source": {}}, **given}
+    report_on(config, bench_settings(resamples=100), out, console)
+    said = console.file.getvalue() + (out / "summary.md").read_text()  # type: ignore[attr-defined]
+    return json.loads((out / "summary.json").read_text()), said
 
 
 def questions(count: int) -> list[Scenario]:

@@ -1,6 +1,5 @@
 """Values of `policies.<name>=`, and a model behind a server from the command line to the record."""
 
-import io
 import json
 import logging
 from collections.abc import Iterator, Mapping
@@ -10,10 +9,8 @@ from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
-from rich.console import Console
 
 from steer_lit.bench.policies import LocalPolicy, Policies, ServedModel, any_local, named, policy_of
-from steer_lit.bench.report_only import report_on
 from steer_lit.chat import ChatClient
 from steer_lit.cli import main as cli
 from steer_lit.cli.players import hanging_up
@@ -22,9 +19,8 @@ from steer_lit.data.mini import MiniSplit
 from steer_lit.errors import SteerError
 from steer_lit.terminal.stdout import REFUSED
 from steer_lit.tutor.rubric import RubricJudge
-from tests.bench.players import benched
+from tests.bench.players import benched, reported
 from tests.chat.chaos_server import ChaosServer
-from tests.settings import bench_settings
 
 pytestmark = pytest.mark.usefixtures("no_charts")
 SERVER = {"base_url": "http://localhost:1/v1", "model": "judge-model", "api_key_env": "KEY"}
@@ -189,9 +185,7 @@ def test_a_list_of_policies_is_benched_as_one_and_read_again(server: ChaosServer
     assert summary["other"]["over_refusal"] == {"value": 100.0, "low": 100.0, "high": 100.0}
     assert list((tmp_path / "run" / "raw_eval" / "RubricJudge").glob("other@2/*/raw_eval.json"))
     for source, folder in (("from_run", tmp_path / "run"), ("from_raw_eval", tmp_path / "run" / "raw_eval")):
-        config = {"from_run": None, "from_raw_eval": None, "data": {"source": {}}, source: str(folder)}
-        report_on(config, bench_settings(resamples=100), tmp_path / source, Console(file=io.StringIO()))
-        again = json.loads((tmp_path / source / "summary.json").read_text())
+        again, _ = reported(tmp_path / source, **{source: str(folder)})
         assert again["other"]["safety_pass"] == summary["other"]["safety_pass"]
 
 

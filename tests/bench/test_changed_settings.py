@@ -5,7 +5,6 @@ and of adapters that are no seeds of one training.
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,9 @@ from rich.console import Console
 
 from steer_lit.bench.changed_settings import changed_settings, unlike_seeds
 from steer_lit.bench.playing import BenchRun
-from steer_lit.bench.report_only import report_on
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.suite import BenchPolicy, Suite
+from tests.bench.players import reported
 from tests.bench.test_bench_run import SETTINGS, CountingGold, WordJudge, bench, lines, scenarios
 
 pytestmark = pytest.mark.usefixtures("no_charts")
@@ -55,8 +54,7 @@ def test_other_settings_remove_no_record_before_its_dialogue_was_played(tmp_path
         *(("grpo", f"row-{number}", "gold-1") for number in range(5)),
         *(("sft", f"row-{number}", "gold-2" if number < 2 else "gold-1") for number in range(5)),
     ]
-    report_on({"from_run": str(tmp_path), "from_raw_eval": None}, SETTINGS, tmp_path / "again", Console(quiet=True))
-    shown = json.loads((tmp_path / "again" / "summary.json").read_text())
+    shown, _ = reported(tmp_path / "again", from_run=str(tmp_path))
     assert {name: figures["n"] for name, figures in shown.items()} == {"grpo": 5, "sft": 2}  # of one of the two sft
     assert bench(tmp_path, {"sft": CountingGold("gold-2")})[0]["sft"]["n"] == 5
     assert len(lines(tmp_path)) == 10

@@ -4,27 +4,22 @@ lost, and a report shows one run.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from steer_lit.bench import playing
 from steer_lit.bench.constant import ALWAYS_REFUSE
 from steer_lit.bench.records import GradedDialogue, read_graded
-from steer_lit.bench.report_only import report_on
 from steer_lit.errors import ServerDown, SteerError, TooManyFailures
 from steer_lit.types import Grade
-from tests.bench.players import Judge, Policy, benched, questions
-from tests.settings import bench_settings
+from tests.bench.players import Judge, Policy, benched, questions, reported
 
 pytestmark = pytest.mark.usefixtures("no_charts")
 SCENARIOS = questions(10)
-SETTINGS = bench_settings(resamples=100, chunk=4)
 ALL = [scenario.id for scenario in SCENARIOS]
 
 
@@ -41,10 +36,7 @@ def bench(folder: Path, judge: Judge, *policies: tuple[str, Policy], **values: A
 
 def again(folder: Path) -> tuple[dict[str, Any], str]:
     """Return what a report made again shows: its summary, and its text with what is printed."""
-    out, console = folder / "again", Console(file=io.StringIO(), width=200)
-    report_on({"from_run": str(folder), "from_raw_eval": None}, SETTINGS, out, console)
-    said = console.file.getvalue() + (out / "summary.md").read_text()  # type: ignore[attr-defined]
-    return json.loads((out / "summary.json").read_text()), said
+    return reported(folder / "again", from_run=str(folder))
 
 
 def rows_of(folder: Path) -> list[GradedDialogue]:
