@@ -52,6 +52,7 @@ class PageResults:
 
     @classmethod
     def of(cls, summary: Summary, protocol: str) -> PageResults:
+        """Draw the charts, and lay out every table with the legend of the `protocol`."""
         main, *others = report.grids(summary, protocol)
         drawn = charts.inline_charts(as_one(summary))
         return cls(main, report.legend(summary, protocol), differences(summary), drawn, others)
