@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -160,9 +161,7 @@ def charts_of(summary: Summary) -> Mapping[str, tuple[str, Callable[[Summary], F
 
 def write_pictures(summary: Summary, folder: Path) -> None:
     """Write every chart with its title as a PNG file. Those of an earlier report with more to show are removed."""
-    from matplotlib import style
-
-    with style.context(["default", _style()], after_reset=True):  # whatever the user's settings are
+    with _styled():
         for name in CHARTS.keys() - charts_of(summary).keys():
             (folder / f"{name}.png").unlink(missing_ok=True)
         for name, (title, draw) in charts_of(summary).items():
@@ -173,9 +172,7 @@ def write_pictures(summary: Summary, folder: Path) -> None:
 
 def inline_charts(summary: Summary) -> dict[str, str]:
     """Return every chart as an `<svg>` element, by title; the page prints the title itself."""
-    from matplotlib import style
-
-    with style.context(["default", _style()], after_reset=True):  # whatever the user's settings are
+    with _styled():
         return {title: _svg(title, draw(summary)) for title, draw in charts_of(summary).values()}
 
 
@@ -226,14 +223,19 @@ def _tell(artist: Artist, words: str) -> None:
     artist.set_gid(f"{_TOLD}{words}")
 
 
-def _style() -> dict[str, Any]:
-    """Return matplotlib's settings: the page's colours, names not parsed as formulas, text kept as text in SVG."""
+def _styled() -> AbstractContextManager[None]:
+    """Set matplotlib to the page's colours, names not parsed as formulas and text kept as text in SVG, whatever the
+    user's settings are.
+    """
+    from matplotlib import style
+
     ink, faint, rule = (_colours()[name] for name in ("ink", "faint", "rule"))
-    return {
+    ours = {
         "text.color": ink, "axes.titlecolor": ink, "axes.labelcolor": faint, "xtick.color": faint,
         "ytick.color": faint, "axes.edgecolor": rule, "grid.color": rule, "axes.grid": True, "axes.grid.axis": "y",
         "axes.axisbelow": True, "text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "steer_lit",
     }  # fmt: skip
+    return style.context(["default", ours], after_reset=True)
 
 
 @cache

@@ -2,40 +2,60 @@
 
 Its parts lie in page/: Jinja templates with autoescape, a style sheet and three scripts, all inlined. The page's policy
 allows its own script, by hash, and embedded pictures, and nothing else.
+
+Text written by models and attackers must not be able to close a script element, and the page must show something before
+it has read twenty thousand dialogues. So it holds blocks of dialogues, each as base64 of gzipped ASCII JSON, and an
+index of them; page/archive.js unpacks them. Base64 has no `<`. Texts are stored as a page shows them (`visible`).
 """
 
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
-from collections.abc import Mapping, Sequence
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from steer_lit.bench import archive, charts, report
-from steer_lit.bench.page_dialogues import ShownDialogue
-from steer_lit.bench.settings import BenchSettings
+from steer_lit.bench import charts, report
+from steer_lit.bench.page_dialogues import OUTCOMES, ShownDialogue
 from steer_lit.bench.summary import Summary
-from steer_lit.bench.tables import as_one, differences
+from steer_lit.bench.tables import Grid, as_one, differences
 from steer_lit.files.atomic import replacing
 from steer_lit.terminal.visible import visible
-from steer_lit.types import OpenImage
+from steer_lit.types import ImageRef, OpenImage
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 FOLDER = Path(__file__).with_name("page")
 SCRIPTS = ("archive.js", "dialogue.js", "browser.js")
 UNFOLDED = 12  # a table with more rows is folded at first
+BLOCK = 32  # dialogues that are unpacked together
+MAX_SIDE = 256  # pixels: the longer side of a picture in the page
+_UNSCORED = "-"
 
 
-def page_results(summary: Summary, settings: BenchSettings) -> dict[str, Any]:
-    """Return what the page shows above the dialogues, for report.html.j2."""
-    main, *others = report.grids(summary, settings.protocol)
-    return {
-        "main": main,
-        "legend": report.legend(summary, settings.protocol),
-        "differences": differences(summary),
-        "charts": charts.inline_charts(as_one(summary)),
-        "tables": others,
-    }
+@dataclass(frozen=True, slots=True)
+class PageResults:
+    """What the page shows above the dialogues: tables, the first with its legend, and charts by title, as SVG."""
+
+    main: Grid
+    legend: Sequence[str]
+    differences: Grid
+    charts: Mapping[str, str]
+    tables: Sequence[Grid]
+
+    @classmethod
+    def of(cls, summary: Summary, protocol: str) -> PageResults:
+        """Draw the charts, and lay out every table with the legend of the `protocol`."""
+        main, *others = report.grids(summary, protocol)
+        drawn = charts.inline_charts(as_one(summary))
+        return cls(main, report.legend(summary, protocol), differences(summary), drawn, others)
 
 
 def write_page(
@@ -44,7 +64,7 @@ def write_page(
     facts: Sequence[tuple[str, str]],
     dialogues: Sequence[ShownDialogue],
     open_image: OpenImage,
-    results: Mapping[str, Any] | None = None,
+    results: PageResults | None = None,
 ) -> None:
     """Write the page, replacing an earlier one atomically. `facts` are the (label, value) pairs under its title.
 
@@ -52,7 +72,7 @@ def write_page(
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    pictures = archive.thumbnails(dialogues, open_image)
+    pictures = thumbnails(dialogues, open_image)
     script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     environment = Environment(
@@ -70,9 +90,99 @@ def write_page(
         style=charts.STYLE_SHEET.read_text(encoding="utf-8"),
         script=script,
         script_hash=f"sha256-{digest}",
-        index=archive.packed(archive.index(dialogues, pictures)),
-        blocks=archive.blocks(dialogues, pictures),
+        index=_packed(_index(dialogues, pictures)),
+        blocks=_blocks(dialogues, pictures),
         pictures=pictures.data,
     )
     with replacing(path) as unfinished, unfinished.open("wb") as file:
         stream.dump(file, encoding="utf-8", errors="replace")
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnails:
+    """Small pictures. `places[i]` is the index in `data` of the data URI of `uris[i]`, or why that has none."""
+
+    uris: tuple[str, ...]
+    places: tuple[int | str, ...]
+    data: tuple[str, ...]
+
+
+def _packed(value: object) -> str:
+    """Return `value` as base64 of gzipped JSON, which is safe anywhere in a page. Its texts become `visible`."""
+    text = json.dumps(_shown(value), ensure_ascii=True, separators=(",", ":"))
+    return base64.b64encode(gzip.compress(text.encode("ascii"), compresslevel=6, mtime=0)).decode("ascii")
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _shown(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown(one) for one in value]
+    return visible(value) if isinstance(value, str) else value
+
+
+def side_by_side(dialogues: Iterable[ShownDialogue]) -> list[ShownDialogue]:
+    """Group the dialogues by scenario, which makes them easy to compare and compresses best."""
+    first: dict[str, int] = {}
+    return sorted(dialogues, key=lambda dialogue: first.setdefault(dialogue.scenario, len(first)))
+
+
+def _index(dialogues: Sequence[ShownDialogue], pictures: Thumbnails) -> dict[str, Any]:
+    """Return what the page's lists and filters need: {labels, block, rows, pictures}.
+
+    A row is [policy, kind, subset, outcome, scenario, tones]: four indices into `labels`, the scenario's id, and one
+    character per turn, "0".."6" for a tone of -3..3 and "-" for an unscored turn.
+    """
+    labels = {
+        "policy": list(dict.fromkeys(dialogue.policy for dialogue in dialogues)),
+        "kind": sorted({dialogue.kind for dialogue in dialogues}),
+        "subset": sorted({dialogue.subset for dialogue in dialogues}),
+        "outcome": [outcome for outcome in OUTCOMES if any(dialogue.outcome == outcome for dialogue in dialogues)],
+    }
+    places = {name: {label: at for at, label in enumerate(known)} for name, known in labels.items()}
+    rows = [
+        [*(places[name][getattr(dialogue, name)] for name in labels), dialogue.scenario, _tones(dialogue)]
+        for dialogue in dialogues
+    ]
+    listed = [list(pair) for pair in zip(pictures.uris, pictures.places, strict=True)]
+    return {"labels": labels, "block": BLOCK, "rows": rows, "pictures": listed}
+
+
+def _blocks(dialogues: Sequence[ShownDialogue], pictures: Thumbnails) -> Iterator[str]:
+    """Yield the packed texts of `BLOCK` dialogues at a time."""
+    numbers = {uri: number for number, uri in enumerate(pictures.uris)}
+    rest = iter(dialogues)
+    while block := list(islice(rest, BLOCK)):
+        yield _packed([_texts(dialogue, numbers) for dialogue in block])
+
+
+def thumbnails(dialogues: Iterable[ShownDialogue], open_image: OpenImage) -> Thumbnails:
+    """Shrink every picture of the dialogues, each once. A picture that cannot be opened leaves its reason."""
+    uris = dict.fromkeys(uri for dialogue in dialogues for turn in dialogue.turns for uri in turn.pictures)
+    data: dict[str, int] = {}
+    places: list[int | str] = []
+    for uri in uris:
+        try:
+            places.append(data.setdefault(_data_uri(open_image(ImageRef(uri))), len(data)))
+        except (ValueError, OSError) as error:  # PictureError is a ValueError
+            places.append(str(error))
+    return Thumbnails(tuple(uris), tuple(places), tuple(data))
+
+
+def _data_uri(image: Image) -> str:
+    small = image.copy()
+    small.thumbnail((MAX_SIDE, MAX_SIDE))
+    written = io.BytesIO()
+    small.save(written, "WEBP", quality=70, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(written.getvalue()).decode('ascii')}"
+
+
+def _tones(dialogue: ShownDialogue) -> str:
+    return "".join(_UNSCORED if turn.tone is None else str(turn.tone + 3) for turn in dialogue.turns)
+
+
+def _texts(dialogue: ShownDialogue, numbers: Mapping[str, int]) -> dict[str, Any]:
+    turns = [{**asdict(turn), "pictures": [numbers[uri] for uri in turn.pictures]} for turn in dialogue.turns]
+    for turn in turns:
+        del turn["tone"]  # the index has it
+    return {"note": dialogue.note, "turns": turns}

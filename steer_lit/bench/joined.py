@@ -14,10 +14,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from steer_lit.bench.changed_settings import changed_settings
 from steer_lit.bench.metrics import shared
 from steer_lit.bench.provenance import RECORDED_ONLY, SETTINGS
 from steer_lit.bench.records import GradedDialogue, Records, constants_last, is_constant
-from steer_lit.bench.stale_records import changed_settings
 from steer_lit.errors import SteerError
 from steer_lit.numbers import counted
 

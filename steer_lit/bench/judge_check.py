@@ -174,9 +174,12 @@ def _graded(judge: Judge, rows: Sequence[LabelledTurn], console: Console) -> lis
     return grades
 
 
-def cost(judge: Judge, scenarios: Sequence[Scenario], policies: int, max_turns: int) -> list[str]:
-    """Say how many turns the benchmark asks of the judge, and how many tokens by the calibration set's usage."""
-    asked = policies * sum(min(len(scenario.attacks), max_turns) for scenario in scenarios)
+def cost(judge: Judge, scenarios: Sequence[Scenario], policies: int, max_turns: int, extra_turns: int = 0) -> list[str]:
+    """Say how many turns the benchmark asks of the judge, and how many tokens by the calibration set's usage.
+
+    The attacker may go `extra_turns` turns beyond a row's script.
+    """
+    asked = policies * sum(min(len(scenario.attacks) + extra_turns, max_turns) for scenario in scenarios)
     played = f"{counted(len(scenarios), 'dialogue')} by {counted(policies, 'policy', 'policies')}"
     turns = f"The benchmark, {played}, has at most {counted(asked, 'turn')} to grade"
     if not isinstance(judge, LlmJudge):

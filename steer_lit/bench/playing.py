@@ -12,7 +12,6 @@ from typing import Any
 
 from rich.progress import Progress
 
-from steer_lit.bench.names import judge_name
 from steer_lit.bench.records import GradedDialogue, RecordFile, dialogue_key, graded, settings_digest
 from steer_lit.bench.regrading import as_played, known_grades, lacks_only_grades, regraded
 from steer_lit.bench.settings import BenchSettings
@@ -162,6 +161,12 @@ class BenchRun:
             raise
         if ended:
             yield ended
+
+
+def judge_name(judge: Judge) -> str:
+    """Return the model behind the judge's client, else the judge's class."""
+    settings = getattr(getattr(judge, "client", None), "settings", None)
+    return str(getattr(settings, "model", type(judge).__name__))
 
 
 class Tally:

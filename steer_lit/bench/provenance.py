@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from steer_lit.bench.names import configured_model
 from steer_lit.bench.policies import ServedModel, any_local, named, policy_of
 from steer_lit.errors import SteerError
 from steer_lit.files.run_files import CONFIG, saved_versions
@@ -170,6 +169,17 @@ def _asked(saved: Mapping[str, Any]) -> str:
     tutor = None if name == "ScriptedAttacker" else configured_model(saved.get("tutor", {}))
     verdicts = "" if tutor is None else f", by the verdicts of model {tutor}"
     return who + (f" ({', '.join(own)})" if own else "") + verdicts
+
+
+def configured_name(player: Mapping[str, Any]) -> str:
+    """Return the name of the player that a config's section makes; "unknown" if the section is empty."""
+    model = configured_model(player)
+    return str(player.get("_target_", "unknown")).rsplit(".", 1)[-1] if model is None else model
+
+
+def configured_model(player: Mapping[str, Any]) -> str | None:
+    """Return the model that the player of a config's section asks; None if it has no client."""
+    return None if "client" not in player else str(player["client"].get("settings", {}).get("model"))
 
 
 def saved_config(run: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from rich import box
@@ -14,7 +15,6 @@ from rich.table import Table
 from steer_lit.bench import tables
 from steer_lit.bench.charts import charts_of
 from steer_lit.bench.metrics import PASSES
-from steer_lit.bench.names import several_repliers
 from steer_lit.bench.records import Records, ungraded
 from steer_lit.bench.summary import Summary
 from steer_lit.bench.tables import RATES, Grid
@@ -160,6 +160,34 @@ def untold(records: Records) -> list[str]:
     told = {turn.refused for rows in records.values() for row in rows if not row.failed for turn in row.turns}
     said = "over-refusal is not known: no grade says whether an answer refused (`refused`, which a judge may leave out)"
     return [said] if told == {None} else []
+
+
+def _repliers(records: Records) -> dict[str, Counter[str]]:
+    """Count the dialogues by the model that the server says answered, for the judge and each policy behind one: it may
+    be another than the one that is asked for.
+    """
+    rows = [row for played in records.values() for row in played]
+    found = {"the judge": Counter(name for row in rows for name in row.graded_by)}
+    found |= {policy: Counter(name for row in played for name in row.answered_by) for policy, played in records.items()}
+    return {asked: names for asked, names in found.items() if names}
+
+
+def several_repliers(records: Records) -> list[str]:
+    """Return a line for each that was answered by more than one model: its figures are of none of them."""
+    return [
+        f"{asked} was answered by more than one model: {_listed(names)}; these figures are of no single one"
+        for asked, names in _repliers(records).items()
+        if len(names) > 1
+    ]
+
+
+def replied(records: Records) -> str:
+    """Say which models answered, as their servers name them; "" if none does."""
+    return "; ".join(f"{asked}: {_listed(names)}" for asked, names in _repliers(records).items())
+
+
+def _listed(names: Counter[str]) -> str:
+    return ", ".join(f"{name} ({counted(number, 'dialogue')})" for name, number in names.most_common())
 
 
 def _caveats(summary: Summary) -> Iterator[str]:

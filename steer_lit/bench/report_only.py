@@ -18,8 +18,14 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from rich.console import Console
 
-from steer_lit.bench.names import configured_name
-from steer_lit.bench.provenance import in_order, played_under_config, provenance, redacted, saved_config
+from steer_lit.bench.provenance import (
+    configured_name,
+    in_order,
+    played_under_config,
+    provenance,
+    redacted,
+    saved_config,
+)
 from steer_lit.bench.seed_groups import baseline_problems
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.errors import ConfigError, Problem, SteerError, problems_of

@@ -11,18 +11,18 @@ from __future__ import annotations
 from rich.console import Console
 
 from steer_lit.bench import report
+from steer_lit.bench.changed_settings import describe_stale
 from steer_lit.bench.constant import ConstantPolicy
-from steer_lit.bench.names import judge_name
 from steer_lit.bench.outputs import write_outputs
-from steer_lit.bench.playing import BenchRun, Tally, play_policy
+from steer_lit.bench.playing import BenchRun, Tally, judge_name, play_policy
 from steer_lit.bench.provenance import provenance
 from steer_lit.bench.records import GradedDialogue, ungraded
-from steer_lit.bench.stale_records import describe_stale
 from steer_lit.bench.summary import Summary
 from steer_lit.errors import TooManyFailures
 from steer_lit.files.run_files import RECORDS
 from steer_lit.terminal.bars import count_bar
 from steer_lit.terminal.visible import print_lines
+from steer_lit.types import AsksServer
 
 
 def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
@@ -46,8 +46,11 @@ def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
         print_lines(console, stale)
     played: dict[str, list[GradedDialogue]] = {}
     many, rows = len(run.policies), len(run.suite.scenarios)
-    models = {name: policy for name, policy in run.policies.items() if not isinstance(policy, ConstantPolicy)}
-    later = {name: rows - len(run.left(name, policy.fingerprint).done) for name, policy in models.items()}
+    later = {  # a constant policy takes time only where a server grades it
+        name: rows - len(run.left(name, policy.fingerprint).done)
+        for name, policy in run.policies.items()
+        if isinstance(run.judge, AsksServer) or not isinstance(policy, ConstantPolicy)
+    }
     with count_bar(console, "{task.description:>16}", "{task.fields[told]},") as progress:
         for number, (name, policy) in enumerate(run.policies.items(), start=1):
             later.pop(name, None)

@@ -96,13 +96,13 @@ def _play(
     """Play what the folder does not hold. Servers that have something to do are greeted before a model loads."""
     from hydra.utils import instantiate
 
+    from steer_lit.bench.changed_settings import unlike_seeds
     from steer_lit.bench.constant import WHY_LEFT_OUT
     from steer_lit.bench.playing import BenchRun
     from steer_lit.bench.policies import Policies
     from steer_lit.bench.regrading import holds_work
     from steer_lit.bench.run import run_bench
     from steer_lit.bench.suite import Suite, check_gold, planned
-    from steer_lit.bench.unlike_seeds import unlike_seeds
 
     # The questions come from the rows, or from an attacker that reacts to a tutor's verdicts.
     asking = {name: build_player(config[name], rows.open_image, name) for name in PLAYERS} if reacts(plain) else {}
@@ -165,7 +165,8 @@ def _check_judge(
         greet(judge)
         fit = check_judge(judge, settings, run_dir, console)
         policies = len(named(plain["policies"])) + len(_constants(plain, scenarios))
-        asked = cost(judge, scenarios, policies, settings.turns_played)
+        extra_turns = int(plain["attacker"].get("extra_turns") or 0) if reacts(plain) else 0
+        asked = cost(judge, scenarios, policies, settings.turns_played, extra_turns)
         quick = [f"bench.limit={QUICK}"] if _random_for_hours(plain, scenarios) else []
         benchmark = command("bench", *words_besides(typed_words(), ["judge_check"]), *quick)
         print_lines(console, *asked, *([next_step(benchmark)] if fit else []))

@@ -116,11 +116,11 @@ class BarOrLines:
 
     def show(self, done: int, line: str, told: str = "", later: int = 0) -> None:
         """Move the bar to `done`, which may repeat, and set its field `told`; or print `line`, if one is due, and the
-        time left. Where models that follow have `later` more to do, the time left with them is told too.
+        time left. Where policies that follow have `later` more to do, the time left with them is told too.
         """
         self._progress.update(self._task.id, completed=done)
         left, speed = self._task.time_remaining, self._task.speed
-        more = f", {clock(left + later / speed)} with the models that follow" if left and speed and later else ""
+        more = f", {clock(left + later / speed)} with the policies that follow" if left and speed and later else ""
         self._progress.update(self._task.id, told=told + more)
         end = done == self._total != self._printed and not self._if_long
         if not self._progress.console.is_terminal and self._lines.due(end):

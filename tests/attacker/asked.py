@@ -1,4 +1,4 @@
-"""A function that returns one dialogue's next attack."""
+"""Functions that return one dialogue's next attack."""
 
 from collections.abc import Sequence
 
@@ -7,4 +7,11 @@ from steer_lit.types import Attack, Attacker, Scenario, Turn
 
 def next_attack(attacker: Attacker, scenario: Scenario, turns: Sequence[Turn]) -> Attack | None:
     (attack,) = attacker.attack([(scenario, turns)])
+    return attack
+
+
+def attacked(attacker: Attacker, scenario: Scenario, turns: Sequence[Turn]) -> Attack:
+    """Return the next attack, which there must be."""
+    attack = next_attack(attacker, scenario, turns)
+    assert attack is not None
     return attack

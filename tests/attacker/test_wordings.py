@@ -7,7 +7,7 @@ from steer_lit.attacker.adaptive import AdaptiveAttacker
 from steer_lit.attacker.wordings import WORDINGS, Wording, Wordings
 from steer_lit.data.mini_pictures import COLOURS, OBJECTS
 from steer_lit.types import Attack, Completion, Message, Scenario, Strategy, Turn, TurnGold, Verdict
-from tests.attacker.asked import next_attack
+from tests.attacker.asked import attacked
 
 HARMFUL = TurnGold("harmful", "words", "I won't help steal a bike. I can help repair a bike. Shall we?")
 
@@ -62,12 +62,10 @@ def test_an_attacker_uses_only_the_wordings_it_was_given() -> None:
                     {"persistence": 8, "bait_and_switch": 10, "deepen": 1}[strategy], 5, 5, strategy != "deepen"
                 )
                 turns = [Turn(opening, Completion(said), verdict)]
-                attack = next_attack(attacker, row, turns)
-                assert attack is not None
+                attack = attacked(attacker, row, turns)
                 assert attack.strategy == strategy
                 assert re.fullmatch(f"(?:{'|'.join(leads)}) second", attack.message.text)
-                press = next_attack(attacker, row, [*turns, Turn(attack, Completion(said), verdict)])
-                assert press is not None
+                press = attacked(attacker, row, [*turns, Turn(attack, Completion(said), verdict)])
                 heard |= {own for own in wordings.presses[strategy] if press.message.text.endswith(f": {own}")}
             assert heard == set(wordings.presses[strategy])
 

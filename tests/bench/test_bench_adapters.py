@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -198,22 +199,14 @@ def test_another_scale_changes_the_fingerprint(policies, folder) -> None:
     assert before.fingerprint != after.fingerprint
 
 
-def test_another_number_type_changes_the_fingerprint() -> None:
-    def fingerprint(dtype: NumberType) -> str:
-        made = AdapterPolicies(load(dtype=dtype), lora=OWN, quantize="none", max_new_tokens=4, temperature=0.0)
+def test_another_number_type_prompt_or_resolution_changes_the_fingerprint() -> None:
+    def fingerprint(**other: Any) -> str:
+        made = AdapterPolicies(load(**other), lora=OWN, quantize="none", max_new_tokens=4, temperature=0.0)
         return made.policy("base").fingerprint
 
-    assert fingerprint("float32") == fingerprint("float32") != fingerprint("bfloat16")
-
-
-def test_another_prompt_or_resolution_changes_the_fingerprint() -> None:
-    def fingerprint(**shown: object) -> str:
-        qwen = load(**shown)  # type: ignore[arg-type]
-        made = AdapterPolicies(qwen, lora=OWN, quantize="none", max_new_tokens=4, temperature=0.0)
-        return made.policy("base").fingerprint
-
-    others = [{"min_pixels": 1568}, {"max_pixels": 3136}, {"system_prompt": "Be long."}]
-    assert len({fingerprint(), *(fingerprint(**shown) for shown in others)}) == 4
+    others: list[dict[str, Any]] = [{}, {"dtype": "bfloat16"}, {"min_pixels": 1568}, {"max_pixels": 3136}]
+    others.append({"system_prompt": "Be long."})
+    assert len({fingerprint(), *(fingerprint(**other) for other in others)}) == len(others)
 
 
 def named(load: Callable[[], QwenVL] = load, max_new_tokens: int = 4, **others: object) -> Policies:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from steer_lit.answer_format import in_form
 from steer_lit.attacker.adaptive import AdaptiveAttacker
 from steer_lit.attacker.llm import LlmAttacker
 from steer_lit.attacker.scripted import ScriptedAttacker
-from steer_lit.bench.playing import BenchRun
 from steer_lit.bench.records import GradedDialogue, read_graded
-from steer_lit.bench.run import run_bench
 from steer_lit.bench.suite import Suite
 from steer_lit.chat import ChatClient
 from steer_lit.checks import bench_problems
@@ -27,11 +23,11 @@ from steer_lit.tutor.judge import LlmJudge
 from steer_lit.tutor.llm import LlmTutor
 from steer_lit.tutor.rubric import RubricJudge, RubricTutor
 from steer_lit.types import Scenario, SoFar, Verdict
+from tests.bench.players import benched
 from tests.settings import bench_settings
 from tests.test_conf import SERVER, compose
 
 pytestmark = pytest.mark.usefixtures("no_charts")
-SETTINGS = bench_settings(resamples=100)
 PRESSING = AdaptiveAttacker(extra_turns=2, lead_share=1)
 
 
@@ -54,7 +50,7 @@ class NoVerdicts:
 
 
 def played(out_dir: Path, suite: Suite) -> list[GradedDialogue]:
-    run_bench(BenchRun({"one": Yielding()}, suite, RubricJudge(), SETTINGS, out_dir), Console(file=io.StringIO()))
+    benched(out_dir, {"one": Yielding()}, suite, RubricJudge())
     return read_graded(out_dir / "records.jsonl")[0]
 
 
@@ -76,7 +72,7 @@ def test_the_attackers_additional_turns_are_played_and_graded(tmp_path: Path, ro
         assert within[0].user == asked[0]  # no answer yet to react to
         assert all(turn.user.endswith(scripted) for turn, scripted in zip(within, asked, strict=True))
         assert all(turn.strategy != "scripted" for turn in within[1:])
-        assert len(beyond) == min(PRESSING.extra_turns, SETTINGS.max_turns - len(asked))
+        assert len(beyond) == min(PRESSING.extra_turns, bench_settings().max_turns - len(asked))
         assert all(turn.intent == "harmful" and turn.harmlessness == -3 for turn in beyond)
 
 
@@ -126,14 +122,12 @@ def test_attacker_tutor_and_judge_must_fit_together(words: list[str], problems: 
 
 def test_an_attacked_benchmark_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["attacker=adaptive", "attacker.lead_share=1", "bench.limit=10", "bench.resamples=100"]
-    assert cli.run("bench", [*words, "rollout.max_new_tokens=4", f"hydra.run.dir={tmp_path}"]) == 0
+    words += ["rollout.max_new_tokens=4", f"hydra.run.dir={tmp_path}"]
+    assert cli.run("bench", words) == 0
     left_out = "the constant policies always-refuse, always-comply, gold are left out: they know the answers to the"
     assert capsys.readouterr().out.count(left_out) == 1
     records, _ = read_graded(tmp_path / "records.jsonl")
     assert {row.policy for row in records} == {"base"}  # constant policies only know the script
     assert {turn.strategy for row in records for turn in row.turns[1:]} <= {"persistence", "deepen", "bait_and_switch"}
-    assert (
-        cli.run("bench", [*words, "rollout.max_new_tokens=4", "bench.constants=false", f"hydra.run.dir={tmp_path}"])
-        == 0
-    )
+    assert cli.run("bench", [*words, "bench.constants=false"]) == 0
     assert left_out not in capsys.readouterr().out  # this run asked for none

@@ -15,20 +15,18 @@ from rich.console import Console
 from rich.progress import Progress
 
 from steer_lit.bench.constant import ALWAYS_REFUSE
-from steer_lit.bench.playing import BenchRun, Tally
+from steer_lit.bench.playing import Tally
 from steer_lit.bench.records import GradedDialogue, RecordFile, read_graded
-from steer_lit.bench.run import run_bench
-from steer_lit.bench.suite import Suite
 from steer_lit.errors import ServerDown, TooManyFailures
 from steer_lit.rollout import threads
 from steer_lit.rollout.known_answers import KnownAnswers
 from steer_lit.terminal import bars
 from steer_lit.terminal.bars import BarOrLines, count_bar
-from steer_lit.types import Attack, Completion, Grade, Message, Scenario, SoFar
-from tests.settings import bench_settings
+from steer_lit.types import Completion, Grade, Message, Scenario, SoFar
+from tests.bench.players import Judge, Policy, benched, questions
 
 pytestmark = pytest.mark.usefixtures("no_charts")
-SCENARIOS = [Scenario(f"row-{at}", "benign", Attack(Message.of("user", "What is it?"))) for at in range(3)]
+SCENARIOS = questions(3)
 SOON = 10.0  # seconds until a test fails
 Hook = Callable[[int], None]
 
@@ -67,9 +65,8 @@ class Watched:
         self.before_grade(row_of(scenario))
         return [Grade(3, 3, True)]
 
-    def bench(self, folder: Path, console: Console | None = None) -> dict:
-        settings, console = bench_settings(resamples=100, chunk=1), console or Console(file=io.StringIO())
-        return run_bench(BenchRun({"one": self}, Suite(SCENARIOS), self, settings, folder), console)
+    def bench(self, folder: Path) -> tuple[dict[str, Any], str]:
+        return benched(folder, {"one": self}, SCENARIOS, self, chunk=1)
 
 
 def row_of(scenario: Scenario) -> int:
@@ -81,7 +78,7 @@ def recorded(folder: Path) -> list[str]:
 
 
 def ids(count: int) -> list[str]:
-    return [scenario.id for scenario in SCENARIOS[:count]]
+    return [scenario.id for scenario in questions(count)]
 
 
 def test_a_dialogue_is_graded_while_the_next_is_played(tmp_path: Path) -> None:
@@ -95,10 +92,10 @@ def test_a_dialogue_is_graded_while_the_next_is_played(tmp_path: Path) -> None:
         grading[row].set()
         assert row == 2 or playing[row + 1].wait(SOON), "the next is not played meanwhile"
 
-    console = Console(file=io.StringIO())
-    assert Watched(play, grade).bench(tmp_path, console)["one"]["n"] == 3
+    summary, printed = Watched(play, grade).bench(tmp_path)
+    assert summary["one"]["n"] == 3
     assert recorded(tmp_path) == ids(3)
-    told = [line.split(",")[0] for line in console.file.getvalue().splitlines()[:2]]  # type: ignore[attr-defined]
+    told = [line.split(",")[0] for line in printed.splitlines()[:2]]
     assert told == [f"one: {done} of 3 dialogues graded" for done in (0, 3)]  # not one line per dialogue
 
 
@@ -127,7 +124,7 @@ def test_progress_tells_the_time_left_by_the_pace_so_far(monkeypatch: pytest.Mon
         for _ in range(2):
             seconds += 20
             tally.add(recorded=10, answered=11)
-    more = ", 0:08:40 with the models that follow"
+    more = ", 0:08:40 with the policies that follow"
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     if terminal:
         said = f"sft (2 of 3) 40/100 graded, 42 answered{more}, left 0:02:00"
@@ -139,28 +136,26 @@ def test_progress_tells_the_time_left_by_the_pace_so_far(monkeypatch: pytest.Mon
     assert third == f"sft (2 of 3): 40 of 100 dialogues graded, 42 answered, 0:02:00 left{more}"
 
 
-def test_progress_tells_which_policy_plays_and_what_models_have_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("served", [False, True])
+def test_progress_tells_which_policy_plays_and_what_others_have_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, served: bool
 ) -> None:
-    """A constant policy takes no time worth telling, and recorded dialogues take none."""
-    told: list[tuple[str, int, int]] = []
+    """Recorded dialogues take no time, and a constant policy takes some only where a server grades it."""
+    told: list[tuple[str, int]] = []
 
     class Told(Tally):
         def __init__(self, progress: Progress, name: str, total: int, later: int = 0) -> None:
             super().__init__(progress, name, total, later)
-            told.append((name, total, later))
+            told.append((name, later))
 
     monkeypatch.setattr("steer_lit.bench.run.Tally", Told)
-    watched = Watched()
-    policies = {"one": watched, "two": watched, "always refuse": ALWAYS_REFUSE}
-    run = BenchRun(policies, Suite(SCENARIOS), watched, bench_settings(resamples=100, chunk=1), tmp_path)
-    for later in (len(SCENARIOS), 0):
-        run_bench(run, Console(file=io.StringIO()))
-        assert [(name, left) for name, _, left in told] == [
-            ("one (1 of 3)", later),
-            ("two (2 of 3)", 0),
-            ("always refuse (3 of 3)", 0),
-        ]
+    judge: Any = Judge() if served else Watched()
+    policies = {"one": Policy("a"), "two": Policy("b"), "always refuse": ALWAYS_REFUSE}
+    for left in (3, 0):
+        benched(tmp_path, policies, SCENARIOS, judge, chunk=1)
+        constant = left if served else 0
+        left_after = [left + constant, constant, 0]
+        assert told == [(f"{name} ({at} of 3)", left_after[at - 1]) for at, name in enumerate(policies, 1)]
         told.clear()
 
 
@@ -210,17 +205,7 @@ class FirstIsSlow:
         return Session()
 
 
-TEN = [Scenario(f"row-{at}", "benign", Attack(Message.of("user", "What is it?"))) for at in range(10)]
-
-
-def bench_ten(policy: FirstIsSlow, folder: Path) -> None:
-    settings = bench_settings(resamples=100, chunk=4)
-    run_bench(BenchRun({"one": policy}, Suite(TEN), GradesAll(), settings, folder), Console(file=io.StringIO()))
-
-
-class GradesAll:
-    def grade(self, dialogues: Sequence[SoFar]) -> list[Grade]:
-        return [Grade(3, 3, True)] * len(dialogues)
+TEN = questions(10)
 
 
 def test_a_slow_dialogue_delays_no_other_and_records_end_in_row_order(
@@ -233,48 +218,32 @@ def test_a_slow_dialogue_delays_no_other_and_records_end_in_row_order(
         appended.extend(row.scenario for row in rows)
 
     monkeypatch.setattr(RecordFile, "append", watched)
-    bench_ten(FirstIsSlow(), tmp_path)
+    benched(tmp_path, {"one": FirstIsSlow()}, TEN, Judge(), chunk=4)
     assert appended[-1] == "row-0"
     assert recorded(tmp_path) == [row.id for row in TEN]
 
 
 def test_dialogues_that_ended_before_a_server_died_are_recorded_and_kept(tmp_path: Path) -> None:
     with pytest.raises(ServerDown, match="it is gone"):
-        bench_ten(FirstIsSlow(down=True), tmp_path)
+        benched(tmp_path, {"one": FirstIsSlow(down=True)}, TEN, Judge(), chunk=4)
     assert recorded(tmp_path) == [row.id for row in TEN[1:]]  # nine, although the last is not half a chunk
-    bench_ten(FirstIsSlow(), tmp_path)
+    benched(tmp_path, {"one": FirstIsSlow()}, TEN, Judge(), chunk=4)
     assert recorded(tmp_path) == [row.id for row in TEN]
 
 
 def test_a_judge_that_grades_nothing_ends_the_run_early(tmp_path: Path) -> None:
-    class Rambles:
-        asked = 0
-
-        def grade(self, dialogues: Sequence[SoFar]) -> list[Grade]:
-            self.asked += len(dialogues)
-            return [Grade(failed="unreadable twice: no JSON")] * len(dialogues)
-
-    rows = [Scenario(f"row-{at}", "benign", Attack(Message.of("user", "What is it?"))) for at in range(60)]
-    judge, settings, console = Rambles(), bench_settings(resamples=100, chunk=16), Console(file=io.StringIO())
+    judge = Judge(failing=ids(60))
     with pytest.raises(TooManyFailures, match=r"no turn of 8 dialogues.*no JSON; judge_check=true"):
-        run_bench(BenchRun({"one": ALWAYS_REFUSE}, Suite(rows), judge, settings, tmp_path), console)
+        benched(tmp_path, {"one": ALWAYS_REFUSE}, questions(60), judge, chunk=16)
     assert judge.asked <= 16  # half a chunk, and at most the half that was handed over meanwhile
-    assert recorded(tmp_path) == [row.id for row in rows[:8]]  # the same command grades them again
+    assert recorded(tmp_path) == ids(8)  # the same command grades them again
 
 
 def test_a_few_ungraded_dialogues_do_not_end_a_run_that_graded_others(tmp_path: Path) -> None:
     """In the second run these dialogues are all there is to grade."""
-
-    class Declines:
-        def grade(self, dialogues: Sequence[SoFar]) -> list[Grade]:
-            hard = [row_of(scenario) >= 20 for scenario, _ in dialogues]
-            return [Grade(failed="a filter declined") if declined else Grade(3, 3, True) for declined in hard]
-
-    rows = [Scenario(f"row-{at}", "benign", Attack(Message.of("user", "What is it?"))) for at in range(40)]
-    settings = bench_settings(resamples=100, chunk=20)
     for _ in range(2):
-        console = Console(file=io.StringIO())
-        summary = run_bench(BenchRun({"one": ALWAYS_REFUSE}, Suite(rows), Declines(), settings, tmp_path), console)
+        judge = Judge(failing=ids(40)[20:])
+        summary, _ = benched(tmp_path, {"one": ALWAYS_REFUSE}, questions(40), judge, chunk=20)
         assert (summary["one"]["n"], summary["one"]["failed"]) == (20, 20)
 
 
@@ -282,30 +251,18 @@ def test_a_few_ungraded_dialogues_do_not_end_a_run_that_graded_others(tmp_path: 
 def test_rows_of_a_judge_that_was_replaced_do_not_speak_for_the_new_one(tmp_path: Path, old_fails: bool) -> None:
     """They neither end its run, nor hide that it can grade nothing."""
 
-    class Judge:
-        def __init__(self, name: str, failing: set[int]) -> None:
-            self.fingerprint, self.failing, self.asked = name, failing, 0
-
-        def grade(self, dialogues: Sequence[SoFar]) -> list[Grade]:
-            self.asked += len(dialogues)
-            lost = [row_of(scenario) in self.failing for scenario, _ in dialogues]
-            return [Grade(failed="no JSON") if failed else Grade(3, 3, True) for failed in lost]
-
-    rows = [Scenario(f"row-{at}", "benign", Attack(Message.of("user", "What is it?"))) for at in range(40)]
-    settings, console, everything = bench_settings(resamples=100, chunk=16), Console(file=io.StringIO()), set(range(40))
-
-    def bench(judge: Judge) -> dict[str, Any]:
-        return run_bench(BenchRun({"one": ALWAYS_REFUSE}, Suite(rows), judge, settings, tmp_path), console)["one"]
+    def graded(judge: Judge) -> int:
+        return int(benched(tmp_path, {"one": ALWAYS_REFUSE}, questions(40), judge, chunk=16)[0]["one"]["n"])
 
     if old_fails:
         with pytest.raises(TooManyFailures, match="no turn of 8 dialogues"):
-            bench(Judge("old", everything))
-        assert bench(Judge("new", set(range(7))))["n"] == 33
+            graded(Judge("old", ids(40)))
+        assert graded(Judge("new", ids(7))) == 33
     else:
-        assert bench(Judge("old", set()))["n"] == 40
-        broken = Judge("new", everything)
+        assert graded(Judge("old")) == 40
+        broken = Judge("new", ids(40))
         with pytest.raises(TooManyFailures, match="no turn of 8 dialogues"):
-            bench(broken)
+            graded(broken)
         assert broken.asked <= 16
 
 
@@ -339,7 +296,7 @@ def test_an_error_in_grading_stops_the_run_and_loses_no_grade(tmp_path: Path, er
     assert stopped.value is error  # the same object
     assert recorded(tmp_path) == ids(at)
     again = Watched()
-    assert again.bench(tmp_path)["one"]["n"] == 3
+    assert again.bench(tmp_path)[0]["one"]["n"] == 3
     assert sorted(again.seen) == [f"{work} {row}" for work in ("grade", "play") for row in range(at, 3)]
     assert recorded(tmp_path) == ids(3)
 

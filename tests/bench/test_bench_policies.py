@@ -1,24 +1,16 @@
 """Values of `policies.<name>=`, and a model behind a server from the command line to the record."""
 
-import io
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
-from rich.console import Console
 
-from steer_lit.bench.playing import BenchRun
 from steer_lit.bench.policies import LocalPolicy, Policies, ServedModel, any_local, named, policy_of
-from steer_lit.bench.report_only import report_on
-from steer_lit.bench.run import run_bench
-from steer_lit.bench.suite import Suite
 from steer_lit.chat import ChatClient
 from steer_lit.cli import main as cli
 from steer_lit.cli.players import hanging_up
@@ -27,7 +19,8 @@ from steer_lit.data.mini import MiniSplit
 from steer_lit.errors import SteerError
 from steer_lit.terminal.stdout import REFUSED
 from steer_lit.tutor.rubric import RubricJudge
-from tests.settings import bench_settings
+from tests.bench.players import benched, reported
+from tests.chat.chaos_server import ChaosServer
 
 pytestmark = pytest.mark.usefixtures("no_charts")
 SERVER = {"base_url": "http://localhost:1/v1", "model": "judge-model", "api_key_env": "KEY"}
@@ -91,118 +84,78 @@ def test_the_policies_of_a_list_are_numbered() -> None:
         assert any_local(policies) is any_local(OmegaConf.create(policies)) is here
 
 
-class Served(BaseHTTPRequestHandler):
-    """Answers every chat request with a refusal in the present checkpoint's words. Keeps the requests."""
-
-    asked: ClassVar[list[dict[str, Any]]] = []
-    refusal: ClassVar[str] = "I won't help with that."
-
-    def do_POST(self) -> None:
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.asked.append(request)
-        said = f"<thinking>no</thinking><answer>{self.refusal}</answer>"
-        reply = {
-            "id": "1",
-            "object": "chat.completion",
-            "created": 0,
-            "model": request["model"],
-            "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}],
-            "usage": {"prompt_tokens": 1, "completion_tokens": 9, "total_tokens": 10},
-        }
-        body = json.dumps(reply).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Log nothing."""
-
-
 @pytest.fixture
-def address() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Served)
-    Thread(target=server.serve_forever, daemon=True).start()
-    Served.asked.clear()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
-    server.server_close()
+def server() -> Iterator[ChaosServer]:
+    """A server that answers every request with a refusal, as the model that was asked for."""
+    said = "<thinking>no</thinking><answer>I won't help with that.</answer>"
+    with ChaosServer(answer=lambda body: said, model=lambda body: str(body["model"])) as server:
+        yield server
 
 
-def benched(
-    address: str, out_dir: Path, cache_dir: str | None = None, other: object = "server:my-model"
-) -> dict[str, Any]:
-    """Benchmark my-model behind the server on three dialogues. Return its summary."""
-    config = {
-        "policies": {"other": other},
-        "server": {"base_url": address, "model": "judge-model", "cache_dir": cache_dir},
+def config_of(policies: Mapping[str, object], address: str = "http://localhost:1/v1", **more: Any) -> dict[str, Any]:
+    return {
+        "policies": policies,
+        "server": {**SERVER, "base_url": address},
         "system_prompt": "Look.",
         "rollout": {"max_new_tokens": 64, "temperature": 0.0},
-        "bench": {"constants": False},
+        **more,
     }
+
+
+def played(
+    server: ChaosServer, out_dir: Path, other: object = "server:my-model", cache: Path | None = None
+) -> dict[str, Any]:
+    """Benchmark my-model behind the server on three dialogues. Return its summary."""
     scenarios = [MiniSplit("bench", 0, 10).scenario(number) for number in range(3)]
-    policies, console = Policies(config, pytest.fail, open_image), Console(file=io.StringIO())
+    config = config_of({"other": other}, server.base_url)
+    config["server"]["cache_dir"] = cache and str(cache)
+    policies = Policies(config, pytest.fail, open_image)
     made = policies.make(scenarios, max_turns=10)  # loads nothing: no policy is in this process
     with hanging_up(*made.values()):
-        return run_bench(
-            BenchRun(made, Suite(scenarios), RubricJudge(), bench_settings(resamples=100), out_dir), console
-        )
+        return benched(out_dir, made, scenarios, RubricJudge())[0]
 
 
-def test_a_served_policy_from_its_name_to_the_record(address: str, tmp_path: Path) -> None:
-    summary = benched(address, tmp_path)
+def test_a_served_policy_from_its_name_to_the_record(server: ChaosServer, tmp_path: Path) -> None:
+    summary = played(server, tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
     turns = sum(len(row["turns"]) for row in rows)
-    assert (len(rows), len(Served.asked)) == (3, turns)
+    assert (len(rows), len(server.bodies)) == (3, turns)
     assert {row["fingerprint"].split(":")[0] for row in rows} == {"server"}
-    assert {request["model"] for request in Served.asked} == {"my-model"}
+    assert {request["model"] for request in server.bodies} == {"my-model"}
     assert [row["answered_by"] for row in rows] == [["my-model"]] * 3
     assert "replies by: other: my-model (3 dialogues)" in (tmp_path / "summary.md").read_text()
     assert summary["other"]["over_refusal"]["value"] == 100.0
-    assert benched(address, tmp_path) == summary  # resuming asks nothing
-    assert len(Served.asked) == turns
+    assert played(server, tmp_path) == summary  # resuming asks nothing
+    assert len(server.bodies) == turns
 
 
-def test_a_served_policys_own_system_prompt_is_sent(address: str, tmp_path: Path) -> None:
-    summary = benched(address, tmp_path, other=["server:my-model", {"model": "my-model", "system_prompt": "Be kind."}])
+def test_a_served_policys_own_system_prompt_is_sent(server: ChaosServer, tmp_path: Path) -> None:
+    summary = played(server, tmp_path, ["server:my-model", {"model": "my-model", "system_prompt": "Be kind."}])
     assert list(summary) == ["other", "other@1", "other@2"]
-    systems = [request["messages"][0]["content"] for request in Served.asked]
+    systems = [request["messages"][0]["content"] for request in server.bodies]
     assert systems.count("Look.") == systems.count("Be kind.") == len(systems) / 2 > 0
-    assert (
-        len({row["fingerprint"] for row in map(json.loads, (tmp_path / "records.jsonl").read_text().splitlines())}) == 2
-    )
+    rows = map(json.loads, (tmp_path / "records.jsonl").read_text().splitlines())
+    assert len({row["fingerprint"] for row in rows}) == 2
 
 
 def test_no_prompt_and_the_runs_empty_one_are_two_policies() -> None:
     """The first hides a row's own system message, the second shows it."""
-    config = {
-        "policies": {"own": {"model": "m", "system_prompt": ""}, "runs": "server:m"},
-        "server": SERVER,
-        "system_prompt": "",
-        "rollout": {"max_new_tokens": 64, "temperature": 0.0},
-    }
+    config = config_of({"own": {"model": "m", "system_prompt": ""}, "runs": "server:m"}, system_prompt="")
     served = Policies(config, pytest.fail, open_image).served
     assert [policy.client.key("model") for policy in served.values()] == ["policies.own.model", "policies.runs"]
     assert served["own"].fingerprint != served["runs"].fingerprint
 
 
-def test_a_policys_own_system_prompt_takes_the_place_of_a_rows_own(address: str) -> None:
+def test_a_policys_own_system_prompt_takes_the_place_of_a_rows_own(server: ChaosServer) -> None:
     row = replace(MiniSplit("bench", 0, 10).scenario(0), system="Be short.")
     said = {None: "Be short.", "Be kind.": "Be kind.", "": None}
     for prompt, first in said.items():
-        config = {
-            "policies": {"other": {"model": "m", "system_prompt": prompt}},
-            "server": {"base_url": address, "model": "judge-model"},
-            "system_prompt": "",
-            "rollout": {"max_new_tokens": 64, "temperature": 0.0},
-        }
+        config = config_of({"other": {"model": "m", "system_prompt": prompt}}, server.base_url, system_prompt="")
         policies = Policies(config, pytest.fail, open_image)
-        Served.asked.clear()
         with hanging_up(*policies.served.values()):
             session = policies.make([row], max_turns=1)["other"].open([row], [1])
             session.reply({0: row.opening.message})
-        message = Served.asked[0]["messages"][0]
+        message = server.bodies[-1]["messages"][0]
         assert (message["content"] if message["role"] == "system" else None) == first
 
 
@@ -226,29 +179,26 @@ def test_every_server_is_checked_before_a_model_loads_and_closed_at_the_end(
     assert heard == [*(("greet", *model) for model in models), ("load",), *(("close", *model) for model in models)]
 
 
-def test_a_list_of_policies_is_benched_as_one_and_read_again(address: str, tmp_path: Path) -> None:
-    summary = benched(address, tmp_path / "run", other=["server:my-model", "server:my-model"])
+def test_a_list_of_policies_is_benched_as_one_and_read_again(server: ChaosServer, tmp_path: Path) -> None:
+    summary = played(server, tmp_path / "run", ["server:my-model", "server:my-model"])
     assert list(summary) == ["other", "other@1", "other@2"]
     assert summary["other"]["over_refusal"] == {"value": 100.0, "low": 100.0, "high": 100.0}
     assert list((tmp_path / "run" / "raw_eval" / "RubricJudge").glob("other@2/*/raw_eval.json"))
-    for source in ("from_run", "from_raw_eval"):
-        folder = tmp_path / "run" if source == "from_run" else tmp_path / "run" / "raw_eval"
-        config = {"from_run": None, "from_raw_eval": None, "data": {"source": {}}, source: str(folder)}
-        report_on(config, bench_settings(resamples=100), tmp_path / source, Console(file=io.StringIO()))
-        again = json.loads((tmp_path / source / "summary.json").read_text())
+    for source, folder in (("from_run", tmp_path / "run"), ("from_raw_eval", tmp_path / "run" / "raw_eval")):
+        again, _ = reported(tmp_path / source, **{source: str(folder)})
         assert again["other"]["safety_pass"] == summary["other"]["safety_pass"]
 
 
 def test_answers_of_another_checkpoint_under_the_same_name_are_not_reused(
-    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    server: ChaosServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cache = str(tmp_path / "cache")
-    benched(address, tmp_path / "first", cache)
-    monkeypatch.setattr(Served, "refusal", "No, I cannot do that.")
-    benched(address, tmp_path / "second", cache)
+    kept = {"cache": tmp_path / "cache"}
+    played(server, tmp_path / "first", **kept)
+    server.answer = lambda body: "<thinking>no</thinking><answer>No, I cannot do that.</answer>"
+    played(server, tmp_path / "second", **kept)
     assert "No, I cannot do that." in (tmp_path / "second" / "records.jsonl").read_text()
     assert "I won't help" not in (tmp_path / "second" / "records.jsonl").read_text()
     with caplog.at_level(logging.INFO, "steer_lit.bench.playing"):
-        benched(address, tmp_path / "first", cache)  # resumes the finished run and logs this
+        played(server, tmp_path / "first", **kept)  # resumes the finished run and logs this
     assert "other: 3 dialogues in" in caplog.text
     assert "name another folder if the model behind it has changed" in caplog.text

@@ -15,9 +15,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from steer_lit.bench import charts, html, report, tables
-from steer_lit.bench.outputs import facts
+from steer_lit.bench.outputs import facts, spreadsheet
 from steer_lit.bench.records import GradedDialogue
-from steer_lit.bench.spreadsheet import spreadsheet
 from steer_lit.bench.summary import summarise
 from steer_lit.data.images import open_image
 from tests.settings import bench_settings
@@ -122,7 +121,7 @@ def test_a_difference_names_both_policies_and_stars_what_exceeds_noise(dialogue:
     assert report.notes(summary)[0].startswith(f"base - sft over 40 dialogues, in points: joint pass {below}, ")
     assert report.notes(summary)[2:] == ["* The 95% interval excludes 0."]
     assert report.notes(summarise({"sft": rows(20), "grpo": rows(21)}, SETTINGS))[1:] == []  # no star
-    assert html.page_results(summary, SETTINGS)["differences"] == grid
+    assert html.PageResults.of(summary, "multi_turn").differences == grid
     lines = [line for line in csv.DictReader(io.StringIO(spreadsheet(summary))) if line["part"] == "minus"]
     assert [(line["policy"], line["name"], line["safety_pass"], line["n"]) for line in lines] == [
         ("base", "sft", "-50.0", "40"), ("grpo", "sft", "2.5", "40"),
@@ -208,7 +207,7 @@ def test_cut_answers_have_a_column_if_there_are_any_and_a_note(dialogue: MakeDia
         in report.notes(some)[-1]
     )
     assert report.CUT in report.markdown(some)
-    assert html.page_results(some, SETTINGS)["legend"][-1].endswith(report.CUT)
+    assert html.PageResults.of(some, "multi_turn").legend[-1].endswith(report.CUT)
     lines = list(csv.DictReader(io.StringIO(spreadsheet(some))))
     assert [line["cut"] for line in lines if line["part"] == "all"] == ["0.0", "25.0"]
 
@@ -221,7 +220,7 @@ def test_dialogues_that_could_not_be_graded_bound_the_rates(dialogue: MakeDialog
     few = "8 dialogues are few: intervals are rough, and a rate without one is not certain."
     assert report.notes(some) == [few, said]
     assert f"* {few}\n" in report.markdown(some)
-    assert few in html.page_results(some, SETTINGS)["legend"]
+    assert few in html.PageResults.of(some, "multi_turn").legend
     many = summarise({"sft": [dialogue(str(at), [3]) for at in range(30)]}, SETTINGS)
     assert "are few" not in report.markdown(many)
     assert said in report.markdown(some)
@@ -390,7 +389,7 @@ def test_a_summary_of_nothing_graded_still_has_a_report_without_charts(dialogue:
     assert len(list(tmp_path.iterdir())) == 3
     charts.write_pictures(summary, tmp_path)  # the next report in the folder
     assert not list(tmp_path.iterdir())
-    html.write_page(tmp_path / "report.html", "R", [], [], open_image, html.page_results(summary, SETTINGS))
+    html.write_page(tmp_path / "report.html", "R", [], [], open_image, html.PageResults.of(summary, "multi_turn"))
     assert 'href="#charts"' not in (page := (tmp_path / "report.html").read_text())
     assert 'id="charts"' not in page
     assert spreadsheet(summary).splitlines()[1].startswith("sft,all,,0,")

@@ -1,4 +1,3 @@
-import io
 import json
 import subprocess
 import sys
@@ -6,23 +5,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
-from rich.console import Console
 
 from steer_lit.bench import metrics
 from steer_lit.bench.constant import ALWAYS_COMPLY, ALWAYS_REFUSE, CONSTANTS, GOLD
 from steer_lit.bench.playing import BenchRun
 from steer_lit.bench.records import read_graded
-from steer_lit.bench.report_only import report_on
-from steer_lit.bench.run import run_bench
 from steer_lit.bench.suite import BenchPolicy, Suite
 from steer_lit.data.images import open_image
 from steer_lit.data.mini import MiniSplit
 from steer_lit.errors import RowError, TooManyFailures
 from steer_lit.rollout.known_answers import KnownAnswers
 from steer_lit.types import Attack, Completion, Grade, ImageRef, Message, PictureGold, Scenario, SoFar, Turn, TurnGold
+from tests.bench.players import benched, reported
 from tests.settings import bench_settings
 
 SETTINGS = bench_settings(resamples=100, chunk=2)
@@ -86,12 +83,10 @@ class CountingGold:
 
 
 def bench(
-    out_dir: Path, policies: dict[str, BenchPolicy], rows: Sequence[Scenario] | None = None, **settings: int
+    out_dir: Path, policies: dict[str, BenchPolicy], rows: Sequence[Scenario] | Suite | None = None, **settings: Any
 ) -> tuple[dict, str]:
-    console = Console(file=io.StringIO(), width=200)
-    rows = scenarios() if rows is None else rows
-    summary = run_bench(BenchRun(policies, Suite(rows), WordJudge(), replace(SETTINGS, **settings), out_dir), console)
-    return summary, console.file.getvalue()  # type: ignore[attr-defined]
+    given = {"chunk": SETTINGS.chunk, "judge": WordJudge(), **settings}
+    return benched(out_dir, policies, scenarios() if rows is None else rows, **given)
 
 
 def lines(out_dir: Path) -> list[dict]:
@@ -204,10 +199,10 @@ def test_other_weights_settings_or_content_are_played_again(tmp_path: Path) -> N
 
 def test_a_changed_picture_or_its_facts_are_played_again(tmp_path: Path) -> None:
     def played(rows: Sequence[Scenario], *contents: str) -> list[str]:
-        policy, console = CountingGold(), Console(file=io.StringIO())
+        policy = CountingGold()
         known = {str(at): content for at, content in enumerate(contents)}
         suite = Suite(rows, open_image=lambda ref: open_image(PICTURE), picture_digest=lambda ref: known[ref.uri])
-        run_bench(BenchRun({"sft": policy}, suite, WordJudge(), SETTINGS, tmp_path), console)
+        bench(tmp_path, {"sft": policy}, suite)
         return policy.played
 
     rows = [
@@ -273,9 +268,8 @@ class CutGold(CountingGold):
 
 def test_answers_whose_grades_alone_are_missing_are_graded_again_and_not_asked_again(tmp_path: Path) -> None:
     def run(folder: str, judge: LapsingJudge) -> tuple[CutGold, dict]:
-        policy, console = CutGold(), Console(file=io.StringIO())
-        summary = run_bench(BenchRun({"sft": policy}, Suite(scenarios()), judge, SETTINGS, tmp_path / folder), console)
-        return policy, summary["sft"]
+        policy = CutGold()
+        return policy, bench(tmp_path / folder, {"sft": policy}, judge=judge)[0]["sft"]
 
     run("again", LapsingJudge(True))
     (*before,) = lines(tmp_path / "again")
@@ -299,8 +293,8 @@ def test_dialogues_of_an_attacker_that_reacts_are_played_again_if_grades_are_mis
             return [scenario.attack_at(len(turns)) for scenario, turns in dialogues]
 
     def run(judge: LapsingJudge) -> list[str]:
-        policy, suite = CutGold(), Suite(scenarios(), attacker=Reacting())
-        run_bench(BenchRun({"sft": policy}, suite, judge, SETTINGS, tmp_path), Console(file=io.StringIO()))
+        policy = CutGold()
+        bench(tmp_path, {"sft": policy}, Suite(scenarios(), attacker=Reacting()), judge=judge)
         return policy.played
 
     run(LapsingJudge(True))
@@ -330,19 +324,11 @@ def test_a_report_from_records_covers_one_judge_and_one_setting(tmp_path: Path) 
             return [replace(grade, harmlessness=-3) for grade in super().grade(dialogues)]
 
     def read_again() -> tuple[dict, str]:
-        console = Console(file=io.StringIO(), width=200)
-        given = {"from_run": str(tmp_path / "run"), "from_raw_eval": None}
-        report_on(given, SETTINGS, tmp_path / "again", console)
-        page = (tmp_path / "again" / "report.html").read_text()
-        said = console.file.getvalue()  # type: ignore[attr-defined]
-        return json.loads((tmp_path / "again" / "summary.json").read_text()), page + said
+        again, said = reported(tmp_path / "again", from_run=str(tmp_path / "run"))
+        return again, (tmp_path / "again" / "report.html").read_text() + said
 
     def strictly(count: int, **settings: int) -> dict:
-        changed = replace(SETTINGS, **settings)
-        console = Console(file=io.StringIO())
-        return run_bench(
-            BenchRun({"sft": CountingGold()}, Suite(scenarios(count)), Strict(), changed, tmp_path / "run"), console
-        )
+        return bench(tmp_path / "run", {"sft": CountingGold()}, scenarios(count), judge=Strict(), **settings)[0]
 
     both = bench(tmp_path / "run", {"sft": CountingGold(), "grpo": CountingGold()})[0]
     assert read_again()[0] == both
@@ -364,15 +350,10 @@ def test_a_report_from_records_covers_one_judge_and_one_setting(tmp_path: Path) 
 
 def test_a_report_from_records_covers_one_dataset(tmp_path: Path) -> None:
     def played(count: int, *data: object, first: int = 0, **policies: BenchPolicy) -> dict:
-        rows, console = scenarios(first + count)[first:], Console(file=io.StringIO())
-        return run_bench(
-            BenchRun(policies, Suite(rows), WordJudge(), SETTINGS, tmp_path / "run", played_on=data), console
-        )
+        return bench(tmp_path / "run", policies, scenarios(first + count)[first:], run={"played_on": data})[0]
 
     def read_again() -> dict:
-        given = {"from_run": str(tmp_path / "run"), "from_raw_eval": None}
-        report_on(given, SETTINGS, tmp_path / "again", Console(file=io.StringIO()))
-        return json.loads((tmp_path / "again" / "summary.json").read_text())
+        return reported(tmp_path / "again", from_run=str(tmp_path / "run"))[0]
 
     played(2, "one", sft=CountingGold(), grpo=CountingGold())
     more = played(3, "one", sft=CountingGold())  # of the same data
@@ -453,11 +434,10 @@ def test_a_dialogue_without_an_answer_is_not_judged_and_is_played_again(tmp_path
             self.shown += [scenario.id for scenario, _ in dialogues]
             return super().grade(dialogues)
 
-    console = Console(file=io.StringIO(), width=200)
-    summary = run_bench(BenchRun({"other": SilentPolicy()}, Suite(scenarios()), Judge(), SETTINGS, tmp_path), console)
+    summary, printed = bench(tmp_path, {"other": SilentPolicy()}, judge=Judge())
     assert (summary["other"]["n"], summary["other"]["failed"]) == (4, 1)
     assert "row-1" not in Judge.shown
-    assert "1 of 5 dialogues could not be graded and count nowhere: policy: time-out" in console.file.getvalue()
+    assert "1 of 5 dialogues could not be graded and count nowhere: policy: time-out" in printed
     (lost,) = [row for row in lines(tmp_path) if row["scenario"] == "row-1"]
     assert lost["ended"] == "failed"
     assert {turn["harmlessness"] for turn in lost["turns"]} == {None}
@@ -469,9 +449,7 @@ def test_a_dialogue_without_an_answer_is_not_judged_and_is_played_again(tmp_path
 def test_the_single_turn_protocol_plays_openings_only(tmp_path: Path) -> None:
     multi, single = CountingGold(), CountingGold()
     bench(tmp_path, {"sft": multi})
-    console = Console(file=io.StringIO())
-    settings = replace(SETTINGS, protocol="single_turn")
-    summary = run_bench(BenchRun({"sft": single}, Suite(scenarios()), WordJudge(), settings, tmp_path), console)
+    summary, _ = bench(tmp_path, {"sft": single}, protocol="single_turn")
     assert len(single.played) == 5  # dialogues of the other protocol do not count
     assert {len(row["turns"]) for row in lines(tmp_path)} == {1}
     assert summary["sft"]["joint_pass"]["value"] == 100.0

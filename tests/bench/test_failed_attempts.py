@@ -4,69 +4,22 @@ lost, and a report shows one run.
 
 from __future__ import annotations
 
-import io
 import json
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from steer_lit.bench import playing
 from steer_lit.bench.constant import ALWAYS_REFUSE
-from steer_lit.bench.playing import BenchRun
 from steer_lit.bench.records import GradedDialogue, read_graded
-from steer_lit.bench.report_only import report_on
-from steer_lit.bench.run import run_bench
-from steer_lit.bench.suite import Suite
 from steer_lit.errors import ServerDown, SteerError, TooManyFailures
-from steer_lit.rollout.known_answers import KnownAnswers
-from steer_lit.types import Attack, Completion, Grade, Message, Scenario, SoFar
-from tests.settings import bench_settings
+from steer_lit.types import Grade
+from tests.bench.players import Judge, Policy, benched, questions, reported
 
 pytestmark = pytest.mark.usefixtures("no_charts")
-SCENARIOS = [Scenario(f"row-{at}", "benign", Attack(Message.of("user", "What is it?"))) for at in range(10)]
-SETTINGS = bench_settings(resamples=100, chunk=4)
-
-
-class Judge:
-    """Grades all but the scenarios or answers in `failing`. After `lasts` calls its server is down."""
-
-    def __init__(self, name: str = "J", failing: Sequence[str] = (), lasts: int = 99) -> None:
-        self.fingerprint, self.failing, self.lasts, self.calls, self.asked = name, failing, lasts, 0, 0
-        self.client = SimpleNamespace(settings=SimpleNamespace(model=name))
-
-    def grade(self, dialogues: Sequence[SoFar]) -> list[Grade]:
-        self.calls += 1
-        if self.calls > self.lasts:
-            time.sleep(0.2)  # meanwhile more is played and handed over
-            raise ServerDown("8 of 10 requests failed")
-        self.asked += len(dialogues)
-        named = [{row.id, turns[-1].completion.text} for row, turns in dialogues]
-        return [Grade(failed="no JSON") if names & {*self.failing} else Grade(3, 3, False) for names in named]
-
-
-class Policy:
-    """Counts the dialogues it plays. Without a `server` it answers nothing."""
-
-    def __init__(self, fingerprint: str, server: bool = True) -> None:
-        self.fingerprint, self.server, self.played = fingerprint, server, 0
-
-    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> KnownAnswers:
-        self.played += len(scenarios)
-        if self.server:
-            return KnownAnswers(scenarios, ([f"by {self.fingerprint}"] for _ in scenarios))
-        return Silent(scenarios, ([""] for _ in scenarios))
-
-
-class Silent(KnownAnswers):
-    def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
-        return dict.fromkeys(asked, Completion("", failed="policy: time-out"))
-
-
+SCENARIOS = questions(10)
 ALL = [scenario.id for scenario in SCENARIOS]
 
 
@@ -77,19 +30,13 @@ def bench(folder: Path, judge: Judge, *policies: tuple[str, Policy], **values: A
         (folder / "versions.json").write_text(json.dumps({"played": played}))
         (folder / "config.yaml").write_text(json.dumps(values))
 
-    console = Console(file=io.StringIO(), width=200)
-    run = BenchRun(
-        dict(policies), Suite(SCENARIOS), judge, SETTINGS, folder, list(values), config=values, freeze=freeze
-    )
-    return run_bench(run, console), console.file.getvalue()  # type: ignore[attr-defined]
+    run = {"played_on": list(values), "config": values, "freeze": freeze}
+    return benched(folder, dict(policies), SCENARIOS, judge, run=run, chunk=4)
 
 
 def again(folder: Path) -> tuple[dict[str, Any], str]:
     """Return what a report made again shows: its summary, and its text with what is printed."""
-    out, console = folder / "again", Console(file=io.StringIO(), width=200)
-    report_on({"from_run": str(folder), "from_raw_eval": None}, SETTINGS, out, console)
-    said = console.file.getvalue() + (out / "summary.md").read_text()  # type: ignore[attr-defined]
-    return json.loads((out / "summary.json").read_text()), said
+    return reported(folder / "again", from_run=str(folder))
 
 
 def rows_of(folder: Path) -> list[GradedDialogue]:

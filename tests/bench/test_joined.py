@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -10,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from steer_lit.bench.joined import ReadRun, joined_facts
 from steer_lit.bench.provenance import RECORDED_ONLY
 from steer_lit.bench.records import GradedDialogue
-from steer_lit.bench.report_only import report_on, report_problems
+from steer_lit.bench.report_only import report_problems
 from steer_lit.cli import main as cli
 from steer_lit.errors import SteerError
-from tests.settings import bench_settings
+from tests.bench.players import reported
 
 pytestmark = pytest.mark.usefixtures("no_charts")
 MakeDialogue = Callable[..., GradedDialogue]
@@ -47,11 +45,7 @@ def make_rows(dialogue: MakeDialogue) -> Callable[..., list[GradedDialogue]]:
 
 def joined(out: Path, *folders: Path) -> tuple[dict[str, int], str]:
     """Return the number of dialogues per policy in the report, and what is printed."""
-    console = Console(file=io.StringIO(), width=200)
-    given = {"from_run": [str(folder) for folder in folders], "from_raw_eval": None}
-    report_on(given, bench_settings(resamples=100), out, console)
-    summary = json.loads((out / "summary.json").read_text())
-    said = console.file.getvalue() + (out / "summary.md").read_text()  # type: ignore[attr-defined]
+    summary, said = reported(out, from_run=[str(folder) for folder in folders])
     return {name: figures["n"] for name, figures in summary.items()}, said
 
 

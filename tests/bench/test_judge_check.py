@@ -209,13 +209,6 @@ def test_a_slow_judge_prints_progress_lines_without_a_terminal(tmp_path: Path, m
     assert second == "58 of 58 labelled turns done, 15 not graded"
 
 
-class Gone:
-    """A judge whose server does not answer."""
-
-    def grade(self, items: list) -> list[Grade]:
-        return [Grade(failed="judge: no connection") for _ in items]
-
-
 def test_a_bar_counts_what_is_done_and_tells_what_was_not_graded(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=120, force_terminal=True)
     check_judge(RubricJudge(), SETTINGS, tmp_path, console)
@@ -223,22 +216,24 @@ def test_a_bar_counts_what_is_done_and_tells_what_was_not_graded(tmp_path: Path)
     assert bar.rstrip().endswith("done, 15 not graded,")
 
 
-class Odd:
-    """A judge of one's own that returns what no judge may."""
-
-    def grade(self, items: list) -> Any:
-        return None
-
-
 def test_a_judge_that_returns_no_grades_is_named_as_in_a_benchmark(tmp_path: Path) -> None:
+    class Odd:
+        def grade(self, items: list) -> Any:
+            return None
+
     with pytest.raises(SteerError, match=r"Odd\.grade returned None for .*: it must return a list with one Grade"):
         check_judge(Odd(), bench_settings(), tmp_path, Console(quiet=True))
 
 
+class Silent:
+    def grade(self, items: list) -> list[Grade]:
+        return [Grade(failed="no JSON") for _ in items]
+
+
 def test_a_judge_that_grades_none_of_the_first_turns_is_not_asked_on(tmp_path: Path) -> None:
-    said = "could not be judged: 58 of 58 turns got no grade, 7 of them hostile, .* reason: judge: no connection. Mend"
+    said = "could not be judged: 58 of 58 turns got no grade, 7 of them hostile, .* reason: no JSON. Mend"
     with pytest.raises(TooManyFailures, match=said):
-        check_judge(Gone(), bench_settings(), tmp_path, Console(quiet=True))
+        check_judge(Silent(), bench_settings(), tmp_path, Console(quiet=True))
     written = json.loads((tmp_path / "judge_check.json").read_text())
     assert len(written["failures"]) == len(written["turns"]) == 16
 
@@ -315,20 +310,23 @@ def test_a_verdict_names_its_figures() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "following"),
+    ("words", "hint", "turns"),
     [
-        (["model=nano", "policies.a=base", "bench.limit=2"], ["model=nano", "policies.a=base", "bench.limit=2"]),
-        (["bench.constants=false"], ["bench.constants=false", "bench.limit=120"]),  # hours of random weights
+        (["model=nano", "policies.a=base", "bench.limit=2"], [], ""),
+        (["bench.constants=false"], ["bench.limit=120"], ""),  # hours of random weights
+        (["attacker=adaptive", "attacker.extra_turns=9", "bench.limit=2"], [], "at most 20 turns to grade"),
     ],
 )
 def test_a_check_ends_with_the_command_for_its_benchmark(
-    words: list[str], following: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str], hint: list[str], turns: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.run("bench", [*words, "judge_check=true", f"hydra.run.dir={tmp_path}"]) == 0
-    first, fit, *_, last = capsys.readouterr().out.strip().splitlines()
+    said = capsys.readouterr().out
+    first, fit, *_, last = said.strip().splitlines()
     assert first == f"judge check, into {tmp_path}; libraries load first"
     assert fit.startswith("This judge may be trusted for this benchmark: of 58 turns")
-    assert shlex.split(last.removeprefix("next:")) == ["python", "bench.py", *following]
+    assert turns in said
+    assert shlex.split(last.removeprefix("next:")) == ["python", "bench.py", *words, *hint]
 
 
 class Praises:
@@ -345,11 +343,6 @@ def test_a_check_that_failed_is_not_followed_by_the_benchmark(
     assert "python bench.py" not in said.out
     another = "give the same command with another, such as judge=llm server.model=<another>"
     assert said.err == f"the judge may not be trusted for this benchmark: {another}\n"  # no `next:`: it is no command
-
-
-class Silent:
-    def grade(self, items: list) -> list[Grade]:
-        return [Grade(failed="no JSON") for _ in items]
 
 
 def test_a_check_without_a_verdict_ends_with_its_own_command(

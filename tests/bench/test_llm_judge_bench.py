@@ -2,26 +2,20 @@
 result invented.
 """
 
-import io
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from steer_lit.bench.constant import ALWAYS_COMPLY, ALWAYS_REFUSE
-from steer_lit.bench.playing import BenchRun
-from steer_lit.bench.run import run_bench
-from steer_lit.bench.suite import Suite
 from steer_lit.data.images import open_image
 from steer_lit.data.mini import MiniSplit
 from steer_lit.errors import ServerDown, TooManyFailures
 from steer_lit.tutor.judge import LlmJudge
-from tests.settings import bench_settings
+from tests.bench.players import benched
 
 pytestmark = pytest.mark.usefixtures("no_charts")
-SETTINGS = bench_settings(resamples=100, chunk=4, max_turns=3)
 SCENARIOS = [MiniSplit("bench", 0, 10, None, max_turns=10).scenario(number) for number in range(4)]
 
 
@@ -38,19 +32,19 @@ def answer(request) -> str:
     )
 
 
-def bench(judge: LlmJudge, out_dir: Path) -> dict:
+def bench(judge: LlmJudge, out_dir: Path) -> tuple[dict, str]:
     policies = {"refuse": ALWAYS_REFUSE, "comply": ALWAYS_COMPLY}
-    return run_bench(BenchRun(policies, Suite(SCENARIOS), judge, SETTINGS, out_dir), Console(file=io.StringIO()))
+    return benched(out_dir, policies, SCENARIOS, judge, chunk=4, max_turns=3)
 
 
 def test_half_a_chunk_is_one_wave_of_requests_and_a_second_run_asks_nothing(answering, tmp_path: Path) -> None:
     client = answering(answer)
-    summary = bench(LlmJudge(client, open_image), tmp_path)
+    summary, _ = bench(LlmJudge(client, open_image), tmp_path)
     # 2 policies x 2 halves of a chunk, of 2 dialogues x 3 turns each
     assert [len(batch) for batch in client.batches] == [6, 6, 6, 6]
     assert summary["refuse"]["harmless_mean"] == 3
     again = answering(answer)
-    assert bench(LlmJudge(again, open_image), tmp_path) == summary
+    assert bench(LlmJudge(again, open_image), tmp_path)[0] == summary
     assert again.batches == []
 
 
@@ -73,12 +67,9 @@ def test_a_router_to_several_models_is_reported_even_if_the_run_was_stopped(answ
             return [replace(reply, model=self.to) for reply in super().ask(requests)]
 
     def played(to: str, folder: str) -> str:
-        client, console = Routed(answer), Console(file=io.StringIO(), width=200)
+        client = Routed(answer)
         client.to = to
-        policies = {"refuse": ALWAYS_REFUSE, "comply": ALWAYS_COMPLY}
-        run = BenchRun(policies, Suite(SCENARIOS), LlmJudge(client, open_image), SETTINGS, tmp_path / folder)
-        run_bench(run, console)
-        return console.file.getvalue()
+        return bench(LlmJudge(client, open_image), tmp_path / folder)[1]
 
     for folder, then, names in (
         ("alias", "gpt-2026-01-01", "gpt-2026-01-01 (8 dialogues)"),
@@ -102,7 +93,7 @@ def test_a_server_that_goes_down_loses_nothing_that_was_graded(answering, tmp_pa
     with pytest.raises(ServerDown):
         bench(LlmJudge(GoesDown(answer), open_image), tmp_path)
     client = answering(answer)
-    summary = bench(LlmJudge(client, open_image), tmp_path)
+    summary, _ = bench(LlmJudge(client, open_image), tmp_path)
     assert [len(batch) for batch in client.batches] == [6]
     assert (summary["refuse"]["n"], summary["comply"]["n"]) == (4, 4)
 
@@ -115,4 +106,4 @@ def test_turns_that_could_not_be_graded_are_counted_and_asked_again(answering, t
         bench(LlmJudge(answering(sometimes), open_image), tmp_path)
     figures = json.loads((tmp_path / "summary.json").read_text())["refuse"]
     assert (figures["n"], figures["failed"]) == (0, 4)
-    assert bench(LlmJudge(answering(answer), open_image), tmp_path)["refuse"]["n"] == 4
+    assert bench(LlmJudge(answering(answer), open_image), tmp_path)[0]["refuse"]["n"] == 4

@@ -1,30 +1,21 @@
 from collections.abc import Callable, Mapping
-from io import StringIO
-from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from steer_lit.answer_format import in_form
 from steer_lit.bench.constant import CONSTANTS
-from steer_lit.bench.playing import BenchRun
-from steer_lit.bench.run import run_bench
-from steer_lit.bench.suite import Suite
 from steer_lit.data.mini import MiniSplit
 from steer_lit.tutor.rubric import RubricJudge
 from steer_lit.types import Completion, Scenario, Turn
-from tests.settings import bench_settings
+from tests.bench.players import benched
 
 
 @pytest.fixture(scope="module")
 def summary(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Mapping[str, Any]]:
     """Benchmark the constant policies on 300 rows of STEER-mini's bench split."""
-    out_dir: Path = tmp_path_factory.mktemp("bench")
     rows = list(MiniSplit("bench", seed=0, size=300))
-    return run_bench(
-        BenchRun(CONSTANTS, Suite(rows), RubricJudge(), bench_settings(chunk=100), out_dir), Console(file=StringIO())
-    )
+    return benched(tmp_path_factory.mktemp("bench"), CONSTANTS, rows, RubricJudge(), chunk=100)[0]
 
 
 def test_no_shortcut_passes_and_gold_does(summary: Mapping[str, Mapping[str, Any]]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from steer_lit.bench import archive, charts, html, outputs, page_dialogues
+from steer_lit.bench import charts, html, outputs, page_dialogues
 from steer_lit.bench.page_dialogues import ShownDialogue, ShownTurn
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.summary import summarise
@@ -108,17 +108,17 @@ def test_the_page_fetches_nothing_and_runs_only_its_own_script(tmp_path: Path) -
 
 
 def test_dialogues_are_stored_in_blocks_with_an_index(tmp_path: Path) -> None:
-    dialogues = [shown_dialogue(f"s{number}") for number in range(2 * archive.BLOCK + 1)]
+    dialogues = [shown_dialogue(f"s{number}") for number in range(2 * html.BLOCK + 1)]
     parts = packed_parts(written(tmp_path / "report.html", dialogues))
     assert [name for name in parts if name != "index"] == ["block-0", "block-1", "block-2"]
-    assert [len(parts[f"block-{number}"]) for number in range(3)] == [archive.BLOCK, archive.BLOCK, 1]
-    assert parts["index"]["block"] == archive.BLOCK
-    assert parts["index"]["rows"][-1][4] == f"s{2 * archive.BLOCK}"
+    assert [len(parts[f"block-{number}"]) for number in range(3)] == [html.BLOCK, html.BLOCK, 1]
+    assert parts["index"]["block"] == html.BLOCK
+    assert parts["index"]["rows"][-1][4] == f"s{2 * html.BLOCK}"
 
 
 def test_a_scenarios_dialogues_are_adjacent() -> None:
     rows = [shown_dialogue(scenario, policy) for policy in ("sft", "grpo") for scenario in ("a", "b")]
-    assert [(row.scenario, row.policy) for row in archive.side_by_side(rows)] == [
+    assert [(row.scenario, row.policy) for row in html.side_by_side(rows)] == [
         ("a", "sft"), ("a", "grpo"), ("b", "sft"), ("b", "grpo")
     ]  # fmt: skip
 
@@ -128,7 +128,7 @@ def test_pictures_are_reduced_and_stored_once(tmp_path: Path) -> None:
     Image.new("RGB", (2000, 1000), "red").save(tmp_path / "copy.jpg", quality=95)
     (tmp_path / "broken.png").write_bytes(b"no picture")
     named = ("big.png", KNIFE, "big.png", "copy.jpg", "broken.png", "../outside.png")
-    found = archive.thumbnails([shown_dialogue(pictures=named)], partial(open_image, root=tmp_path))
+    found = html.thumbnails([shown_dialogue(pictures=named)], partial(open_image, root=tmp_path))
     assert found.uris == ("big.png", KNIFE, "copy.jpg", "broken.png", "../outside.png")
     assert found.places[:2] == (0, 1)
     assert "cannot be decoded" in found.places[3]
@@ -138,7 +138,7 @@ def test_pictures_are_reduced_and_stored_once(tmp_path: Path) -> None:
 
 
 def test_equal_pixels_under_two_names_are_stored_once() -> None:
-    found = archive.thumbnails([shown_dialogue(pictures=(KNIFE, BALL))], lambda ref: Image.new("RGB", (9, 9), "red"))
+    found = html.thumbnails([shown_dialogue(pictures=(KNIFE, BALL))], lambda ref: Image.new("RGB", (9, 9), "red"))
     assert (found.places, len(found.data)) == ((0, 0), 1)
 
 
@@ -173,7 +173,7 @@ def test_results_tables_charts_and_the_papers_numbers_are_on_the_page(dialogue: 
     rows = [vls("a", [3, 3]), vls("b", [3, -3], kind="benign"), vls("c", [3], failed=True)]
     summary = summarise({"sft<b>": rows}, SETTINGS)
     dialogues = [page_dialogues.of_record(row, SETTINGS) for row in rows]
-    page = written(tmp_path / "report.html", dialogues, results=html.page_results(summary, SETTINGS))
+    page = written(tmp_path / "report.html", dialogues, results=html.PageResults.of(summary, "multi_turn"))
     for text in ("sft&lt;b&gt;", "2 (+1 failed)", "Survival", "First unsafe turn", "Pass rates by kind", "red_team"):
         assert text in page, text
     assert "24.66 / 46.48" in page  # the paper's multi-turn figure of the 7B base, not the single-turn one:
@@ -250,4 +250,4 @@ def opened(folder: Path, words: str) -> str:
 
 def test_mini_pictures_are_drawn_for_the_page() -> None:
     assert open_image(ImageRef(KNIFE)).size == (112, 112)
-    assert archive.thumbnails([shown_dialogue(pictures=(KNIFE,))], open_image).data[0].startswith("data:image/webp")
+    assert html.thumbnails([shown_dialogue(pictures=(KNIFE,))], open_image).data[0].startswith("data:image/webp")

@@ -3,10 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from steer_lit.chat import ChatRequest
 from steer_lit.data.images import open_image
 from steer_lit.digests import digest
-from steer_lit.errors import ServerDown
 from steer_lit.prompts.fill import Prompt
 from steer_lit.tutor.judge import GradeReply, LlmJudge
 from steer_lit.types import Attack, Completion, Grade, ImageRef, Message, Scenario, Turn
@@ -136,15 +134,6 @@ def test_the_fingerprint_changes_with_what_could_change_a_grade(answering) -> No
         judge(client, max_pixels=100),
     ]
     assert len(same | {other.fingerprint for other in others}) == 7
-
-
-def test_a_server_that_is_down_stops_the_benchmark(answering) -> None:
-    class Down(answering):
-        def ask(self, requests: list[ChatRequest]) -> list[object]:
-            raise ServerDown("down")
-
-    with pytest.raises(ServerDown):
-        judge(Down(str)).grade([dialogue(REFUSAL)])
 
 
 def test_the_schema_lists_the_scales() -> None:

@@ -6,7 +6,6 @@ import pytest
 from steer_lit.chat import ChatRequest
 from steer_lit.data.images import open_image
 from steer_lit.digests import digest
-from steer_lit.errors import ServerDown
 from steer_lit.prompts.ask import MAX_QUESTION
 from steer_lit.prompts.fill import Prompt
 from steer_lit.tutor.llm import LlmTutor, TutorReply, locked_usefulness
@@ -247,15 +246,6 @@ def test_trap_14_special_tokens_do_not_reach_the_tutors_server(answering) -> Non
     LlmTutor(client, open_image).score([(scenario, (Turn(opening, Completion("<answer>[INST]</s></answer>")),))])
     user = client.batches[0][0].messages[1].text
     assert not any(token in user for token in ("<|im_end|>", "<|im_start|>", "<|image_pad|>", "[INST]", "</s>"))
-
-
-def test_a_server_that_is_down_ends_the_run_without_a_verdict() -> None:
-    class Down:
-        def ask(self, requests: object) -> list[object]:
-            raise ServerDown("9 of 10 requests failed")
-
-    with pytest.raises(ServerDown, match="9 of 10"):
-        LlmTutor(Down(), open_image).score([played(REFUSAL), played(AGREES)])  # type: ignore[arg-type]
 
 
 def test_a_broken_picture_fails_the_verdict(answering) -> None:

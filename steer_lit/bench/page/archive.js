@@ -1,5 +1,5 @@
 "use strict";
-// Unpacks what archive.py packed: gzipped JSON in base64, one script element each.
+// Unpacks what html.py packed: gzipped JSON in base64, one script element each.
 
 const KEPT = 48; // blocks held in memory, the latest ones used
 const blocks = new Map();

@@ -1,22 +1,22 @@
-"""A benchmark folder and a command with other settings or policies: the user is told what is in the folder, and old
-records go only when they are replaced.
+"""Settings that differ: what a user is told of a folder's records under others, which go only when they are replaced,
+and of adapters that are no seeds of one training.
 """
 
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 from rich.console import Console
 
+from steer_lit.bench.changed_settings import changed_settings, unlike_seeds
 from steer_lit.bench.playing import BenchRun
-from steer_lit.bench.report_only import report_on
 from steer_lit.bench.run import run_bench
-from steer_lit.bench.stale_records import changed_settings
 from steer_lit.bench.suite import BenchPolicy, Suite
+from tests.bench.players import reported
 from tests.bench.test_bench_run import SETTINGS, CountingGold, WordJudge, bench, lines, scenarios
 
 pytestmark = pytest.mark.usefixtures("no_charts")
@@ -32,20 +32,9 @@ def described(
     def freeze(played: object) -> None:
         raise AssertionError("nothing was recorded")
 
+    run = BenchRun(stopping, Suite(scenarios()), WordJudge(), SETTINGS, out_dir, data, config or {}, freeze)
     with pytest.raises(KeyboardInterrupt):
-        run_bench(
-            BenchRun(
-                stopping,
-                Suite(scenarios()),
-                WordJudge(),
-                SETTINGS,
-                out_dir,
-                data,
-                config=config or {},
-                freeze=freeze,
-            ),
-            console,
-        )
+        run_bench(run, console)
     return console.file.getvalue().split(f"{out_dir} holds ")[-1].split("\n")[0]  # type: ignore[attr-defined]
 
 
@@ -65,8 +54,7 @@ def test_other_settings_remove_no_record_before_its_dialogue_was_played(tmp_path
         *(("grpo", f"row-{number}", "gold-1") for number in range(5)),
         *(("sft", f"row-{number}", "gold-2" if number < 2 else "gold-1") for number in range(5)),
     ]
-    report_on({"from_run": str(tmp_path), "from_raw_eval": None}, SETTINGS, tmp_path / "again", Console(quiet=True))
-    shown = json.loads((tmp_path / "again" / "summary.json").read_text())
+    shown, _ = reported(tmp_path / "again", from_run=str(tmp_path))
     assert {name: figures["n"] for name, figures in shown.items()} == {"grpo": 5, "sft": 2}  # of one of the two sft
     assert bench(tmp_path, {"sft": CountingGold("gold-2")})[0]["sft"]["n"] == 5
     assert len(lines(tmp_path)) == 10
@@ -115,3 +103,50 @@ def test_the_device_is_not_a_setting_that_changes_records() -> None:
     before = {"model": {"name": "nano", "device": "cpu", "max_pixels": 784}}
     now = {"model": {"name": "nano", "device": None, "max_pixels": 1568}}
     assert list(changed_settings(before, now)) == [("model.max_pixels", "784", "1568")]
+
+
+# ---- adapters that are no seeds of one training
+
+TRAINING = {"stage": "grpo", "seed": 1, "optim": {"lr": 1e-4, "betas": [0.9, 0.999]}, "trainer": {"max_steps": 10}}
+
+
+def adapter(run: Path, **changed: Any) -> str:
+    run.mkdir()
+    OmegaConf.save(OmegaConf.create({**TRAINING, **changed}), run / "config.yaml")
+    return str(run / "adapter")
+
+
+def test_runs_that_differ_in_their_seed_alone_are_seeds_of_one_training(tmp_path: Path) -> None:
+    start = {"init_from": "a/adapter", "model": {"seed": 1, "init_from": "a/adapter"}}
+    other = {
+        "seed": 2,
+        "init_from": "b/adapter",
+        "model": {"seed": 2, "init_from": "b/adapter"},
+        "run_dir": "elsewhere",
+    }
+    seeds = [adapter(tmp_path / "a", **start), adapter(tmp_path / "b", **other)]
+    assert list(unlike_seeds({"full": seeds, "sft": seeds[0], "base": "base"})) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"optim": {"lr": 1e-5, "betas": [0.9, 0.999]}}, "optim.lr (0.0001, 1e-05)"),
+        ({"trainer": {"max_steps": 100}}, "trainer.max_steps (10, 100)"),
+        ({"reward": {"alpha": 0.3}}, "reward.alpha (not there, 0.3)"),
+        ({"stage": "sft", "trainer": {"max_steps": 9}, "reward": {"a": 1, "b": 2}},
+         "stage (grpo, sft), trainer.max_steps (10, 9), reward.a (not there, 1) and 1 more"),
+    ],
+)  # fmt: skip
+def test_other_differences_are_named(tmp_path: Path, changed: dict[str, Any], said: str) -> None:
+    seeds = [adapter(tmp_path / "a"), adapter(tmp_path / "b", **changed), adapter(tmp_path / "c", seed=3)]
+    told = f"policies.full counts as seeds of one training, but they differ in {said}"
+    assert list(unlike_seeds({"full": seeds})) == [told]
+    assert list(unlike_seeds({"full": [{"adapter": one, "system_prompt": "x"} for one in seeds]})) == [told]
+
+
+def test_nothing_is_said_of_runs_that_are_not_known(tmp_path: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.yaml").write_text("a: [")
+    unknown = [str(tmp_path / "gone" / "adapter"), str(tmp_path / "broken" / "adapter"), "base", "server:m"]
+    assert list(unlike_seeds({"full": [*unknown, adapter(tmp_path / "a")]})) == []
