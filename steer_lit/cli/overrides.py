@@ -21,8 +21,8 @@ from steer_lit.cli.known_names import (
     known_keys,
     options_of,
     parts_of,
+    read_by,
     takes,
-    unread,
 )
 from steer_lit.cli.other_libraries import KEYS, keys_here
 from steer_lit.data.bench_rows import READ
@@ -129,8 +129,8 @@ def _wrong_choice(word: Word, program: str) -> str:
 
 
 def _read_by_nothing(word: Word, program: str, words: Sequence[str]) -> str:
-    """Return the error for a key that the program has and does not read, or ""."""
-    if word.key not in unread(program):
+    """Return the error for a key of a section that the program has and does not read, or ""."""
+    if read_by(program, word.key):
         return ""
     there = keys_of(program, words)
     of_data = ", ".join(key for key in READ if f"data.{key}" in there)

@@ -81,12 +81,7 @@ def test_no_more_rows_are_read_than_needed(tmp_path: Path, monkeypatch: pytest.M
     ],
 )
 def test_a_files_rows_are_read_before_any_policy_is_loaded(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    refused: Refused,
-    line: str,
-    allowed: int,
-    said: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused, line: str, allowed: int, said: str
 ) -> None:
     """Fetching the policy may take an hour."""
 
