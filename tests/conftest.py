@@ -16,6 +16,7 @@ from tests.workers import cores_here, memory_here, workers
 
 if TYPE_CHECKING:
     from steer_lit.chat import ChatReply, ChatRequest
+    from tests.settings import Refused
 
 # Set before any test module imports torch or a hub client. The number of threads changes the order in which floats are
 # added, and so their last bits. One thread is also the fastest for models this small.
@@ -112,6 +113,27 @@ class AnsweringClient:
         self.batches.append(list(requests))
         texts = [self._answer(request) for request in requests]
         return [ChatReply(text) if text is not None else ChatReply(failed="time-out") for text in texts]
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> str:
+    """Return the word that names a run's folder, which does not exist."""
+    return f"hydra.run.dir={tmp_path / 'run'}"
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
+    """Return a function that runs a command in this process, which must be refused, and returns the message."""
+    from steer_lit.cli import main as cli
+    from steer_lit.terminal.stdout import REFUSED
+
+    def message(*words: str, program: str = "train") -> str:
+        assert cli.run(program, list(words)) == REFUSED
+        shown = capsys.readouterr().err
+        assert "Traceback" not in shown
+        return shown.strip()
+
+    return message
 
 
 @pytest.fixture(scope="session")

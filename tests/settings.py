@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from steer_lit.bench.settings import BenchSettings
@@ -9,6 +10,8 @@ from steer_lit.bench.settings import BenchSettings
 if TYPE_CHECKING:
     from steer_lit.lit.grpo_module import ObjectiveSettings, RolloutSettings
     from steer_lit.lit.optim import OptimSettings
+
+Refused = Callable[..., str]  # the fixture `refused`: `refused(*words, program="train")` returns the message
 
 BENCH = {
     "protocol": "multi_turn", "max_turns": 10, "safety_threshold": 2.8, "helpfulness_threshold": 2.5,

@@ -154,6 +154,7 @@ def test_every_option_of_every_group_composes(group: str, option: str) -> None:
         (["stage=grpo", "attacker.lead_share=1.1"], ["attacker.lead_share"]),
         (["stage=grpo", "attacker.wordings=new"], ["attacker.wordings"]),
         (["data.stage=rl", "data.batch_size=0"], ["data.batch_size", "data.stage"]),
+        (["module.trains=bass"], ["module.trains"]),
         (["hardware.rank_timeout_minutes=0"], ["hardware.rank_timeout_minutes"]),
         (["hardware.rank_timeout_minutes=10081"], ["hardware.rank_timeout_minutes"]),
         (["callbacks.checkpoint.every_n_steps=0"], ["callbacks.checkpoint.every_n_steps"]),
@@ -175,14 +176,6 @@ def test_a_reward_of_ones_own_has_its_own_keys(tmp_path: Path, monkeypatch: pyte
     assert value_problems(resolved(compose(*words, *own))) == []
     (problem,) = value_problems(resolved(compose(*words, *own[1:])))
     assert problem.key == "reward.alpha"
-
-
-def test_single_turn_grpo_keeps_the_scenarios_it_takes_openings_from() -> None:
-    words = ("experiment=grpo_smol", "init_from=null", "rollout.max_turns=1")
-    (problem,) = value_problems(resolved(compose(*words)))
-    assert (problem.key, problem.value) == ("data.max_turns", 1)
-    assert "rollout.max_turns=1 with data.max_turns=2" in problem.remedy
-    assert value_problems(resolved(compose(*words, "data.max_turns=7"))) == []
 
 
 @pytest.mark.parametrize("config", [LENGTH, {"text_config": LENGTH}], ids=["flat", "nested"])
@@ -283,13 +276,9 @@ def test_the_rank_timeout_reaches_the_process_group(
 
 def test_invalid_entries_of_a_list_of_policies_are_named(tmp_path: Path) -> None:
     empty_adapter(tmp_path / "adapter")
-    words = [
-        f"+policies.full=[{tmp_path}/adapter,{tmp_path}/none,[base],'']",
-        "+policies.row=[]",
-        "+policies.gold=[base]",
-    ]
-    found = [(problem.key, problem.value) for problem in bench_problems(compose(*words, name="bench"))]
-    assert found == [
+    full = f"+policies.full=[{tmp_path}/adapter,{tmp_path}/none,[base],'']"
+    config = compose(full, "+policies.row=[]", "+policies.gold=[base]", name="bench")
+    assert [(problem.key, problem.value) for problem in bench_problems(config)] == [
         ("policies.row", []),
         ("policies.gold", ["base"]),
         ("policies.full@2", f"{tmp_path}/none"),
@@ -405,11 +394,6 @@ def test_the_row_without_bootstrapping_refuses_an_adapter(tmp_path: Path) -> Non
 def test_pretraining_is_for_nano_in_full_precision_only(words: list[str], key: str) -> None:
     assert value_problems(resolved(compose("experiment=pretrain_nano"))) == []
     assert [problem.key for problem in value_problems(resolved(compose("experiment=pretrain_nano", *words)))] == [key]
-
-
-def test_an_unknown_value_of_module_trains_is_refused() -> None:
-    (problem,) = value_problems(resolved(compose("module.trains=bass")))
-    assert (problem.key, problem.value) == ("module.trains", "bass")
 
 
 def test_a_hub_dataset_is_named_on_the_command_line() -> None:

@@ -124,9 +124,7 @@ def test_all_servers_that_are_missing_are_told_at_once(capsys: pytest.CaptureFix
     assert left == NOTHING
 
 
-def test_the_results_of_the_other_policies_are_shown(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_the_results_of_the_other_policies_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     with misbehaving("500") as server:
         words = [*BENCH[1:], *SERVED, f"server.base_url={server.base_url}", "hydra.run.dir=run"]
         assert cli.run("bench", ["policies.base=base", *words]) == REFUSED
@@ -165,9 +163,7 @@ def test_a_table_without_values_is_not_shown(capsys: pytest.CaptureFixture[str])
     assert "joint pass" not in capsys.readouterr().out
 
 
-def test_a_synthesis_whose_server_dies_later_keeps_what_was_made(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_synthesis_whose_server_dies_later_keeps_what_was_made(capsys: pytest.CaptureFixture[str]) -> None:
     words = [*SYNTHESIS, *SERVED, "server.concurrency=1", "hydra.run.dir=run"]
     with misbehaving("dies", 2, "synthesize") as server:
         words += [f"server.base_url={server.base_url}"]

@@ -6,12 +6,12 @@ check their own. Nothing here imports torch.
 
 from steer_lit.checks.programs import bench_problems, synthesis_problems, train_problems
 from steer_lit.checks.rows import read_row_problems
-from steer_lit.checks.words import word_problems
+from steer_lit.checks.servers import key_problems
 
 __all__ = [
     "bench_problems",
+    "key_problems",
     "read_row_problems",
     "synthesis_problems",
     "train_problems",
-    "word_problems",
 ]

@@ -72,6 +72,7 @@ _NUMBERS: Mapping[str, Bound] = {
     }.items()
 }
 _ROWS = whole(1, MANY, said="is a number of rows, from 1 to a billion; files of rows are named with data=steer")
+_DIALOGUES = whole(1, MANY)
 _BETA = Bound(0, 1, below=True)
 _SWITCHES = (
     "dry_run", "judge_check", "bench.constants", "data.blank_images", "model.gradient_checkpointing",
@@ -113,6 +114,10 @@ def _is_paths(value: object) -> bool:
     return isinstance(value, str | None) or (is_texts(value) and len(value) > 0)
 
 
+def _is_limit(value: object) -> bool:
+    return value is None or _DIALOGUES.fits(value)
+
+
 def _is_betas(value: object) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(_BETA.fits, value))
 
@@ -149,6 +154,7 @@ _RULES: Mapping[str, _Rule] = {
     **dict.fromkeys(_SWITCHES, _Rule(lambda value: type(value) is bool, "must be true or false")),
     **dict.fromkeys(_TEXTS, _Rule(lambda value: isinstance(value, str), "must be text")),
     **dict.fromkeys(_TEXTS_OR_NULL, _PATH),
+    "bench.limit": _Rule(_is_limit, f"{_DIALOGUES.allowed}, or null for every dialogue"),
     "from_run": _Rule(_is_paths, "must be a run's folder, a list of such, or null"),
     "optim.betas": _Rule(_is_betas, "must be two numbers from 0 to below 1, such as [0.9,0.999]"),
     "model.lora.targets": _Rule(is_texts, "must be a list of layers, such as [q_proj,v_proj]"),

@@ -140,9 +140,10 @@ def _base_reason(base: object, model: Config) -> str | None:
 
 def _checkpoint_remedy(path: Path) -> str | None:
     """Return why the file is no whole checkpoint, or None. A cut zip archive, of `torch.save`, has no directory."""
-    if not path.exists() and path.match("checkpoints/*.ckpt") and _saved_nothing(path.parent.parent):
+    run_dir = path.parent.parent
+    if path.match("checkpoints/*.ckpt") and (run_dir / CONFIG).is_file() and not any(path.parent.glob("*.ckpt")):
         anew = f"without it a run begins anew, in a folder of its own: {command('train', *typed_words())}"
-        return f"no such file, the run in {shown_path(path.parent.parent)} was ended before its first save: {anew}"
+        return f"no such file, the run in {shown_path(run_dir)} was ended before its first save: {anew}"
     if not path.is_file():
         return "no such file: name a .ckpt under <run>/checkpoints"
     try:
@@ -152,10 +153,6 @@ def _checkpoint_remedy(path: Path) -> str | None:
     except (zipfile.BadZipFile, OSError):
         pass
     return "is no checkpoint, or one that was cut off: name a whole .ckpt under <run>/checkpoints"
-
-
-def _saved_nothing(run_dir: Path) -> bool:
-    return (run_dir / CONFIG).is_file() and not any(run_dir.glob("checkpoints/*.ckpt"))
 
 
 def _json_object(path: Path) -> dict[str, Any]:

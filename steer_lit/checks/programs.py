@@ -26,7 +26,7 @@ from steer_lit.checks.trainer import device_problems, part_problems, trainer_pro
 from steer_lit.checks.unread import own_config, removed_problems, unread_problems
 from steer_lit.dotted import ABSENT, at, leaves
 from steer_lit.errors import NOT_GIVEN, Problem, problems_of
-from steer_lit.numbers import MANY, is_whole, whole
+from steer_lit.numbers import is_whole
 from steer_lit.policy import base_model_files, gpus, preflight
 from steer_lit.reward.reward import Reward
 from steer_lit.rollout.answer_length import answers_too_long
@@ -40,7 +40,6 @@ _TRAIN = (*_MODEL, "trainer", "optim", "module", "reward", "attacker", "tutor", 
 _BENCH = (*_MODEL, "bench", "policies", "rollout", "judge", "attacker", "tutor")
 _SYNTHESIS = ("generator", "server", "data", "turns", "keep")
 _PLAYED = ("attacker", "tutor", "reward")  # made in GRPO alone
-_COUNT = whole(1, MANY)
 _REWARD = "steer_lit.reward.reward.Reward.from_config"
 _MISSING = {
     "init_from": "this run starts from an SFT adapter, init_from=<run>/adapter of an sft run; init_from=null starts "
@@ -85,7 +84,6 @@ def _training_problems(config: Config, bad: Collection[str]) -> list[Problem]:
         *part_problems(config),
         *target_problems(config, (*(_PLAYED if config.get("stage") == "grpo" else ()), "callbacks", "logger")),
         *_stage_problems(config),
-        *_player_problems(config),
         *(_length_problems(config, "rollout.max_turns") if config.get("stage") == "grpo" else ()),
         *training_row_problems(config, bad),
         *file_problems(config),
@@ -185,10 +183,6 @@ def _stage_problems(config: Config) -> Iterator[Problem]:
     if at(config, "model.lora.dropout") not in (0, 0.0, ABSENT) and stage == "grpo":
         remedy = "makes scored log-probs differ from sampled ones: set it to 0 for GRPO"
         yield Problem("model.lora.dropout", at(config, "model.lora.dropout"), remedy)
-
-
-def _player_problems(config: Config) -> Iterator[Problem]:
-    stage = config.get("stage")
     if stage == "grpo" and declares(config, "attacker", "without_gold") and declares(config, "tutor", "needs_gold"):
         remedy = "its questions have no gold facts, and without these tutor=rubric cannot score: add tutor=llm"
         yield Problem("attacker", "llm", remedy)
@@ -232,9 +226,6 @@ def _bench_problems(config: Config) -> Iterator[Problem]:
             problem := adapter_problem(f"policies.{name}", policy.adapter, config["model"])
         ):
             yield problem
-    limit = config["bench"]["limit"]
-    if limit is not None and not _COUNT.fits(limit):
-        yield Problem("bench.limit", limit, f"{_COUNT.allowed}, or null for every dialogue")
     if not config["policies"] and (not config["bench"]["constants"] or reacts(config)):
         constants = "constant policies answer the script alone" if reacts(config) else "or bench.constants=true"
         yield Problem("policies", {}, f"is empty: add policies.<name>=base or an adapter folder, {constants}")

@@ -31,7 +31,7 @@ def training_row_problems(config: Config, bad: Collection[str]) -> Iterator[Prob
     sized = ABSENT not in (at(config, "data.batch_size"), at(config, "data.val_size"))
     if facts is None or not sized or not _readable(config, bad):
         return
-    batch_size, val_size, ranks = at(config, "data.batch_size"), at(config, "data.val_size"), fewest_ranks(config)
+    batch_size, val_size, ranks = at(config, "data.batch_size"), at(config, "data.val_size"), _fewest_ranks(config)
     remedy = f"must give each of the {ranks} ranks a row"
     if batch_size < ranks:
         yield Problem("data.batch_size", batch_size, f"{remedy}: raise it, or use fewer trainer.devices")
@@ -76,7 +76,7 @@ def read_row_problems(config: Config, source: FileSource) -> Iterator[Problem]:
         yield Problem("data.val_size", val_size, f"{reason}{aside.told()}")
 
 
-def fewest_ranks(config: Config) -> int:
+def _fewest_ranks(config: Config) -> int:
     """Return the least number of processes that train: `auto` devices are one or more."""
     devices, nodes = at(config, "trainer.devices"), at(config, "trainer.num_nodes")
     count = len(devices) if isinstance(devices, list) else devices

@@ -20,7 +20,7 @@ from steer_lit.checks import bench_problems
 from steer_lit.checks.facts import makes_rows, reacts
 from steer_lit.cli.players import PLAYERS, build_player, greet, hanging_up
 from steer_lit.cli.quiet import quieten, say
-from steer_lit.cli.run_folder import alone_in, check_own, freeze
+from steer_lit.cli.run_folder import alone_in, freeze
 from steer_lit.cli.stopping import continuable
 from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.files.run_files import QUARANTINE, RECORDS
@@ -45,8 +45,7 @@ def run_benchmark(config: DictConfig, run_dir: Path) -> None:
     """Play the benchmark with every named policy and the constant ones. Raise ConfigError as `run_training` does."""
     if problems := bench_problems(config):
         raise ConfigError(problems)
-    with alone_in(run_dir):
-        check_own(run_dir, "benchmark")
+    with alone_in(run_dir, "benchmark"):
         if config.from_run is None and config.from_raw_eval is None:
             model = f" with model={config.model.name}" if any_local(config.policies) else ""
             what = "judge check" if config.judge_check else f"benchmark{model}"

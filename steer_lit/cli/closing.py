@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 
-from steer_lit.chat.settings import missing_words
-from steer_lit.checks.facts import makes_rows
-from steer_lit.data.sources import files_named
+from steer_lit.cli.next_command import following
 from steer_lit.files.run_files import BEST, CURVES
 from steer_lit.numbers import counted
-from steer_lit.policy.base_model_files import context_length
-from steer_lit.policy.model_facts import UNTRAINED, no_adapter
-from steer_lit.rollout.answer_length import answers_too_long
 from steer_lit.stages import STAGES
-from steer_lit.terminal.commands import command, next_step, path_word, shown_path, sweeping
-from steer_lit.terminal.conf_files import composed, conf_file
+from steer_lit.terminal.commands import shown_path, sweeping
 from steer_lit.terminal.visible import visible_line
-from steer_lit.terminal.words import words_setting
-
-_DIALOGUES = 300  # of a first benchmark: enough for meaningful intervals, minutes on a CPU
-_RANDOM = 20  # of random weights, which only show that it runs
-# Keys of the model and of the server: words that set them are repeated in the next command.
-_MODEL = ("model.*", "system_prompt")
-_SERVER = ("server", "server.*")
-_FILL_IN = "<your rows to play>"
-_FULL = "full"  # the ablation's row that leaves nothing out
-_OF_A_RUN = ("init_from", "seed", "device")  # under `model`; may differ between runs of one model
 
 
 def opening(config: DictConfig, run_dir: Path) -> str:
@@ -44,12 +26,6 @@ def opening(config: DictConfig, run_dir: Path) -> str:
     start = f" from {saved or config.init_from}" if saved or config.init_from else base
     done = f"{STAGES[config.stage].said} of {config.model.name}{start}, {length}, seed {config.seed}"
     return f"{done}, into {shown_path(run_dir)}; libraries load first"
-
-
-def without_start(config: DictConfig) -> str:
-    """Return the line for a resumed run whose `init_from` adapter is gone: the checkpoint is enough."""
-    said = f"init_from={config.init_from}: no adapter is there now, and none is needed"
-    return f"{said}: {config.ckpt_path} goes on alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +44,7 @@ class Result:
 
 
 def closing(config: DictConfig, run_dir: Path, result: Result, words: Sequence[str] = ()) -> str:
-    """Return the lines that say where the result is, and which command comes next unless nothing was exported.
-
-    The command can be pasted. It repeats those of the run's `words` that describe the model and the server; what is to
-    be known of it is on lines of its own.
-    """
+    """Return the lines that say where the result is, and which command comes next unless nothing was exported."""
     facts = STAGES[config.stage].export
     export, label = shown_path(run_dir / facts.path), f"{facts.label}:"
     exported, lost = export.exists(), result.value is not None and math.isnan(result.value)
@@ -89,154 +61,5 @@ def closing(config: DictConfig, run_dir: Path, result: Result, words: Sequence[s
     if result.early:
         lines.append(f"early:   stopped {result.early}" + (f"; {export} is of that step" if exported else ""))
     if exported and not sweeping():  # `compared` prints the next command of the whole sweep
-        said = ["these were two small steps: no adapter to train from or to measure"] if _rehearsed(words) else []
-        lines.append(next_step(*_following(config, export, words), *said))
+        lines.append(following(config, export, words))
     return "\n".join(lines)
-
-
-def compared(
-    configs: Sequence[DictConfig], adapters: Mapping[tuple[str, ...], Path], words: Sequence[str], unfinished: int = 0
-) -> str:
-    """Return the command of a benchmark of a sweep's adapters.
-
-    Each policy is named after its run's overrides; runs that differ only in seed are one policy. The SFT adapter is
-    added if all GRPO runs started from it. `configs` are the runs', `words` the overrides that all share; `unfinished`
-    further runs have no adapter yet. Return "" if the runs differ in stage, model or system prompt: a benchmark has
-    one of each.
-    """
-    config = configs[0]
-    if STAGES[config.stage].trains != "adapter" or any(_base(other) != _base(config) for other in configs):
-        return ""
-    start, *others = {_start(other) for other in configs}
-    policies = {"sft": [Path(start)]} if start and not others and config.stage == "grpo" else {}
-    for run, adapter in adapters.items():
-        policies.setdefault(_name(run) or config.stage, []).append(adapter)
-    named = [path_word(f"policies.{name}", *seeds) for name, seeds in policies.items()]
-    if _FULL in policies and len(policies) > 1:  # an ablation compares each of its rows with this one
-        named.append(f"bench.baseline={_FULL}")
-    notes = [f"without {counted(unfinished, 'run')} of this sweep that did not finish"] if unfinished else []
-    shared = all(other.data.source == config.data.source for other in configs)
-    return next_step(*_bench_command(config, named, words, _files(config, "bench") if shared else []), *notes)
-
-
-def _base(config: DictConfig) -> list[Any]:
-    """Return what a benchmark's adapters must share: the stage, the system prompt and the model under them."""
-    model = {name: value for name, value in config.model.items() if name not in _OF_A_RUN}
-    return [config.stage, config.get("system_prompt"), model]
-
-
-def _name(run: Sequence[str]) -> str:
-    """Name a policy after its run's overrides, without the seed.
-
-    `reward.alpha=0.3 seed=1` gives `alpha_0_3`, `ablation=full` gives `full`.
-    """
-    parts = []
-    for key, _, value in (word.partition("=") for word in run):
-        if key != "seed":
-            parts.append(value if value.isidentifier() else f"{key.rpartition('.')[2]}_{value}")
-    return re.sub(r"[^\w-]+", "_", "_".join(parts))
-
-
-def _rehearsed(words: Sequence[str]) -> list[str]:
-    """Return the word that makes a rehearsal of the next run too, if this one was one."""
-    return ["+debug=step"] if any(word.endswith("=step") for word in words_setting(words, ["debug"])) else []
-
-
-def _following(config: DictConfig, export: Path, words: Sequence[str]) -> list[str]:
-    """Return the command that comes after a run of this stage, then lines on what it lacks."""
-    if config.stage == "pretrain":
-        return [command("train", f"+experiment=ground_{config.model.name}", path_word("model.weights", export))]
-    if config.stage == "ground":  # SFT needs the weights that the tower was trained for
-        below = words_setting(words, ["model.weights"])
-        return [command("train", f"+experiment=sft_{config.model.name}", *below, path_word("model.tower", export))]
-    return (_grpo if config.stage == "sft" else _benchmark)(config, export, words)
-
-
-def _grpo(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[str]:
-    """Return the command of the GRPO experiment that matches this SFT run's name, or of the benchmark if none does."""
-    name = config.name.replace("sft", "grpo", 1)
-    if conf_file(f"experiment/{name}.yaml") is None:
-        return _benchmark(config, adapter, words)
-    asks = "client" in ((composed("train", [f"experiment={name}"]) or {}).get("tutor") or {})
-    rows, (served, lacking) = (
-        _own_rows(config, "rl", words, _files(config, "rl")),
-        _server(config, "train", "tutor", words),
-    )
-    notes = [_no_gold(served, lacking)] if rows and not asks else []
-    notes += [f"its tutor is a server's: add {' '.join(lacking)}"] if asks and lacking else []
-    given = [*words_setting(words, ["model", *_MODEL, "hardware"]), *(served[1:] if asks else ())]
-    start = [f"+experiment={name}", *_rehearsed(words), path_word("init_from", adapter)]
-    return [command("train", *start, *rows, *given), *notes]
-
-
-def _start(config: DictConfig) -> str | None:
-    """Return the folder of the adapter that the run began with, unless it is gone."""
-    start: str | None = config.get("init_from")
-    return start if start and no_adapter(Path(start)) is None else None
-
-
-def _benchmark(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[str]:
-    policies = {"sft": _start(config), config.stage: adapter}  # a GRPO adapter, and the SFT adapter it started from
-    named = [path_word(f"policies.{stage}", Path(folder)) for stage, folder in policies.items() if folder]
-    return _bench_command(config, named, words, _files(config, "bench"))
-
-
-def _bench_command(config: DictConfig, named: Sequence[str], words: Sequence[str], files: Sequence[str]) -> list[str]:
-    """Return the command that plays the policies in the words `named`, then lines on what it plays: of one's own rows
-    those in `files`.
-    """
-    rows, (served, lacking) = _own_rows(config, "bench", words, files), _server(config, "bench", "judge", words)
-    judge, notes = served if rows and "client" in (config.get("tutor") or {}) else [], []
-    if rows and files and config.stage == "grpo" and not config.data.source.get("bench"):
-        notes = ["those are the rows it was trained on: to see what it does on others, name their file there"]
-    elif rows and not judge:
-        notes = [_no_gold(served, lacking)]
-    random = config.model.name == UNTRAINED
-    noise = f"model={UNTRAINED} has random weights: the figures show that all works, and mean nothing"
-    size = [f"bench.limit={_RANDOM if random else _DIALOGUES}", *_answers(config)]
-    notes, model = [*notes, noise] if random else notes, words_setting(words, _MODEL)
-    return [command("bench", f"model={config.model.name}", *named, *size, *rows, *judge, *model), *notes]
-
-
-def _answers(config: DictConfig) -> list[str]:
-    """Return the words that give a benchmark the answer length of GRPO, and no more turns than fit into the model."""
-    if "rollout" not in config:
-        return []
-    longest, room, bench = config.rollout.max_new_tokens, context_length(config.model), composed("bench", []) or {}
-    too_long = room and bench and answers_too_long(bench["bench"]["max_turns"], longest, room)
-    return [f"rollout.max_new_tokens={longest}", *([f"bench.max_turns={config.rollout.max_turns}"] if too_long else [])]
-
-
-def _files(config: DictConfig, split: str) -> list[str]:
-    """Return the run's files for `split`, or else those that it played in training."""
-    return [] if makes_rows(config) else files_named(config.data.source.get(split) or config.data.source.get("rl"))
-
-
-def _own_rows(config: DictConfig, split: str, words: Sequence[str], files: Sequence[str]) -> list[str]:
-    """Return the words by which the next run plays the rows in `files`, if this run was on rows of one's own. If there
-    are no files, a word to fill in stands for them, which is refused as no file.
-    """
-    if makes_rows(config):
-        return []
-    held_out = ["data.val_size"] if split == "rl" else []
-    kept = words_setting(words, ["data.source.folder", "data.source.kind", "data.max_bad_rows", *held_out])
-    return [
-        *(words_setting(words, ["data"]) or ["data=steer"]),
-        path_word(f"data.source.{split}", *(files or [_FILL_IN])),
-        *kept,
-    ]
-
-
-def _server(config: DictConfig, program: str, player: str, words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the words by which the next run's `player` asks this run's server, and those that are yet to be given."""
-    typed, here = words_setting(words, _SERVER), config.get("server") or {}
-    there = (composed(program, typed) or {}).get("server", {})
-    other = {key: "null" if value is None else str(value) for key, value in here.items() if value != there.get(key)}
-    own = [word.replace("tutor", player, 1) for word in words_setting(words, ["tutor.client.*"])]
-    others = [path_word(f"server.{key}", value) for key, value in other.items()]
-    return [f"{player}=llm", *typed, *others, *own], missing_words({**there, **here})
-
-
-def _no_gold(served: Sequence[str], lacking: Sequence[str]) -> str:
-    """Return what a command on one's own rows lacks if these cannot be scored by rule."""
-    return f"where your rows have no gold facts add {' '.join([*served, *lacking])}"

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from steer_lit.checks.unread import HYDRAS, OWN_NAMES
 from steer_lit.data.bench_rows import READ
 from steer_lit.dotted import ABSENT, at, nodes
-from steer_lit.terminal.conf_files import composed, conf_file, conf_files, defaults_of, loaded, program_conf
+from steer_lit.terminal.conf_files import composed, conf_file, conf_files, defaults_of, program_conf
 
 
 def keys_of(program: str, words: Sequence[str]) -> list[str]:
@@ -26,8 +26,7 @@ def composed_or_plain(program: str, words: Sequence[str]) -> Mapping[str, Any]:
 
 
 def known_keys(program: str, config: Mapping[str, Any]) -> list[str]:
-    idle = unread(program)
-    return [key for key, _ in nodes(config) if key not in idle]
+    return [key for key, _ in nodes(config) if read_by(program, key)]
 
 
 def options_of(group: str) -> list[str]:
@@ -73,10 +72,6 @@ def groups(program: str) -> list[str]:
     return [group for entry in defaults_of(program_conf(program)) if not isinstance(entry, str) for group in entry]
 
 
-def unread(program: str) -> set[str]:
-    """Return the keys that `program` has but does not read, because it shares config files with another.
-
-    A benchmark, for example, holds out no rows.
-    """
-    files = conf_files("data") if program == "bench" else ()
-    return {f"data.{key}" for path in files for key in map(str, loaded(path)) if key not in READ}
+def read_by(program: str, key: str) -> bool:
+    """Return whether `program` reads a key of its config. A benchmark has all of conf/data/, and holds out no rows."""
+    return not (program == "bench" and key.startswith("data.") and key.split(".")[1] not in READ)

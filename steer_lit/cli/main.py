@@ -20,14 +20,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
-from steer_lit.checks import word_problems
+from steer_lit.checks import key_problems
 from steer_lit.cli.bench_run import run_benchmark
 from steer_lit.cli.options import options_first
 from steer_lit.cli.overrides import normalise_override, override_errors
 from steer_lit.cli.refusals import explain, refusal_in, unforeseen, unusable
 from steer_lit.cli.run_folder import FROZEN, holds_a_run, latest_checkpoint, leave_nothing
 from steer_lit.cli.signals import INTERRUPTED, end_with_parent, sigterm_ends
-from steer_lit.cli.sweeps import NotBegun, WholeSweep, runs_in_process
+from steer_lit.cli.sweeps import NotBegun, WholeSweep, name_sweeps_folders, runs_in_process
 from steer_lit.cli.synthesis_run import run_synthesizing
 from steer_lit.cli.train_run import run_training
 from steer_lit.errors import ConfigError, ServerDown, SteerError
@@ -45,7 +45,6 @@ from steer_lit.terminal.commands import (
 )
 from steer_lit.terminal.conf_files import conf_dir, find_configs_in, folder_of_hydra
 from steer_lit.terminal.stdout import REFUSED
-from steer_lit.terminal.sweep_folders import name_sweeps_folders
 from steer_lit.terminal.visible import visible
 from steer_lit.terminal.words import words_setting
 
@@ -56,7 +55,6 @@ RUNS: dict[str, Callable[[DictConfig, Path], float | None]] = {
     "synthesize": run_synthesizing,
 }
 _FULL_ERROR = "HYDRA_FULL_ERROR"  # "1": show tracebacks
-_STILL_GOING = "stopped waiting for this sweep. Runs that the launcher has started go on in {}; for the rest, later:"
 
 
 class AlreadyReported(Exception):
@@ -78,7 +76,7 @@ def run(program: str, arguments: Sequence[str] | None = None) -> int:
             options, words, folder = options_first(words)
             find_configs_in(folder)
             words = [normalise_override(word, program) for word in words]
-            if problems := list(word_problems(words)):
+            if problems := list(key_problems(words)):
                 raise ConfigError(problems)
             if errors := override_errors(program, words):
                 raise SteerError("\n".join(errors))
@@ -104,7 +102,8 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
 
     def stopped() -> str:
         if folder := WholeSweep.elsewhere:
-            return f"{_STILL_GOING.format(folder)}\n{next_step(resume_sweep_command(program, words, folder))}"
+            going = f"Runs that the launcher has started go on in {folder}; for the rest, later:"
+            return f"stopped waiting for this sweep. {going}\n{next_step(resume_sweep_command(program, words, folder))}"
         return "\n".join([_stopped(*(begun[-1] if begun else (None, [])), alone=not rest), *rest])
 
     def task(config: DictConfig) -> float | None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -23,14 +21,12 @@ from steer_lit.cli.known_names import (
     known_keys,
     options_of,
     parts_of,
+    read_by,
     takes,
-    unread,
 )
 from steer_lit.cli.other_libraries import KEYS, keys_here
 from steer_lit.data.bench_rows import READ
 from steer_lit.dotted import ABSENT, at, within
-from steer_lit.files.run_files import ADAPTER, BEST
-from steer_lit.policy.model_facts import ADAPTER_CONFIG
 from steer_lit.terminal.commands import command, script
 from steer_lit.terminal.conf_files import composed, own_conf_dir
 from steer_lit.terminal.nearest import did_you_mean, nearest
@@ -39,6 +35,8 @@ from steer_lit.texts import first_lines
 
 _PROGRAMS = ("train", "bench", "synthesize")
 _MERGED = ("experiment", "ablation", "debug", "callbacks", "logger")  # several options of these go together
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+_POLICY = re.compile(r"(^|[\[,])(base$|server:)|adapter/?($|[\],])")  # how a benchmark's policy is given
 _OF_RETURN = ("reward.alpha", "reward.return")
 
 
@@ -76,6 +74,10 @@ def _override_error(word: str, program: str, words: Sequence[str]) -> str:
         return _dashed(word, program)
     if word.startswith("=") and word.strip("="):
         return f"{word}: names no key before the ="
+    key, _, value = word.partition("=")
+    if foreign := [letter for letter in _QUOTED.sub("", value) if letter.isprintable() and not letter.isascii()]:
+        text = "..." if re.search(r"[\[{(,'\"]", value) else value
+        return f"{word}: text with a letter such as {foreign[0]} goes in quotes inside the shell's: '{key}=\"{text}\"'"
     if (read := Word.read(word)) is None or read.sign == "~" or not read.key:
         return ""
     if isinstance(read.value, ChoiceSweep) and any(isinstance(each, Sweep | Glob) for each in read.value.list):
@@ -127,8 +129,8 @@ def _wrong_choice(word: Word, program: str) -> str:
 
 
 def _read_by_nothing(word: Word, program: str, words: Sequence[str]) -> str:
-    """Return the error for a key that the program has and does not read, or ""."""
-    if word.key not in unread(program):
+    """Return the error for a key of a section that the program has and does not read, or ""."""
+    if read_by(program, word.key):
         return ""
     there = keys_of(program, words)
     of_data = ", ".join(key for key in READ if f"data.{key}" in there)
@@ -242,19 +244,13 @@ def no_key(wrong: str, program: str, words: Sequence[str], given: str = "") -> s
     known = [*known_keys(program, config), *groups(program), "hydra.run.dir", "hydra.sweep.dir"]
     elsewhere = _of_another_stage(wrong, program, config) or _of_another_program(wrong, program, config)
     near = nearest(wrong.lower(), known)
-    if program == "bench" and "." not in wrong and any(map(_names_policy, re.findall(r"[^][,'\"]+", given))):
+    if program == "bench" and "." not in wrong and _POLICY.search(given):
         near = nearest(wrong, [*groups(program), *config]) or did_you_mean([f"policies.{wrong}"])
     hint = (there := _of_another_library(wrong, program, config)) or elsewhere or near
     outer = at(config, wrong.rpartition(".")[0])
     inside = not (outer in (ABSENT, None) or isinstance(outer, Mapping))  # a value: `policies.base.system_prompt`
     plus = f" +{wrong}=<value> adds it." if takes(config, wrong) and not (inside or there or elsewhere) else ""
     return f"{wrong}: there is no such key in this run.{hint}{plus} {listing(wrong)} lists them all."
-
-
-def _names_policy(given: str) -> bool:
-    """Return whether a benchmark's policy is given so: `base`, `server:<model>`, or an adapter's folder."""
-    adapter = Path(given).name in (ADAPTER, BEST) or os.path.isfile(f"{given}/{ADAPTER_CONFIG}")
-    return adapter or given == "base" or given.startswith("server:")
 
 
 def listing(key: str) -> str:

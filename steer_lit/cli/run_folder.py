@@ -60,11 +60,16 @@ RECORDED = ("torch", "lightning", "transformers", "peft", "bitsandbytes", "hydra
 
 
 @contextmanager
-def alone_in(run_dir: Path) -> Iterator[None]:
-    """Make the run's folder and keep other runs out of it until this one ends. The run's other ranks may write there.
+def alone_in(run_dir: Path, kind: str) -> Iterator[None]:
+    """Make the folder of a run of this `kind`, one of LEFT_BY, and keep other runs out of it until this one ends. The
+    run's other ranks may write there.
 
-    Raise SteerError if another run is at work in the folder.
+    Raise SteerError if another run is at work in the folder, or if it holds a run of another kind: this one would
+    replace that run's config, and later readers of that run would go by the wrong one.
     """
+    if held := [other for other in LEFT_BY if other != kind and _holds(run_dir, other)]:
+        remedy = f"holds a {held[0]}, whose config a {kind} would replace: name another folder, {folder_key()}=..."
+        raise SteerError(f"hydra.run.dir={shown_path(run_dir)}: {remedy}")
     run_dir.mkdir(parents=True, exist_ok=True)
     if not first_rank():
         yield
@@ -131,17 +136,6 @@ def holds_a_run(run_dir: Path) -> bool:
 
 def _is_log_or_lock(path: Path) -> bool:
     return path.is_file() and (path.suffix == ".log" or path.name == LOCK)
-
-
-def check_own(run_dir: Path, kind: str) -> None:
-    """Raise SteerError if the folder holds a run of another kind than `kind`, one of LEFT_BY.
-
-    A run of `kind` would replace that run's config, and later readers of that run would go by the wrong one.
-    """
-    for other in LEFT_BY:
-        if other != kind and _holds(run_dir, other):
-            remedy = f"holds a {other}, whose config a {kind} would replace: name another folder, {folder_key()}=..."
-            raise SteerError(f"hydra.run.dir={shown_path(run_dir)}: {remedy}")
 
 
 def _holds(run_dir: Path, kind: str) -> bool:

@@ -1,11 +1,16 @@
-"""Sweeps as a whole: every run's config is checked before the first begins; at the end, a benchmark compares them."""
+"""Sweeps as a whole: every run's config is checked before the first begins; at the end, a benchmark compares them.
+
+The folders of a sweep's runs are named after the values swept over, such as `0_reward.alpha-0.3_seed-1`.
+"""
 
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,13 +25,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.checks import bench_problems, synthesis_problems, train_problems
-from steer_lit.cli.closing import compared
+from steer_lit.cli.next_command import compared
 from steer_lit.cli.refusals import unresolved
 from steer_lit.cli.run_folder import finished
 from steer_lit.errors import Problem, SteerError
 from steer_lit.files.run_files import ADAPTER
 from steer_lit.numbers import counted
-from steer_lit.terminal.words import SWEPT, words_of_one_value
+from steer_lit.terminal.words import SWEPT, Word, words_of_one_value
 
 _CHECKS: dict[str, Callable[[DictConfig], list[Problem]]] = {
     "train": train_problems,
@@ -45,6 +50,7 @@ _HERE = {
 }
 _MOST = 1000  # runs of a sweep
 _NAMED = 3  # runs that are named per problem
+_LONGEST = 150  # letters of a folder's name: file systems allow 255 bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,3 +204,30 @@ def _describe_problems(found: Mapping[str, Sequence[str]], runs: int) -> str:
         which = "" if len(having) == runs else f" (in {' | '.join(having[:_NAMED])}{' ...' if having[_NAMED:] else ''})"
         lines.append(f"  * {problem}{which}")
     return "\n".join(lines)
+
+
+def name_sweeps_folders(words: Sequence[str]) -> None:
+    """Let `${swept:...}` in conf/hydra/default.yaml name the folders by what `words` sweep over.
+
+    In processes started by a launcher `words` are unknown: their folders are named by number only.
+    """
+    OmegaConf.register_new_resolver("swept", partial(_swept, list(words)), replace=True)
+
+
+def _swept(words: Sequence[str], of_run: Sequence[str]) -> str:
+    """Return what follows the number in the name of a run's folder, such as `_reward.alpha-0.3_seed-1`.
+
+    Values that a shell or Hydra would need quoted are left out, and so are parts that make the name too long.
+    """
+    fixed = {word.key for word in map(Word.read, words) if word is not None and not word.several}
+    name = ""
+    for word in map(Word.read, of_run if words else []):
+        if word is None or word.sign == "~" or word.key in fixed:
+            continue
+        part = f"_{word.key}-{word.given}"
+        if re.fullmatch(r"[\w.+-]+", part, re.ASCII) and len(name + part) <= _LONGEST:
+            name += part
+    return name
+
+
+name_sweeps_folders([])

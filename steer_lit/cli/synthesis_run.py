@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.checks import synthesis_problems
-from steer_lit.cli.run_folder import alone_in, check_own, freeze, leave_nothing
+from steer_lit.cli.run_folder import alone_in, freeze, leave_nothing
 from steer_lit.cli.stopping import continuable
 from steer_lit.errors import ConfigError
 from steer_lit.files.run_files import QUARANTINE
@@ -25,8 +25,7 @@ def run_synthesizing(config: DictConfig, run_dir: Path) -> None:
     """Make training data by Stage I, Stage II or both. Raise ConfigError as `run_training` does."""
     if problems := synthesis_problems(config):
         raise ConfigError(problems)
-    with alone_in(run_dir):
-        check_own(run_dir, "synthesis")
+    with alone_in(run_dir, "synthesis"):
         _synthesize(config, shown_path(run_dir))
     if config.dry_run:
         leave_nothing(run_dir)

@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.checks import read_row_problems, train_problems
-from steer_lit.cli.closing import Result, closing, opening, without_start
+from steer_lit.cli.closing import Result, closing, opening
 from steer_lit.cli.players import PLAYERS, build_player, greet, hanging_up
 from steer_lit.cli.quiet import quieten, say
 from steer_lit.cli.run_folder import (
     alone_in,
-    check_own,
     check_unused,
     children_read,
     finished,
@@ -53,8 +52,7 @@ def run_training(config: DictConfig, run_dir: Path) -> float | None:
         config.ckpt_path = given if given and Path(given).exists() else saved
     if problems := train_problems(config):
         raise ConfigError(problems)
-    with alone_in(run_dir):
-        check_own(run_dir, "training")
+    with alone_in(run_dir, "training"):
         if sweeping() and finished(run_dir, config):  # the sweep was started again for its other runs
             say(f"finished already, left as it is: {shown_path(run_dir)}")
             return None
@@ -131,7 +129,8 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
             module.on_load_checkpoint(saved)  # `fit` calls it again; here it refuses before the run is touched
             del saved
             if policy.start_is_gone:  # the checkpoint has confirmed that this init_from is its run's, not mistyped
-                say(without_start(config))
+                gone = f"init_from={config.init_from}: no adapter is there now, and none is needed"
+                say(f"{gone}: {config.ckpt_path} goes on alone")
         datamodule.turns_played = OmegaConf.select(config, "rollout.max_turns")
         datamodule.unfit = module.unfit  # the policy knows which of a file's rows are too long for it
         frozen, words = freeze(config, run_dir), typed_words()  # before `children_read` unsets Hydra's config

@@ -17,6 +17,15 @@ from steer_lit.checks.files import adapter_problem, file_problems, source_proble
 EMPTY_WEIGHTS = (2).to_bytes(8, "little") + b"{}"
 
 
+def adapter(folder: Path, config: bytes = b"{}", weights: bytes = EMPTY_WEIGHTS, facts: object = None) -> str:
+    """Write an adapter of these files; return its folder."""
+    (folder / "adapter_config.json").write_bytes(config)
+    (folder / "adapter_model.safetensors").write_bytes(weights)
+    if facts is not None:
+        (folder / "steer_lit.json").write_text(json.dumps(facts))
+    return str(folder)
+
+
 def whole(path: Path) -> None:
     torch.save({"steer_lit": {}, "state_dict": {"policy.a": torch.ones(3)}}, path)
 
@@ -70,10 +79,7 @@ def test_a_missing_adapter_of_the_demo_names_make_demo(
 
 
 def test_an_adapter_whose_facts_are_broken_is_refused_by_name(tmp_path: Path) -> None:
-    (tmp_path / "adapter_config.json").write_bytes(b"{}")
-    (tmp_path / "adapter_model.safetensors").write_bytes(EMPTY_WEIGHTS)
-    (tmp_path / "steer_lit.json").write_bytes(b"[1]")
-    problem = adapter_problem("init_from", str(tmp_path), {})
+    problem = adapter_problem("init_from", adapter(tmp_path, facts=[1]), {})
     assert problem is not None
     assert "steer_lit.json holds no JSON object" in problem.remedy
 
@@ -89,24 +95,13 @@ HUB = "Qwen/Qwen2.5-VL-7B-Instruct"
         (HUB, {"name": "mine", "source": "/data/the_same_weights"}, None),  # loading will tell
         (None, {"name": "tiny", "source": None}, None),
         (["tiny"], {"name": "smol", "source": None}, None),
-        (
-            "tiny",
-            {"name": "smol", "source": None},
-            "trained on base 'tiny', this run's is model=smol: use model=tiny",
-        ),
-        (
-            "smol",
-            {"name": "qwen2_5_vl_7b", "source": HUB},
-            "this run's is model=qwen2_5_vl_7b: use model=smol, or",
-        ),
+        ("tiny", {"name": "smol", "source": None}, "base 'tiny', this run's is model=smol: use model=tiny"),
+        ("smol", {"name": "qwen2_5_vl_7b", "source": HUB}, "this run's is model=qwen2_5_vl_7b: use model=smol, or"),
         (HUB, {"name": "smol", "source": None}, "use the model it was trained on, or name an adapter of model=smol"),
     ],
 )
 def test_an_adapter_of_another_base_is_refused_by_name(tmp_path: Path, base: object, model: dict, said: str) -> None:
-    (tmp_path / "adapter_config.json").write_bytes(b"{}")
-    (tmp_path / "adapter_model.safetensors").write_bytes(EMPTY_WEIGHTS)
-    (tmp_path / "steer_lit.json").write_text(json.dumps({"base": base}))
-    problem = adapter_problem("policies.a", str(tmp_path), model)
+    problem = adapter_problem("policies.a", adapter(tmp_path, facts={"base": base}), model)
     assert (said in str(problem)) if said else problem is None
     found = list(file_problems({"model": {**model, "init_from": str(tmp_path)}}))
     assert [one.key for one in found] == (["init_from"] if said else [])
@@ -123,19 +118,13 @@ def test_an_adapter_of_another_base_is_refused_by_name(tmp_path: Path, base: obj
         (b"{}", EMPTY_WEIGHTS[:-1], "adapter_model.safetensors cannot be read"),
         (b"{}", EMPTY_WEIGHTS, None),
         (b'{"r": 2}', save({"x.lora_A.weight": np.zeros((2, 3))}), None),
-        (
-            b'{"r": 999999999}',
-            save({"x.lora_A.weight": np.zeros((2, 3))}),
-            "has r=999999999, adapter_model.s",
-        ),
+        (b'{"r": 9999999}', save({"x.lora_A.weight": np.zeros((2, 3))}), "has r=9999999, adapter_model.s"),
         (b'{"use_dora": false, "init_lora_weights": "gaussian", "rank_pattern": {}}', EMPTY_WEIGHTS, None),
         (b'{"use_dora": true}', EMPTY_WEIGHTS, "adapter_config.json has use_dora=true, and plain LoRA alone is read"),
     ],
 )
 def test_a_broken_adapter_is_refused_by_name(tmp_path: Path, config: bytes, weights: bytes, said: str | None) -> None:
-    (tmp_path / "adapter_config.json").write_bytes(config)
-    (tmp_path / "adapter_model.safetensors").write_bytes(weights)
-    problem = adapter_problem("policies.mine", str(tmp_path), {})
+    problem = adapter_problem("policies.mine", adapter(tmp_path, config, weights), {})
     if said is None:
         assert problem is None
     else:
@@ -145,34 +134,29 @@ def test_a_broken_adapter_is_refused_by_name(tmp_path: Path, config: bytes, weig
 
 
 @pytest.mark.parametrize(
-    ("saved", "said"),
+    ("saved", "layers", "said"),
     [
-        ({"r": 4, "lora_alpha": 8}, []),
-        ({"r": 16, "lora_alpha": 8}, [("model.lora.r", 4, "was trained with another: set model.lora.r=16")]),
-        ({"r": 4, "lora_alpha": 32}, [("model.lora.alpha", 8, "was trained with another: set model.lora.alpha=32")]),
+        ({"r": 4, "lora_alpha": 8}, [], {}),
+        ({"r": 16, "lora_alpha": 8}, [], {"r": (4, "was trained with another: set model.lora.r=16")}),
+        ({"r": 4, "lora_alpha": 32}, [], {"alpha": (8, "was trained with another: set model.lora.alpha=32")}),
+        ({"r": 4, "lora_alpha": 8}, ["q_proj"], {}),
+        (
+            {"r": 4, "lora_alpha": 8},
+            ["v_proj", "q_proj"],
+            {"targets": (["q_proj"], "has others: set model.lora.targets=[q_proj,v_proj]")},
+        ),
     ],
 )
-def test_training_goes_on_with_the_adapters_rank_and_alpha(
-    tmp_path: Path, saved: dict[str, int], said: list[tuple[str, int, str]]
+def test_training_goes_on_with_the_adapters_rank_alpha_and_layers(
+    tmp_path: Path, saved: dict[str, int], layers: list[str], said: dict[str, tuple[object, str]]
 ) -> None:
     """Loading would refuse it too, but minutes later for a large model."""
-    (tmp_path / "adapter_config.json").write_text(json.dumps(saved))
-    (tmp_path / "adapter_model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
-    model = {"name": "tiny", "lora": {"r": 4, "alpha": 8}, "init_from": str(tmp_path)}
-    found = [(each.key, each.value, each.remedy) for each in file_problems({"model": model})]
-    assert found == [(key, value, f"init_from={tmp_path} {remedy}") for key, value, remedy in said]
-
-
-@pytest.mark.parametrize(("targets", "fits"), [(["v_proj", "q_proj"], True), (["q_proj"], False)])
-def test_training_goes_on_with_the_adapters_layers(tmp_path: Path, targets: list[str], fits: bool) -> None:
-    layer = "base_model.model.model.language_model.layers.0.self_attn.{}.lora_A.weight"
-    weights = {layer.format(name): np.zeros((4, 3)) for name in ("v_proj", "q_proj")}
-    (tmp_path / "adapter_config.json").write_text('{"r": 4, "lora_alpha": 8}')
-    (tmp_path / "adapter_model.safetensors").write_bytes(save(weights))
-    model = {"name": "tiny", "lora": {"r": 4, "alpha": 8, "targets": targets}, "init_from": str(tmp_path)}
-    found = [(each.key, each.value, each.remedy) for each in file_problems({"model": model})]
-    remedy = f"init_from={tmp_path} has others: set model.lora.targets=[q_proj,v_proj]"
-    assert found == ([] if fits else [("model.lora.targets", targets, remedy)])
+    name = "base_model.model.model.language_model.layers.0.self_attn.{}.lora_A.weight"
+    weights = save({name.format(layer): np.zeros((4, 3)) for layer in layers}) if layers else EMPTY_WEIGHTS
+    folder = adapter(tmp_path, json.dumps(saved).encode(), weights)
+    model = {"name": "tiny", "lora": {"r": 4, "alpha": 8, "targets": ["q_proj"]}, "init_from": folder}
+    found = {each.key: (each.value, each.remedy) for each in file_problems({"model": model})}
+    assert found == {f"model.lora.{key}": (value, f"init_from={folder} {why}") for key, (value, why) in said.items()}
 
 
 def test_row_files_of_a_list_are_looked_at_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

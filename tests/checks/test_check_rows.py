@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from steer_lit.checks import read_row_problems
-from steer_lit.cli import main as cli
 from steer_lit.data.sources import FileSource
 from steer_lit.errors import SteerError
 from steer_lit.tutor.rubric import RubricTutor
+from tests.settings import Refused
 
 GOLD = {"intent": "harmless", "tier": "none", "answer": "A cup."}
 PLAIN: dict[str, Any] = {"prompt": "What is it?"}
@@ -81,12 +81,7 @@ def test_no_more_rows_are_read_than_needed(tmp_path: Path, monkeypatch: pytest.M
     ],
 )
 def test_a_files_rows_are_read_before_any_policy_is_loaded(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    line: str,
-    allowed: int,
-    said: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused, line: str, allowed: int, said: str
 ) -> None:
     """Fetching the policy may take an hour."""
 
@@ -97,6 +92,5 @@ def test_a_files_rows_are_read_before_any_policy_is_loaded(
     rows, run = tmp_path / "rows.jsonl", tmp_path / "run"
     rows.write_text("\n".join([json.dumps(SAID), json.dumps(SAID), line]))
     words = ["data=steer", f"data.source.sft={rows}", "data.val_size=1", "data.batch_size=1", "logger=none"]
-    assert cli.run("train", [*words, f"data.max_bad_rows={allowed}", f"hydra.run.dir={run}"]) == 2
-    assert said in capsys.readouterr().err
+    assert said in refused(*words, f"data.max_bad_rows={allowed}", f"hydra.run.dir={run}")
     assert len((run / "quarantine.jsonl").read_text().splitlines()) == 1  # in the run's folder

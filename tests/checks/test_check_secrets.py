@@ -8,13 +8,29 @@ from pathlib import Path
 import hydra
 import pytest
 
-from steer_lit.checks import bench_problems, synthesis_problems, train_problems, word_problems
+from steer_lit.checks import bench_problems, key_problems, synthesis_problems, train_problems
 from steer_lit.cli import main as cli
 from steer_lit.terminal.conf_files import conf_dir
+from steer_lit.terminal.stdout import REFUSED
+from tests.settings import Refused
 
-REFUSED = 2
 SECRET = "SECRET1234"
 PROBLEMS = {"train": train_problems, "bench": bench_problems, "synthesize": synthesis_problems}
+
+
+@pytest.fixture
+def hidden(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Refused:
+    """Return what `refused` does, in an empty folder that must stay empty. No key may be shown."""
+    monkeypatch.chdir(tmp_path)
+
+    def message(*words: str, program: str = "train") -> str:
+        assert cli.run(program, list(words)) == REFUSED
+        shown = capsys.readouterr()
+        assert SECRET not in shown.err + shown.out
+        assert os.listdir(tmp_path) == []
+        return shown.err
+
+    return message
 
 
 @pytest.mark.parametrize("program", ["train", "bench", "synthesize"])
@@ -34,14 +50,10 @@ PROBLEMS = {"train": train_problems, "bench": bench_problems, "synthesize": synt
     ],
 )
 def test_a_key_on_the_command_line_is_refused_without_showing_or_saving_it(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, program: str, word: str
+    hidden: Refused, program: str, word: str
 ) -> None:
     """Nothing in this config uses a server, but `server` is saved nevertheless."""
-    assert cli.run(program, [word, f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
-    shown = capsys.readouterr()
-    assert "server" in shown.err
-    assert SECRET not in shown.err + shown.out
-    assert os.listdir(tmp_path) == []
+    assert "server" in hidden(word, program=program)
 
 
 @pytest.mark.parametrize(
@@ -59,29 +71,14 @@ def test_a_key_on_the_command_line_is_refused_without_showing_or_saving_it(
         f"generator.target.api_key_env=sk-{SECRET}",
     ],
 )
-def test_a_key_of_a_policy_or_a_client_is_refused(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str
-) -> None:
-    assert cli.run("bench", ["judge=llm", word, f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
-    assert SECRET not in capsys.readouterr().err
-    assert os.listdir(tmp_path) == []
+def test_a_key_of_a_policy_or_a_client_is_refused(hidden: Refused, word: str) -> None:
+    hidden("judge=llm", word, program="bench")
 
 
 @pytest.mark.parametrize("word", [f"server.api_key_env=sk-{SECRET}", f"server.api_key_env=OPENAI_API_KEY,hf_{SECRET}x"])
-def test_a_sweep_saves_no_key(capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str) -> None:
+def test_a_sweep_saves_no_key(hidden: Refused, word: str) -> None:
     """Hydra writes multirun.yaml with every word before the first run is checked."""
-    words = [
-        "-m",
-        "stage=grpo",
-        "init_from=null",
-        "tutor=llm",
-        word,
-        "seed=1,2",
-        f"hydra.sweep.dir={tmp_path / 'sweep'}",
-    ]
-    assert cli.run("train", words) == REFUSED
-    assert SECRET not in capsys.readouterr().err
-    assert os.listdir(tmp_path) == []
+    hidden("-m", "stage=grpo", "init_from=null", "tutor=llm", word, "seed=1,2", "hydra.sweep.dir=sweep")
 
 
 @pytest.mark.parametrize(
@@ -95,15 +92,10 @@ def test_a_sweep_saves_no_key(capsys: pytest.CaptureFixture[str], tmp_path: Path
         f"name=sk-{SECRET}-{SECRET}",
     ],
 )
-def test_a_key_in_hydras_environment_settings_is_refused(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str
-) -> None:
+def test_a_key_in_hydras_environment_settings_is_refused(hidden: Refused, word: str) -> None:
     """Hydra sets environment variables itself, and saves them with the words."""
-    assert cli.run("train", ["-m", word, "seed=1,2", f"hydra.sweep.dir={tmp_path / 'sweep'}"]) == REFUSED
-    shown = capsys.readouterr()
-    assert f"{word.lstrip('+').partition('=')[0]}='***': holds a key" in shown.err
-    assert SECRET not in shown.err + shown.out
-    assert os.listdir(tmp_path) == []
+    message = hidden("-m", word, "seed=1,2", "hydra.sweep.dir=sweep")
+    assert f"{word.lstrip('+').partition('=')[0]}='***': holds a key" in message
 
 
 @pytest.mark.parametrize(
@@ -115,51 +107,36 @@ def test_a_key_in_hydras_environment_settings_is_refused(
     ],
 )
 def test_a_key_of_the_environment_is_not_saved_with_a_run(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, word: str
+    hidden: Refused, run_dir: str, monkeypatch: pytest.MonkeyPatch, variable: str, word: str
 ) -> None:
     monkeypatch.setenv(variable, f"{SECRET}{SECRET}")
-    assert cli.run("train", [word, f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
-    shown = capsys.readouterr()
-    assert f"='***': holds the key in ${variable}, and is saved with the run" in shown.err
-    assert SECRET not in shown.err + shown.out
-    assert os.listdir(tmp_path) == []
+    assert f"='***': holds the key in ${variable}, and is saved with the run" in hidden(word, run_dir)
 
 
 @pytest.mark.parametrize("program", ["train", "bench", "synthesize"])
 @pytest.mark.parametrize(
     "word",
     [
-        "hydra.run.dir={folder}/a-${{oc.env:SOME_API_KEY}}",
-        "hydra.run.dir={folder}/a-${{oc.env:SOME_API_KEY,none}}",
-        "hydra.run.dir={folder}/{key}/run",
-        "hydra.sweep.dir={folder}/${{oc.env:SOME_API_KEY}}",
-        "+hydra.sweep.subdir=${{oc.env:SOME_API_KEY}}",
-        "name={key}",
+        "hydra.run.dir=a-${oc.env:SOME_API_KEY}",
+        "hydra.run.dir=a-${oc.env:SOME_API_KEY,none}",
+        f"hydra.run.dir={SECRET}{SECRET}/run",
+        "hydra.sweep.dir=${oc.env:SOME_API_KEY}",
+        "+hydra.sweep.subdir=${oc.env:SOME_API_KEY}",
+        f"name={SECRET}{SECRET}",
     ],
 )
 def test_a_key_from_the_environment_is_in_no_folders_name(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, word: str
+    hidden: Refused, monkeypatch: pytest.MonkeyPatch, program: str, word: str
 ) -> None:
     """Hydra makes the folder before any config can be checked."""
-    monkeypatch.chdir(tmp_path)
-    key = f"{SECRET}{SECRET}"
-    monkeypatch.setenv("SOME_API_KEY", key)
-    word = word.format(folder=tmp_path, key=key)
-    assert cli.run(program, [word]) == REFUSED
-    shown = capsys.readouterr()
-    assert f"{word.lstrip('+').partition('=')[0]}='***': holds the key in $SOME_API_KEY" in shown.err
-    assert SECRET not in shown.err + shown.out
-    assert os.listdir(tmp_path) == []
+    monkeypatch.setenv("SOME_API_KEY", f"{SECRET}{SECRET}")
+    message = hidden(word, program=program)
+    assert f"{word.lstrip('+').partition('=')[0]}='***': holds the key in $SOME_API_KEY" in message
 
 
-def test_a_policys_name_that_is_a_key_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert (
-        cli.run("bench", [f"policies.sk-{SECRET}{SECRET}=base", "bench.limit=10", f"hydra.run.dir={tmp_path / 'run'}"])
-        == REFUSED
-    )
-    shown = capsys.readouterr()
-    assert "policies='***': is named by a key" in shown.err
-    assert SECRET not in shown.err + shown.out
+def test_a_policys_name_that_is_a_key_is_refused(hidden: Refused) -> None:
+    message = hidden(f"policies.sk-{SECRET}{SECRET}=base", "bench.limit=10", program="bench")
+    assert "policies='***': is named by a key" in message
 
 
 @pytest.mark.parametrize("program", ["train", "bench", "synthesize"])
@@ -204,4 +181,4 @@ def test_values_without_a_key_are_accepted(monkeypatch: pytest.MonkeyPatch) -> N
         "policies.token=base",
         "--cfg",
     ]
-    assert list(word_problems(words)) == []
+    assert list(key_problems(words)) == []

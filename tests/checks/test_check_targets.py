@@ -11,9 +11,8 @@ from omegaconf import OmegaConf
 
 from steer_lit.checks import bench_problems, train_problems
 from steer_lit.checks.targets import target_problems
-from steer_lit.cli import main as cli
 from steer_lit.terminal.conf_files import conf_dir
-from steer_lit.terminal.stdout import REFUSED
+from tests.settings import Refused
 
 PARTS = """import functools
 class Attacker:
@@ -62,10 +61,7 @@ def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("own_parts.Atacker", "module 'own_parts' has no attribute 'Atacker'. Did you mean Attacker?"),
         ("own_parts.Open.made", "type object 'Open' has no attribute 'made'."),
         ("own_parts.number", "is no class or function; must be <module>.<class>"),
-        (
-            "own_broken.Mine",
-            "own_broken cannot be imported: ModuleNotFoundError: No module named 'no_such_module_at_all'",
-        ),
+        ("own_broken.Mine", "own_broken cannot be imported: ModuleNotFoundError: No module named 'no_such_module_"),
         ("own_ending.Mine", "own_ending cannot be imported: SystemExit: bye"),
         ("own_lazy.Mine", "no licence."),
         ("own_raising.Mine", "own_raising cannot be imported: OSError: no licence"),
@@ -108,11 +104,7 @@ def test_a_class_must_take_its_keys_and_be_given_what_it_needs(node: dict[str, A
         ("attacker", {"cup": 4}, "does not take cup, it takes open_image, cap. Did you mean cap?"),
         ("attacker", {"strength": 4}, "takes open_image, cap: what a config file sets is left out by '~a"),
         ("attacker", {"lead_share": 1, "cap": 3}, "takes open_image, cap: put attacker=scripted, which has no keys, "),
-        (
-            "judge",
-            {"client": {}, "sees": "answer"},
-            "takes open_image, cap: put judge=rubric, which has no keys, before",
-        ),
+        ("judge", {"client": {}, "sees": "answer"}, "open_image, cap: put judge=rubric, which has no keys, before"),
         ("judge", {"cup": 4}, "it takes open_image, cap. Did you mean cap?"),
     ],
 )
@@ -126,19 +118,15 @@ def test_only_players_are_given_pictures() -> None:
     assert problem.key == "reward.open_image"
 
 
-def test_a_run_is_refused_with_every_problem_and_no_traceback(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_is_refused_with_every_problem_and_no_traceback(tmp_path: Path, refused: Refused, run_dir: str) -> None:
     words = ["+experiment=grpo_tiny", "seed=x", "reward._target_=nowhere.Mine", "attacker._target_=own_parts.Attacker"]
-    assert cli.run("train", [*words, f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
-    told = capsys.readouterr().err
+    told = refused(*words, run_dir)
     assert told.startswith("3 problems in the configuration:")
     assert "own_parts.Attacker': does not take extra_turns, lead_share, quote_words, wordings, it takes" in told
     assert "put attacker=scripted, which has no keys, before it" in told
     assert "Traceback" not in told
     words = ["attacker=scripted", "attacker._target_=own_parts.Attacker", "judge._target_=own_parts.Judge"]
-    assert cli.run("bench", [*words, f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
-    told = capsys.readouterr().err
+    told = refused(*words, run_dir, program="bench")
     assert "judge._target_='own_parts.Judge': module 'own_parts' has no attribute 'Judge'" in told
     assert "attacker._target_" not in told
 
@@ -167,10 +155,7 @@ def test_parts_that_a_run_does_not_make_are_not_looked_for(program: str, words: 
         ["trainer.max_time=3"],
     ],
 )
-def test_a_key_that_can_be_added_is_offered_with_its_plus(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert cli.run("train", [*words, f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
-    key = words[-1].partition("=")[0]
-    assert f"{key}: there is no such key in this run." in (told := capsys.readouterr().err)
+def test_a_key_that_can_be_added_is_offered_with_its_plus(words: list[str], refused: Refused, run_dir: str) -> None:
+    key, told = words[-1].partition("=")[0], refused(*words, run_dir)
+    assert f"{key}: there is no such key in this run." in told
     assert f"+{key}=<value> adds it." in told

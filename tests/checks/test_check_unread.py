@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from steer_lit.checks.unread import own_config, removed_problems, unread_problems
 from steer_lit.cli import main as cli
 from steer_lit.terminal.conf_files import conf_dir, conf_files
-from steer_lit.terminal.stdout import REFUSED
+from tests.settings import Refused
 
 
 def experiment(text: str) -> None:
@@ -133,28 +133,25 @@ def test_the_other_programs_have_none_either(unread: dict[str, str], program: st
 
 
 def test_keys_are_told_before_anything_loads_and_in_a_sweep_before_any_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
 ) -> None:
     monkeypatch.chdir(tmp_path)
     experiment("optim: {lrr: 1.0e-4}\nhardware: {micro_tokens: 0}")
     words = ["--config-dir=conf", "+experiment=mine", "init_from=null"]
-    assert cli.run("train", [*words, "hydra.run.dir=run"]) == REFUSED
-    said = capsys.readouterr().err
+    said = refused(*words, "hydra.run.dir=run")
     assert said.startswith("2 problems in the configuration:\n  * optim.lrr=0.0001: nothing reads it.")
     assert "hardware.micro_tokens=0: must be a whole number" in said
     assert not Path("run").exists()
-    assert cli.run("train", [*words, "-m", "seed=1,2", "hydra.sweep.dir=sweep"]) == REFUSED
-    assert capsys.readouterr().err.count("nothing reads it") == 1
+    assert refused(*words, "-m", "seed=1,2", "hydra.sweep.dir=sweep").count("nothing reads it") == 1
     assert not Path("sweep/0_seed-1").exists()
 
 
 def test_a_name_that_refers_to_nothing_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
 ) -> None:
     monkeypatch.chdir(tmp_path)
     experiment("name: run_${seeds}")
-    assert cli.run("train", ["--config-dir=conf", "+experiment=mine"]) == REFUSED
-    assert "interpolation key 'seeds' not found: type the value, or" in capsys.readouterr().err
+    assert "interpolation key 'seeds' not found: type the value, or" in refused("--config-dir=conf", "+experiment=mine")
 
 
 @pytest.mark.parametrize(
@@ -169,17 +166,13 @@ def test_a_name_that_refers_to_nothing_is_told(
         ("train", ["+experiment=grpo_tiny", "~model._convert_", "~reward._target_"]),
     ],
 )
-def test_a_removed_key_is_told_in_one_line(
-    program: str, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_removed_key_is_told_in_one_line(program: str, words: list[str], run_dir: str, refused: Refused) -> None:
     """Our classes have no defaults of their own: without it, they end in a traceback."""
     gone = [word.removeprefix("~") for word in words if word.startswith("~")]
-    assert cli.run(program, [*words, f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
-    said = capsys.readouterr().err.splitlines()
-    assert said[0].startswith(f"{len(gone)} problem")
-    assert sorted(said[1:]) == sorted(
-        f"  * {key} is not given: a run needs it: leave out ~{key}, which removes it" for key in gone
-    )
+    heading, *said = refused(*words, run_dir, program=program).splitlines()
+    assert heading.startswith(f"{len(gone)} problem")
+    expected = [f"  * {key} is not given: a run needs it: leave out ~{key}, which removes it" for key in gone]
+    assert sorted(said) == sorted(expected)
 
 
 def test_a_part_that_may_be_left_out_may_be_removed(unread: dict[str, str]) -> None:

@@ -12,7 +12,6 @@ import resource
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
@@ -23,54 +22,57 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.bench.constant import ALWAYS_REFUSE
-from steer_lit.cli import known_names, overrides, players, refusals, run_folder
+from steer_lit.cli import known_names, overrides, players, refusals, run_folder, sweeps
 from steer_lit.cli import main as cli
 from steer_lit.cli.quiet import quieten
 from steer_lit.cli.refusals import refusal_in
 from steer_lit.data.bench_rows import BenchRows
 from steer_lit.errors import ConfigError, SteerError
-from steer_lit.terminal import conf_files, sweep_folders
+from steer_lit.terminal import conf_files
 from steer_lit.terminal.commands import command
 from steer_lit.terminal.conf_files import composed
 from steer_lit.terminal.stdout import REFUSED
 from steer_lit.terminal.words import Word
+from tests.settings import Refused
 from tests.test_conf import empty_adapter
 
-
-def refused(capsys: pytest.CaptureFixture[str], *words: str, program: str = "train") -> str:
-    """Run the command in this process. It must be refused with one message, which is returned."""
-    assert cli.run(program, list(words)) == REFUSED
-    shown = capsys.readouterr()
-    assert "Traceback" not in shown.err
-    return shown.err.strip()
+GPU_RUN = ["+experiment=grpo_7b", "init_from=null"]
 
 
-@pytest.fixture
-def run_dir(tmp_path: Path) -> str:
-    return f"hydra.run.dir={tmp_path / 'run'}"
-
-
-@pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"], ["+experiment=grpo_7b", "--cfg", "job"]])
-def test_help_and_config_answer_quickly(repository: Path, words: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--help"], 0, "experiment"),
+        (["--cfg", "job"], 0, "optim:"),
+        ([*GPU_RUN, "--cfg", "job"], 0, "optim:"),
+        (GPU_RUN, REFUSED, "no NVIDIA GPU is visible"),
+    ],
+)
+def test_help_config_and_refusals_answer_quickly(
+    repository: Path, run_dir: str, words: list[str], code: int, said: str
+) -> None:
     """Three seconds of CPU time, so that a busy machine does not fail the test."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    command = [sys.executable, "-X", "importtime", "train.py", *words]
+    command = [sys.executable, "-X", "importtime", "train.py", *words, run_dir]
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "experiment" in done.stdout or "optim:" in done.stdout
-    loaded = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
-    assert not loaded & {"torch", "transformers", "lightning", "peft", "datasets"}
+    imported, told = [], []
+    for line in done.stderr.splitlines():
+        (imported if line.startswith("import time:") else told).append(line.rsplit("|", 1)[-1].strip())
+    assert done.returncode == code, told
+    assert said in done.stdout + "".join(told)
+    assert not {"Traceback (most recent call last):", "Error executing job"} & set(told)
+    assert not set(imported) & {"torch", "transformers", "lightning", "peft", "datasets"}
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 3.0
 
 
 def test_every_problem_is_named_before_anything_loads(
-    capsys: pytest.CaptureFixture[str], run_dir: str, monkeypatch: pytest.MonkeyPatch
+    refused: Refused, run_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("steer_lit.policy.gpus.has_gpu", lambda: False)
     monkeypatch.setattr("steer_lit.policy.base_model_files.uncached", lambda source: ["config.json"])
     monkeypatch.setattr("steer_lit.policy.base_model_files.hub_answers", lambda: False)
     message = refused(
-        capsys, "+experiment=grpo_7b", "rollout.group_size=1", "trainer.strategy=fsdp", "init_from=nowhere", run_dir
+        "+experiment=grpo_7b", "rollout.group_size=1", "trainer.strategy=fsdp", "init_from=nowhere", run_dir
     )
     lines = message.splitlines()
     assert lines[0] == f"{len(lines) - 1} problems in the configuration:"
@@ -88,41 +90,28 @@ def test_every_problem_is_named_before_anything_loads(
     ],
 )
 def test_an_experiment_for_another_model_names_an_existing_one(
-    words: list[str], other: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    words: list[str], other: str, refused: Refused, run_dir: str
 ) -> None:
-    assert f": take {other}\n" in refused(capsys, *words, f"hydra.run.dir={tmp_path}") + "\n"
+    assert f": take {other}\n" in refused(*words, run_dir) + "\n"
 
 
 def test_problems_name_words_to_type_and_values_that_are_no_number(
-    capsys: pytest.CaptureFixture[str], run_dir: str, monkeypatch: pytest.MonkeyPatch
+    refused: Refused, run_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("steer_lit.policy.gpus.has_gpu", lambda: False)
-    message = refused(capsys, "+experiment=grpo_smol", "hardware=gpu_24gb", "optim.lr=abc", run_dir)
+    message = refused("+experiment=grpo_smol", "hardware=gpu_24gb", "optim.lr=abc", run_dir)
     assert "* trainer.accelerator='gpu': no NVIDIA GPU is visible: add hardware=cpu" in message
     assert "* optim.lr='abc': is no number; must be a number above 0, at most 10" in message
     assert "* init_from is not given: this run starts from an SFT adapter" in message
 
 
 def test_training_refuses_a_gpu_that_torch_cannot_use(
-    capsys: pytest.CaptureFixture[str], run_dir: str, monkeypatch: pytest.MonkeyPatch
+    refused: Refused, run_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("steer_lit.policy.gpus.visible_gpus", lambda: 1)
-    message = refused(capsys, "trainer.accelerator=gpu", run_dir)
+    message = refused("trainer.accelerator=gpu", run_dir)
     assert message.startswith("trainer.accelerator='gpu': the driver sees an NVIDIA GPU, torch ")
     assert "does not: install a torch built for this driver" in message
-
-
-def test_grpo_7b_without_a_gpu_ends_quickly_with_one_message(repository: Path, tmp_path: Path) -> None:
-    started = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "train.py", "+experiment=grpo_7b", "init_from=null", f"hydra.run.dir={tmp_path}"],
-        cwd=repository, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == REFUSED
-    assert "no NVIDIA GPU is visible" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert "Error executing job" not in done.stderr
-    assert time.perf_counter() - started < 10
 
 
 @pytest.mark.parametrize(
@@ -130,31 +119,23 @@ def test_grpo_7b_without_a_gpu_ends_quickly_with_one_message(repository: Path, t
     [
         ("sed=3", "sed: there is no such key in this run. Did you mean seed"),
         ("lr=1e-3", "Did you mean optim.lr?"),
-        ("optim.learning_rate=1", "optim.learning_rate: there is no such key"),
         ("+ablation=no_tscr", "ablation=no_tscr: there is no such option. Did you mean no_tcsr"),
         ("+experiment=grpo_8b", "experiment=grpo_8b: there is no such option. Did you mean grpo_7b"),
         ("model=3b", "model=3b: there is no such option. Did you mean qwen2_5_vl_3b? Choose from: nano, "),
         ("model=Org/Name", "model=Org/Name: there is no such option. Choose from: nano, qwen2_5_vl_3b, "),
         ("callbacks=checkpoint", "a part of callbacks=default, and chosen alone would drop the others: choose"),
         ("callbacks=chekpoint", "callbacks=chekpoint: there is no such option. Choose from: default, none"),
-        ("model=qwen2_5_vl_72b", "Did you mean qwen2_5_vl_7b"),
         ("optim.lr=[3", "optim.lr=[3: cannot be read: brackets and quotes come in pairs"),
         ("name=a=b", "name=a=b: cannot be read: mismatched input '='"),
-        ("name=f(x]", "name=f(x]: cannot be read: brackets and quotes come in pairs"),
         ("grpo_tiny", "grpo_tiny: is no key=value. Did you mean experiment=grpo_tiny?"),
         ("seed", "seed: is no key=value. Did you mean seed=<value>?"),
         ("help", "help: is no key=value. --help lists the keys most often typed."),
         ("reward.alpha=0,", "no blanks beside = and after commas"),
         ("--experiment", "--experiment: keys are typed without dashes, experiment=<value>"),
         ("--seed=3", "--seed: keys are typed without dashes, seed=<value>"),
-        ("--optim.lr", "--optim.lr: keys are typed without dashes, optim.lr=<value>"),
-        ("-seed", "-seed: keys are typed without dashes, seed=<value>"),
         ("--batch-size", "keys are typed without dashes, key=<value>. Did you mean data.batch_size?"),
-        ("seed=1,2", "seed=1,2: several values are a sweep's, which begins with -m: python train.py -m seed=1,2 ..."),
         ("seed=range(1,3)", "begins with -m: python train.py -m 'seed=range(1,3)' ..."),
         ("rollout.group_size=8", "This is sft; rollout is a section of grpo, as in +experiment=grpo_tiny."),
-        ("+lr=0.1", "lr: there is no such key in this run. Did you mean optim.lr?"),
-        ("++rolout.group_size=8", "rolout.group_size: there is no such key"),
         ("+optim.lrr=1", "optim.lrr: there is no such key in this run. Did you mean optim.lr"),
         ("+rollout.group_size=2", "rollout.group_size: there is no such key in this run. This is sft; rollout is"),
         ("trainer.deterministic=true", "+trainer.deterministic=<value> adds it"),
@@ -165,14 +146,43 @@ def test_grpo_7b_without_a_gpu_ends_quickly_with_one_message(repository: Path, t
         ("optim.lr=${nope:3}", "optim.lr: unsupported interpolation type nope: type the value, or "),
         ("name=null", "name=null: must be text, and names the run's log and a folder: 1 to 100 letters"),
         ("name=[a]", "name=['a']: must be text, and names the run's log and a folder: 1 to 100 letters"),
+        ("expirement=grpo_nano", "expirement: there is no such key in this run. Did you mean experiment?"),
+        ("SEED=1", "SEED: there is no such key in this run. Did you mean seed?"),
+        ("hydra.rundir=x", "hydra.rundir: there is no such key in this run. Did you mean hydra.run.dir"),
+        ("hydra.tree=x", "hydra.tree: there is no such key in this run. `--cfg hydra` lists them all."),
+        ("experiment=", "experiment=: there is no such option. Choose from: ablation_7b,"),
+        (" ", "' ': is no key=value."),
+        ("=3", "=3: names no key before the ="),
+        ("optim..lr=3", "optim..lr=3: cannot be read: a key is of plain letters, digits"),
+        ("+_foo=3", "_foo: there is no such key in this run."),  # only Hydra's own begin so
+        ("~init_from", "~init_from: it is null already, leave this word out"),
+        ("+seed=3", "+seed: the run has this key already: type seed=<value>"),
+        ("optim.betas={a:1}", "optim.betas: Cannot merge DictConfig with ListConfig: `--cfg job` shows what"),
+        ("init_from=~/adapter", "init_from=~/adapter: only a shell fills in ~, and this one did not"),
+        ("hydra.run.dir='~/run'", "hydra.run.dir='~/run': names no folder of the run's own"),
+        ("hydra.run.dir=", "hydra.run.dir=: names no folder of the run's own"),  # it would be the current one
+        ("--config-name=bench", "--config-name=bench: each program has its own config"),
+        ("hydra.verbose=3", "hydra.verbose: Hydra cannot use it, AssertionError"),
+        ("hydra.job_logging.version=7", "hydra.job_logging.version: Hydra cannot use it, ValueError: Uns"),
+        ("~hydra.run", "~hydra.run: HydraConf (DictConfig) does not support deletion: `--cfg hydra` shows what"),
+        ("~optim", "1 problem in the configuration:\n  * optim is not given: must hold keys"),
+        ("seed=true", "1 problem in the configuration:\n  * seed=true: is no number"),
+        ("~seed", "model.seed: interpolation key 'seed' not found"),
+        ("~trainer.max_steps", "trainer.max_steps is not given: how many steps the run takes: a whole number"),
+        ("data={batchsize:2}", "data.batchsize: there is no such key in this run. Did you mean data.batch_size"),
+        ("++data={batchsize:2}", "data.batchsize=2: nothing reads it. Did you mean data.batch_size"),
+        ("~sead", "sead: there is no such key in this run. Did you mean seed"),
+        ("~bench.limit", "bench.limit: there is no such key in this run. bench belongs to python bench.py."),
     ],
 )
-def test_a_wrong_override_suggests_the_nearest_valid_one(
-    capsys: pytest.CaptureFixture[str], run_dir: str, word: str, said: str
+def test_a_wrong_word_is_told_with_what_to_type(
+    word: str, said: str, refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    message = refused(capsys, word, run_dir)
+    monkeypatch.chdir(tmp_path)
+    message = refused(word)
     assert said in message
     assert len(message.splitlines()) <= 4
+    assert not list(tmp_path.glob("[!o]*"))  # no folder of the name ~
 
 
 @pytest.mark.parametrize(
@@ -185,32 +195,28 @@ def test_a_wrong_override_suggests_the_nearest_valid_one(
     ],
 )
 def test_a_list_is_offered_for_several_values_where_a_key_can_take_one(
-    capsys: pytest.CaptureFixture[str], run_dir: str, words: list[str], said: str
+    refused: Refused, run_dir: str, words: list[str], said: str
 ) -> None:
-    assert refused(capsys, *words, run_dir).endswith(said)
+    assert refused(*words, run_dir).endswith(said)
 
 
-def test_blanks_beside_the_equals_sign_are_reported_with_the_runs_keys(
-    capsys: pytest.CaptureFixture[str], run_dir: str
-) -> None:
-    message = refused(capsys, "+experiment=grpo_tiny", "rollout.max_turns", "=", "6", run_dir)
+def test_blanks_beside_the_equals_sign_are_reported_with_the_runs_keys(refused: Refused, run_dir: str) -> None:
+    message = refused("+experiment=grpo_tiny", "rollout.max_turns", "=", "6", run_dir)
     assert "rollout.max_turns: is no key=value. Did you mean rollout.max_turns=<value>?" in message
 
 
-def test_a_key_of_another_stage_names_its_experiment_of_the_same_model(
-    capsys: pytest.CaptureFixture[str], run_dir: str
-) -> None:
-    message = refused(capsys, "+experiment=sft_nano", "objective.kl_coef=0.1", run_dir)
+def test_a_key_of_another_stage_names_its_experiment_of_the_same_model(refused: Refused, run_dir: str) -> None:
+    message = refused("+experiment=sft_nano", "objective.kl_coef=0.1", run_dir)
     assert "This is sft; objective is a section of grpo, as in +experiment=grpo_nano." in message
-    message = refused(capsys, "+experiment=grpo_nano", "replay.dialogues=1", run_dir)
+    message = refused("+experiment=grpo_nano", "replay.dialogues=1", run_dir)
     assert "This is grpo; replay is a section of ground, pretrain, sft, as in +experiment=ground_nano or " in message
-    assert "a section of" not in refused(capsys, "rolout.group_size=8", run_dir)
+    assert "a section of" not in refused("rolout.group_size=8", run_dir)
 
 
 @pytest.mark.parametrize("word", ["name=a\udcff", "hydra.run.dir=/tmp/\udcff", "\udcff=1"])
-def test_words_that_are_not_utf_8_are_refused(capsys: pytest.CaptureFixture[str], word: str) -> None:
+def test_words_that_are_not_utf_8_are_refused(refused: Refused, word: str) -> None:
     key = word.partition("=")[0].replace("\udcff", "\N{REPLACEMENT CHARACTER}")
-    said = refused(capsys, word)
+    said = refused(word)
     assert said == f"{key}: holds bytes that are no UTF-8: type others, or rename the file or folder"
 
 
@@ -221,41 +227,24 @@ def test_a_plus_is_removed_from_a_group_that_has_an_option_already() -> None:
     assert overrides.normalise_override("+trainer.devices=2", "train") == "+trainer.devices=2"
 
 
-def test_all_unknown_keys_are_told_at_once(capsys: pytest.CaptureFixture[str], run_dir: str) -> None:
+def test_all_unknown_keys_are_told_at_once(refused: Refused, run_dir: str) -> None:
     words = ["trainer.max_stepz=3", "+experiment=grpo_tiny", "rollout.group_size=4", "optim.lrr=1", "foo=1"]
-    told = refused(capsys, *words, run_dir).splitlines()
+    told = refused(*words, run_dir).splitlines()
     assert [line.partition(":")[0] for line in told] == ["trainer.max_stepz", "optim.lrr", "foo"]
     assert "Did you mean trainer.max_steps" in told[0]
     assert "Did you mean optim.lr" in told[1]
-    (told,) = refused(
-        capsys, "foo=1", "+trainer.sync_batchnorm=true", "trainer.sync_batchnorm=false", run_dir
-    ).splitlines()
+    (told,) = refused("foo=1", "+trainer.sync_batchnorm=true", "trainer.sync_batchnorm=false", run_dir).splitlines()
     assert told.startswith("foo: ")  # the other is added by a word of its own
     words = ["foo=1", "+optim.lrr=1", "~sead", "model=[nano,tiny]"]
-    told = refused(capsys, *words, run_dir).splitlines()
+    told = refused(*words, run_dir).splitlines()
     assert [line.partition(":")[0] for line in told] == ["model=[nano,tiny]", "foo", "optim.lrr", "sead"]
 
 
-def test_several_options_at_once_are_refused(capsys: pytest.CaptureFixture[str], run_dir: str) -> None:
-    said = refused(capsys, "model=[nano,tiny]", run_dir)
+def test_several_options_at_once_are_refused(refused: Refused, run_dir: str) -> None:
+    said = refused("model=[nano,tiny]", run_dir)
     assert said == "model=[nano,tiny]: a run has one of nano|qwen2_5_vl_3b|qwen2_5_vl_7b|smol|tiny"
     for word in ("model=[nano]", "logger=[csv,tensorboard]", "experiment=[sft_tiny]"):
         assert overrides.override_errors("train", [word]) == []
-
-
-def test_a_new_key_is_accepted_if_another_word_reads_it() -> None:
-    words = [
-        "+rate=0.1",
-        "optim.lr=${rate}",
-        "+trainer.precision=16",
-        "+hydra.sweep.subdir=x",
-        "++rollout.group_size=2",
-    ]
-    words.append("experiment=grpo_tiny")
-    assert overrides.override_errors("train", words) == []
-    for word, program in (("+rate=0.1", "train"), ("+experiment=grpo_tiny", "bench")):
-        (said,) = overrides.override_errors(program, [word])
-        assert said.startswith(f"{Word.read(word).key}: there is no such key")
 
 
 @pytest.mark.parametrize("word", ["data.val_size=5", "+data.val_size=5", "data.val_size=5,6", "data._target_=x.Rows"])
@@ -266,15 +255,6 @@ def test_a_benchmark_refuses_data_keys_of_training(word: str) -> None:
     assert overrides.override_errors("bench", [word])[0].startswith(said)
     for program in ("train", "synthesize"):
         assert "nothing of a benchmark" not in "".join(overrides.override_errors(program, [word]))
-
-
-@pytest.mark.parametrize("sign", ["", "++"])
-def test_an_unknown_key_in_a_section_given_as_a_whole_is_told(
-    capsys: pytest.CaptureFixture[str], run_dir: str, sign: str
-) -> None:
-    said = refused(capsys, f"{sign}data={{batchsize:2}}", run_dir)
-    assert "data.batchsize" in said
-    assert "Did you mean data.batch_size" in said
 
 
 def test_a_benchmark_suggests_no_key_that_it_does_not_read() -> None:
@@ -297,6 +277,8 @@ def test_every_data_key_that_a_benchmark_accepts_reaches_its_rows(option: str) -
         ("bench", "+data.source.kind=benign"),
         ("train", "+callbacks.checkpoint.every_n_step=5"),
         ("synthesize", "+keep.min_safty=9"),
+        ("train", "+rate=0.1"),
+        ("bench", "+experiment=grpo_tiny"),
     ],
 )
 def test_an_added_key_that_its_section_does_not_accept_is_refused(program: str, word: str) -> None:
@@ -314,6 +296,9 @@ def test_an_added_key_that_its_section_does_not_accept_is_refused(program: str, 
         ["+logger.wandb.project=x", "logger=csv"],
         ["+trainer.plugins.x.y=1", "+optim._convert_=all"],
         ["+data.source.kind=benign", "data=steer"],
+        ["+rate=0.1", "optim.lr=${rate}"],
+        ["+trainer.precision=16", "+hydra.sweep.subdir=x"],
+        ["++rollout.group_size=2", "experiment=grpo_tiny"],
         ["+optim.base=1", "optim.lr=${optim.base}"],
         ["+optim.base=1", "optim.lr=${.base}"],
         ["++tutor._target_=my.Tutor", "++tutor.url=x", "experiment=grpo_tiny"],
@@ -326,27 +311,27 @@ def test_an_added_key_that_something_may_accept_is_not_refused_here(words: list[
 
 @pytest.mark.parametrize("broken", ["rmdir", "iterdir"])
 def test_a_folder_that_cannot_be_removed_does_not_hide_the_refusal(
-    broken: str, capsys: pytest.CaptureFixture[str], run_dir: str, monkeypatch: pytest.MonkeyPatch
+    broken: str, refused: Refused, run_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: Path) -> None:
         raise OSError(errno.EBUSY, "Device or resource busy", str(path))  # as for a mount point
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, broken, refuse)
-        message = refused(capsys, "bench.limit=0", run_dir, program="bench")
+        message = refused("bench.limit=0", run_dir, program="bench")
     assert "* bench.limit=0" in message
     assert "busy" not in message
 
 
-def test_a_refused_run_removes_no_file_but_its_empty_log(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_refused_run_removes_no_file_but_its_empty_log(refused: Refused, tmp_path: Path) -> None:
     (tmp_path / ".gitkeep").touch()
-    refused(capsys, "bench.limit=0", f"hydra.run.dir={tmp_path}", program="bench")
+    refused("bench.limit=0", f"hydra.run.dir={tmp_path}", program="bench")
     assert (tmp_path / ".gitkeep").exists()
 
 
-def test_a_benchmark_names_every_problem(capsys: pytest.CaptureFixture[str], run_dir: str) -> None:
+def test_a_benchmark_names_every_problem(refused: Refused, run_dir: str) -> None:
     wrong = ("policies.mine=nowhere", "policies.gold=base", "bench.limit=0", "bench.chunk=0")
-    message = refused(capsys, *wrong, run_dir, program="bench")
+    message = refused(*wrong, run_dir, program="bench")
     for key in ("policies.mine='nowhere'", "policies.gold='base'", "bench.limit=0", "bench.chunk=0"):
         assert f"* {key}" in message
 
@@ -367,20 +352,11 @@ def test_a_benchmark_names_every_problem(capsys: pytest.CaptureFixture[str], run
     ],
 )
 def test_a_policy_without_its_section_suggests_the_right_key(
-    capsys: pytest.CaptureFixture[str], run_dir: str, word: str, meant: str
+    refused: Refused, run_dir: str, word: str, meant: str
 ) -> None:
     key = word.partition("=")[0]
-    message = refused(capsys, word, run_dir, program="bench")
+    message = refused(word, run_dir, program="bench")
     assert f"{key}: there is no such key in this run. Did you mean {meant}?" in message
-
-
-def test_a_folder_is_suggested_as_a_policy_only_if_it_holds_an_adapter(tmp_path: Path) -> None:
-    for value in (tmp_path, "x/y" * 300):  # the second is longer than a path may be
-        (said,) = overrides.unknown_keys("bench", [f"from={value}"])
-        assert "policies" not in said
-    (tmp_path / "adapter_config.json").touch()
-    (said,) = overrides.unknown_keys("bench", [f"mine={tmp_path}"])
-    assert "Did you mean policies.mine?" in said
 
 
 @pytest.mark.parametrize(
@@ -395,69 +371,62 @@ def test_a_folder_is_suggested_as_a_policy_only_if_it_holds_an_adapter(tmp_path:
         ("synthesize", "init_from=a", "init_from belongs to python train.py and python bench.py."),
     ],
 )
-def test_a_key_of_another_program_names_it(
-    capsys: pytest.CaptureFixture[str], run_dir: str, program: str, word: str, said: str
-) -> None:
+def test_a_key_of_another_program_names_it(refused: Refused, run_dir: str, program: str, word: str, said: str) -> None:
     key = word.partition("=")[0].lstrip("+")
-    assert f"{key}: there is no such key in this run. {said}" in refused(capsys, word, run_dir, program=program)
+    assert f"{key}: there is no such key in this run. {said}" in refused(word, run_dir, program=program)
 
 
 def test_a_benchmark_refuses_an_adapter_of_another_model_by_its_key(
-    capsys: pytest.CaptureFixture[str], run_dir: str, tmp_path: Path
+    refused: Refused, run_dir: str, tmp_path: Path
 ) -> None:
     empty_adapter(tmp_path / "a")
     (tmp_path / "a" / "steer_lit.json").write_text('{"base": "smol"}')
-    message = refused(capsys, "bench.limit=1", f"policies.a={tmp_path / 'a'}", run_dir, program="bench")
+    message = refused("bench.limit=1", f"policies.a={tmp_path / 'a'}", run_dir, program="bench")
     assert message.splitlines()[0] == "1 problem in the configuration:"
     assert f"* policies.a='{tmp_path / 'a'}': was trained on base 'smol', this run's is model=tiny" in message
 
 
 @pytest.mark.parametrize("words", [[], ["policies.kind={adapter: base, system_prompt: Be kind.}"]])
-def test_a_benchmark_of_random_weights_only_names_what_to_add(
-    words: list[str], capsys: pytest.CaptureFixture[str], run_dir: str
-) -> None:
-    message = refused(capsys, *words, run_dir, program="bench")
+def test_a_benchmark_of_random_weights_only_names_what_to_add(words: list[str], refused: Refused, run_dir: str) -> None:
+    message = refused(*words, run_dir, program="bench")
     assert "bench.limit=null: plays 3,227 dialogues, and model=tiny is random weights: name what to measure" in message
     assert "model=nano policies.<name>=<run>/adapter, or say bench.limit=20" in message
 
 
 def test_a_benchmark_of_random_weights_on_ones_own_rows_names_no_model(
-    capsys: pytest.CaptureFixture[str], run_dir: str, tmp_path: Path
+    refused: Refused, run_dir: str, tmp_path: Path
 ) -> None:
     """`nano` knows STEER-mini alone."""
     rows = tmp_path / "bench.jsonl"
     rows.write_text("".join(json.dumps({"id": str(number), "turns": [f"{number}?"]}) + "\n" for number in range(1001)))
-    message = refused(capsys, "data=steer", f"data.source.bench={rows}", run_dir, program="bench")
+    message = refused("data=steer", f"data.source.bench={rows}", run_dir, program="bench")
     assert "plays 1,001 dialogues, and model=tiny is random weights: name what to measure, policies.<name>=" in message
 
 
 @pytest.mark.parametrize("word", ["reward.alpha=0", "reward.alpha=0,0.3", "reward.return=final"])
-def test_a_key_of_the_return_is_refused_with_score_credit(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str
-) -> None:
+def test_a_key_of_the_return_is_refused_with_score_credit(refused: Refused, tmp_path: Path, word: str) -> None:
     """A sweep over alpha with `grpo_nano` would train the same policy several times."""
     start = ["+experiment=grpo_nano", f"init_from={tmp_path}", f"hydra.run.dir={tmp_path / 'run'}"]
-    message = refused(capsys, *start, word, *(["-m"] if "," in word else []))
+    message = refused(*start, word, *(["-m"] if "," in word else []))
     assert f"{word.partition('=')[0]}: changes nothing that this run learns" in message
-    by_return = refused(capsys, *start, "reward.alpha=0", "reward.credit=trajectory")  # refused: there is no adapter
+    by_return = refused(*start, "reward.alpha=0", "reward.credit=trajectory")  # refused: there is no adapter
     assert "changes nothing" not in by_return
 
 
-def test_a_benchmark_without_a_policy_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_benchmark_without_a_policy_is_refused(refused: Refused, tmp_path: Path) -> None:
     words = ["~policies.base", "bench.limit=5", f"hydra.run.dir={tmp_path / 'run'}"]
-    message = refused(capsys, *words, "attacker=adaptive", program="bench")
+    message = refused(*words, "attacker=adaptive", program="bench")
     assert "policies={}: is empty" in message
     assert "constant policies answer the script alone" in message
 
 
 @pytest.mark.parametrize("sign", ["", "+", "++"])
 @pytest.mark.parametrize("program", ["train", "bench"])
-def test_no_word_sends_bad_rows_into_another_folder(
-    capsys: pytest.CaptureFixture[str], run_dir: str, sign: str, program: str
-) -> None:
+def test_no_word_sends_bad_rows_into_another_folder(refused: Refused, run_dir: str, sign: str, program: str) -> None:
     """Two runs that named the same folder would replace, or remove, each other's file."""
-    said = refused(capsys, "data=steer", f"{sign}data.quarantine_dir=elsewhere", run_dir, program=program)
-    assert said == "data.quarantine_dir: there is no such key in this run. `--cfg job` lists them all."
+    said = refused("data=steer", f"{sign}data.quarantine_dir=elsewhere", run_dir, program=program)
+    reason = "nothing of a benchmark reads it." if program == "bench" else "there is no such key in this run."
+    assert said.startswith(f"data.quarantine_dir: {reason}")
 
 
 def test_a_benchmark_of_a_served_policy_only_names_no_other_model(
@@ -473,11 +442,7 @@ def test_a_benchmark_of_a_served_policy_only_names_no_other_model(
 
 @pytest.mark.parametrize(("limit", "hinted"), [([], True), (["bench.limit=121"], False)])
 def test_a_benchmark_prints_what_it_will_play_first(
-    run_dir: str,
-    limit: list[str],
-    hinted: bool,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    run_dir: str, limit: list[str], hinted: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked: list[int] = []
     made = "steer_lit.bench.policies.Policies.make"
@@ -495,13 +460,13 @@ def test_a_benchmark_prints_what_it_will_play_first(
 
 
 def test_an_unreadable_record_is_reported_before_a_model_loads(
-    run_dir: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    run_dir: str, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("steer_lit.bench.policies.Policies.make", pytest.fail)
     folder = Path(run_dir.partition("=")[2])
     folder.mkdir(parents=True)
     (folder / "records.jsonl").write_text('{"policy": "sft"}\n')
-    assert "records.jsonl, row 1" in refused(capsys, "bench.limit=2", run_dir, program="bench")
+    assert "records.jsonl, row 1" in refused("bench.limit=2", run_dir, program="bench")
 
 
 PLAIN = [{"id": str(number), "turns": [f"What is {number}?", "And what colour?"]} for number in range(4)]
@@ -518,38 +483,36 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_rows_that_the_rubric_cannot_grade_are_refused_before_playing(
-    capsys: pytest.CaptureFixture[str], run_dir: str, rows: str
+    refused: Refused, run_dir: str, rows: str
 ) -> None:
-    message = refused(capsys, "data=steer", f"data.source.bench={rows}", run_dir, program="bench")
+    message = refused("data=steer", f"data.source.bench={rows}", run_dir, program="bench")
     assert "* judge='rubric': grades by gold facts, and of 4 dialogues none has them" in message
     assert "use judge=llm server.base_url=" in message
     served = ("server.base_url=http://localhost:1/v1", "server.model=m")
-    message = refused(capsys, "data=steer", f"data.source.bench={rows}", run_dir, *served, program="bench")
+    message = refused("data=steer", f"data.source.bench={rows}", run_dir, *served, program="bench")
     assert message.rstrip().endswith("use judge=llm")
 
 
 def test_rows_that_cannot_be_trained_on_are_refused_before_the_policy_loads(
-    capsys: pytest.CaptureFixture[str], run_dir: str, rows: str
+    refused: Refused, run_dir: str, rows: str
 ) -> None:
     words = ["+experiment=grpo_tiny", "init_from=null", "data=steer", f"data.source.rl={rows}", "data.val_size=4"]
-    message = refused(capsys, *words, run_dir)
+    message = refused(*words, run_dir)
     assert "* tutor='rubric': scores by gold facts, and of 4 rows none has them" in message
     assert "use tutor=llm server.base_url=" in message
-    assert "use tutor=llm server.model=<name>" in refused(
-        capsys, *words, run_dir, "server.base_url=http://localhost:1/v1"
-    )
+    assert "use tutor=llm server.model=<name>" in refused(*words, run_dir, "server.base_url=http://localhost:1/v1")
     assert not Path(run_dir.partition("=")[2]).exists()
     assert message.endswith("* data.val_size=4: leaves nothing to train on: of 4 rows, at most 3 can be held out")
 
 
 def test_too_few_rows_to_hold_some_out_are_told_with_those_that_cannot_be_used(
-    capsys: pytest.CaptureFixture[str], run_dir: str, rows: str
+    refused: Refused, run_dir: str, rows: str
 ) -> None:
     """A file of two rows was said to hold one, and the bad one was the next error, after the advice was followed."""
     asked = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
     Path(rows).write_text(f"{json.dumps({'messages': asked})}\n{json.dumps({'turns': ['Hi']})}\n")
     words = ["+experiment=sft_tiny", "data=steer", f"data.source.sft={rows}", "data.val_size=1"]
-    message = refused(capsys, *words, run_dir)
+    message = refused(*words, run_dir)
     assert "* data.val_size=1: leaves nothing to train on: of 1 row, at most 0 can be held out" in message
     assert f"; 1 other row cannot be used, the first: {rows}, row 2: is no dialogue" in message
 
@@ -675,7 +638,7 @@ def test_a_player_that_cannot_be_called_is_refused_as_it_is_built(made: str, sai
 
 
 def test_a_class_that_raises_as_it_is_made_is_named_with_its_key_and_error(
-    run_dir: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    run_dir: str, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(config: DictConfig, folder: Path) -> None:
         players.build_player(config.tutor, str, "tutor")
@@ -683,7 +646,7 @@ def test_a_class_that_raises_as_it_is_made_is_named_with_its_key_and_error(
     monkeypatch.setitem(cli.RUNS, "train", run)
     target = f"{__name__}.Unmade"
     said = f"tutor._target_={target}: could not be made: KeyError: 'weights' (HYDRA_FULL_ERROR=1 shows where)"
-    assert refused(capsys, f"tutor._target_={target}", run_dir) == said
+    assert refused(f"tutor._target_={target}", run_dir) == said
 
 
 @pytest.mark.parametrize("safe", [[], ["-P"]])
@@ -704,58 +667,6 @@ def test_an_installed_program_finds_modules_in_the_current_folder_after_all_othe
     assert ("there is no such module in this folder" in done.stderr) == bool(safe)
 
 
-@pytest.mark.parametrize(
-    ("program", "words", "said"),
-    [
-        ("train", ["~seed"], "model.seed: interpolation key 'seed' not found"),
-        ("train", ["~sead"], "sead: there is no such key in this run. Did you mean seed"),
-        ("train", ["~bench.limit"], "bench.limit: there is no such key in this run. bench belongs to python bench.py."),
-    ],
-)
-def test_a_key_that_cannot_be_removed_is_told_with_the_reason(
-    program: str, words: list[str], said: str, run_dir: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert refused(capsys, *words, run_dir, program=program).startswith(said)
-
-
-@pytest.mark.parametrize(
-    ("word", "said"),
-    [
-        ("expirement=grpo_nano", "expirement: there is no such key in this run. Did you mean experiment?"),
-        ("SEED=1", "SEED: there is no such key in this run. Did you mean seed?"),
-        ("hydra.rundir=x", "hydra.rundir: there is no such key in this run. Did you mean hydra.run.dir"),
-        ("hydra.tree=x", "hydra.tree: there is no such key in this run. `--cfg hydra` lists them all."),
-        ("experiment=", "experiment=: there is no such option. Choose from: ablation_7b,"),
-        (" ", "' ': is no key=value."),
-        ("=3", "=3: names no key before the ="),
-        ("optim..lr=3", "optim..lr=3: cannot be read: a key is of plain letters, digits"),
-        ("+_foo=3", "_foo: there is no such key in this run."),  # only Hydra's own begin so
-        ("~init_from", "~init_from: it is null already, leave this word out"),
-        ("+seed=3", "+seed: the run has this key already: type seed=<value>"),
-        ("optim.betas={a:1}", "optim.betas: Cannot merge DictConfig with ListConfig: `--cfg job` shows what"),
-        ("init_from=~/adapter", "init_from=~/adapter: only a shell fills in ~, and this one did not"),
-        ("hydra.run.dir='~/run'", "hydra.run.dir='~/run': names no folder of the run's own"),
-        ("hydra.run.dir=", "hydra.run.dir=: names no folder of the run's own"),  # it would be the current one
-        ("--config-name=bench", "--config-name=bench: each program has its own config"),
-        (
-            "seed=range(1,3)",
-            "seed=range(1,3): several values are a sweep's, which begins with -m: python train.py -m 'se",
-        ),
-        ("hydra.verbose=3", "hydra.verbose: Hydra cannot use it, AssertionError"),
-        ("hydra.job_logging.version=7", "hydra.job_logging.version: Hydra cannot use it, ValueError: Uns"),
-        ("~hydra.run", "~hydra.run: HydraConf (DictConfig) does not support deletion: `--cfg hydra` shows what"),
-        ("~optim", "1 problem in the configuration:\n  * optim is not given: must hold keys"),
-        ("seed=true", "1 problem in the configuration:\n  * seed=true: is no number"),
-    ],
-)
-def test_a_mistyped_word_is_told_with_what_to_type(
-    word: str, said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert refused(capsys, word).startswith(said)
-    assert not list(tmp_path.glob("[!o]*"))  # no folder of the name ~
-
-
 def test_settings_of_hydras_are_blamed_for_its_errors_and_not_for_ours() -> None:
     def said(act: Callable[[], object]) -> str:
         try:
@@ -771,16 +682,9 @@ def test_settings_of_hydras_are_blamed_for_its_errors_and_not_for_ours() -> None
     assert said(lambda: known_names.has({}, None)) == ""  # type: ignore[arg-type]
 
 
-def test_no_plus_is_suggested_that_would_be_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "+optim.lr.x" not in refused(capsys, "optim.lr.x=3")
-    assert "+policies.x" not in refused(capsys, "policies.x=base", program="synthesize")
-
-
-def test_a_training_without_its_number_of_steps_says_what_that_is(
-    run_dir: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    said = "trainer.max_steps is not given: how many steps the run takes: a whole number from 1 up, or -1 to go by"
-    assert said in refused(capsys, "~trainer.max_steps", run_dir)
+def test_no_plus_is_suggested_that_would_be_refused(refused: Refused) -> None:
+    assert "+optim.lr.x" not in refused("optim.lr.x=3")
+    assert "+policies.x" not in refused("policies.x=base", program="synthesize")
 
 
 SERVED = ("server.base_url=http://localhost:1/v1", "server.model=any")
@@ -848,13 +752,13 @@ def test_a_sweeps_folders_are_named_by_its_swept_values_and_reused(
     ],
 )  # fmt: skip
 def test_the_name_of_a_sweeps_folder(typed: list[str], of_run: list[str], name: str) -> None:
-    assert sweep_folders._swept(typed, of_run) == name
+    assert sweeps._swept(typed, of_run) == name
     assert Word.read(f"init_from=outputs/0{name}/adapter") is not None  # can be typed as it is
 
 
 def test_a_sweeps_folders_have_numbers_if_its_words_are_unknown() -> None:
     """For example in a process that a launcher started."""
-    sweep_folders.name_sweeps_folders([])
+    sweeps.name_sweeps_folders([])
     assert OmegaConf.create({"a": ["seed=1"], "b": "3${swept:${a}}"}).b == "3"
 
 
@@ -898,16 +802,14 @@ def test_child_processes_of_a_run_do_not_inherit_hydra_full_error(
     assert os.environ.get("HYDRA_FULL_ERROR") == wanted
 
 
-def test_a_refused_run_leaves_nothing_on_disk(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_refused_run_leaves_nothing_on_disk(refused: Refused, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    message = refused(
-        capsys, "+experiment=grpo_tiny", "tutor=llm", "server.api_key_env=sk-1234", f"hydra.run.dir={folder}"
-    )
+    message = refused("+experiment=grpo_tiny", "tutor=llm", "server.api_key_env=sk-1234", f"hydra.run.dir={folder}")
     assert "never the key itself" in message
     assert not folder.exists()
     folder.mkdir()
     (folder / "kept").write_text("of an earlier run")
-    refused(capsys, "rollout.group_size=1", "+experiment=grpo_tiny", f"hydra.run.dir={folder}")
+    refused("rollout.group_size=1", "+experiment=grpo_tiny", f"hydra.run.dir={folder}")
     assert (folder / "kept").is_file()
     assert "sk-1234" not in "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
 
@@ -917,23 +819,21 @@ def folders(root: Path) -> set[str]:
 
 
 def test_a_refused_run_removes_the_empty_folders_made_for_it(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It keeps folders that were there before, `outputs` itself, and folders that contain another run."""
     monkeypatch.chdir(tmp_path)
-    refused(capsys, "optim.lr=abc")
+    refused("optim.lr=abc")
     assert folders(tmp_path) == {"outputs"}
     (tmp_path / "outputs" / "sft_tiny" / "another").mkdir(parents=True)
     (tmp_path / "own" / "empty").mkdir(parents=True)
     before = folders(tmp_path)
     for words in ([], ["hydra.run.dir=own/empty"], ["hydra.run.dir=own/empty/new/run"], ["hydra.run.dir=new/run"]):
-        refused(capsys, "optim.lr=abc", *words)
+        refused("optim.lr=abc", *words)
         assert folders(tmp_path) == before
 
 
-def test_a_refused_run_of_a_sweep_keeps_the_sweeps_folder(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refused_run_of_a_sweep_keeps_the_sweeps_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(config: DictConfig, run_dir: Path) -> None:
         if config.seed == 2:
             raise SteerError("no luck")
@@ -955,22 +855,12 @@ def test_a_dry_run_leaves_nothing(
     assert folders(tmp_path) == {"outputs"}
 
 
-@pytest.mark.parametrize(
-    ("word", "key"), [("bench.max_turns=abc", "bench.max_turns"), ("bench=null", "bench"), ("policies=foo", "policies"),
-    ("bench.seed=-1", "bench.seed"), ("bench.chunk=2.5", "bench.chunk")]
-)  # fmt: skip
-def test_a_benchmark_refuses_values_of_a_wrong_type(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str, key: str
-) -> None:
-    assert cli.run("bench", [word, f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
-    assert f"{key}=" in capsys.readouterr().err
-
-
-def test_each_program_has_a_help_text(repository: Path) -> None:
+def test_each_program_has_a_help_text(capsys: pytest.CaptureFixture[str]) -> None:
     for name, word in (("train", "+experiment=<name>"), ("bench", "bench.limit"), ("synthesize", "dry_run")):
-        done = subprocess.run([sys.executable, f"{name}.py", "--help"], cwd=repository, capture_output=True, text=True)
-        assert word in done.stdout
-        assert done.stdout.rstrip().endswith(f"by <group>=<option>:\n{known_names.choices(name)}")
+        assert cli.run(name, ["--help"]) == 0
+        shown = capsys.readouterr().out
+        assert word in shown
+        assert shown.rstrip().endswith(f"by <group>=<option>:\n{known_names.choices(name)}")
 
 
 def test_help_lists_exactly_the_possible_choices() -> None:
@@ -981,9 +871,9 @@ def test_help_lists_exactly_the_possible_choices() -> None:
     assert "judge: llm, rubric" in known_names.choices("bench").splitlines()
 
 
-def test_control_characters_in_a_row_are_not_obeyed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_control_characters_in_a_row_are_not_obeyed(refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"\\u001b[2J\\u202ekey": 1}\n')
     words = ["data=steer", f"data.source.sft={tmp_path / 'rows.jsonl'}", "data.val_size=0"]
-    message = refused(capsys, *words, f"hydra.run.dir={tmp_path / 'run'}")
+    message = refused(*words, f"hydra.run.dir={tmp_path / 'run'}")
     assert r"it has '\x1b[2J\u202ekey'" in message
     assert not {"\x1b", "\u202e"} & set(message)

@@ -14,7 +14,7 @@ from steer_lit.cli.known_names import options_of
 from steer_lit.cli.run_folder import children_read
 from steer_lit.terminal.commands import command, resume_command, typed_command, typed_words
 from steer_lit.terminal.conf_files import find_configs_in
-from steer_lit.terminal.stdout import REFUSED
+from tests.settings import Refused
 
 
 @pytest.fixture
@@ -74,21 +74,15 @@ def test_a_stopped_sweep_names_the_own_config_folder_once(
         ("judge.cup=4", "Did you mean judge.cap or judge?"),
     ],
 )
-def test_suggestions_know_the_own_config_folder(
-    own: Path, capsys: pytest.CaptureFixture[str], word: str, said: str
-) -> None:
-    assert cli.run("bench", ["--config-dir", "mine/conf", "judge=mine", word, "hydra.run.dir=run"]) == REFUSED
-    assert said in capsys.readouterr().err
+def test_suggestions_know_the_own_config_folder(own: Path, refused: Refused, word: str, said: str) -> None:
+    assert said in refused("--config-dir", "mine/conf", "judge=mine", word, "hydra.run.dir=run", program="bench")
 
 
-def test_an_unknown_option_names_the_option_for_config_files_of_ones_own(
-    own: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unknown_option_names_the_option_for_config_files_of_ones_own(own: Path, refused: Refused) -> None:
     own_files = "Options of your own need --config-dir=<folder>"
     for words, told in ((["judge=mine"], True), (["judge=rubrik"], False), (["judge=x", "-cd=mine/conf"], False)):
-        assert cli.run("bench", words) == REFUSED
-        message = capsys.readouterr().err
-        assert message.endswith(f"Choose from: llm, rubric. {own_files}\n") if told else own_files not in message
+        message = refused(*words, program="bench")
+        assert message.endswith(f"Choose from: llm, rubric. {own_files}") if told else own_files not in message
 
 
 @pytest.mark.parametrize("words", [["--cfg", "job"], ["name=a${b}"], ["seed=x", "hydra.run.dir=run"]])
@@ -102,32 +96,24 @@ def test_help_lists_the_options_of_the_own_config_folder(own: Path, capsys: pyte
     assert "judge: llm, mine, rubric" in capsys.readouterr().out
 
 
-def test_a_config_folder_that_does_not_exist_is_refused(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run("train", ["seed=1", "--config-dir", "mine/cnf"]) == REFUSED
-    assert capsys.readouterr().err == "--config-dir=mine/cnf: there is no such folder here\n"
-    assert cli.run("train", ["seed=1", "--config-dir="]) == REFUSED  # an empty variable of the shell
-    assert capsys.readouterr().err == "--config-dir=: there is no such folder here\n"
+def test_a_config_folder_that_does_not_exist_is_refused(own: Path, refused: Refused) -> None:
+    for folder in ("mine/cnf", ""):  # the second is an empty variable of the shell
+        said = f"--config-dir={folder}: there is no such folder here"
+        assert refused("seed=1", f"--config-dir={folder}") == said
 
 
-def test_a_config_file_is_read_again_by_a_later_run_of_the_process(
-    own: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_config_file_is_read_again_by_a_later_run_of_the_process(own: Path, refused: Refused) -> None:
     """As in a notebook: the file may have been edited meanwhile."""
     words = ["--config-dir", "mine/conf", "judge=mine", "hydra.run.dir=run"]
-    assert cli.run("bench", [*words, "judge.topp=4"]) == REFUSED
-    assert "Did you mean judge.top" not in capsys.readouterr().err
+    assert "Did you mean judge.top" not in refused(*words, "judge.topp=4", program="bench")
     (own / "mine/conf/judge/mine.yaml").write_text("_target_: my.Judge\ntop: 3\n", encoding="utf-8")
-    assert cli.run("bench", [*words, "judge.topp=4"]) == REFUSED
-    assert "Did you mean judge.top" in capsys.readouterr().err
+    assert "Did you mean judge.top" in refused(*words, "judge.topp=4", program="bench")
 
 
-def test_a_config_file_that_is_no_yaml_is_named(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_config_file_that_is_no_yaml_is_named(own: Path, refused: Refused) -> None:
     (own / "mine/conf/experiment/sft_own.yaml").write_text("# @package _global_\nseed: [5\n")
-    assert cli.run("train", ["--config-dir=mine/conf", "+experiment=sft_own"]) == REFUSED
-    told = capsys.readouterr().err
-    assert told.endswith(
-        "mine/conf/experiment/sft_own.yaml, line 3: is no YAML, expected ',' or ']', but got '<stream end>'\n"
-    )
+    said = "mine/conf/experiment/sft_own.yaml, line 3: is no YAML, expected ',' or ']', but got '<stream end>'"
+    assert refused("--config-dir=mine/conf", "+experiment=sft_own").endswith(said)
 
 
 def test_options_may_stand_between_words(
@@ -156,9 +142,8 @@ def test_options_may_stand_between_words(
         (["seed=1", "--multi", "optim.lr=1,2"], "--multi: there is no such option"),
     ],
 )
-def test_a_wrong_option_is_refused_in_one_line(capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> None:
-    assert cli.run("train", words) == REFUSED
-    message = capsys.readouterr().err
+def test_a_wrong_option_is_refused_in_one_line(refused: Refused, words: list[str], said: str) -> None:
+    message = refused(*words)
     assert message.startswith(said)
     assert len(message.splitlines()) == 1
 

@@ -9,12 +9,11 @@ import pytest
 from hydra.conf import HydraConf
 from omegaconf import OmegaConf
 
-from steer_lit.cli import main as cli
 from steer_lit.cli.other_libraries import KEYS
 from steer_lit.cli.overrides import no_key
 from steer_lit.dotted import ABSENT, at
 from steer_lit.terminal.conf_files import composed
-from steer_lit.terminal.stdout import REFUSED
+from tests.settings import Refused
 
 GRPO = ("experiment=grpo_nano",)
 _NOT_NAMED_HERE = {"use_kl_loss"}  # says that there is a KL term at all
@@ -59,14 +58,10 @@ def test_every_name_of_the_document_leads_to_a_key_of_its_row(repository: Path) 
         ("--lora_r=16", "--lora_r: there is no such option, and keys are typed without dashes"),
     ],
 )
-def test_another_librarys_name_is_translated(word: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run("train", ["+experiment=grpo_nano", word]) == REFUSED
-    assert capsys.readouterr().err.startswith(said)
+def test_another_librarys_name_is_translated(word: str, said: str, refused: Refused) -> None:
+    assert refused("+experiment=grpo_nano", word).startswith(said)
 
 
-def test_a_key_of_another_stage_is_named_with_that_stage(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run("train", ["+experiment=sft_nano", "num_generations=8"]) == REFUSED
-    said = capsys.readouterr().err
-    assert (
-        "Here it is rollout.group_size. This is sft; rollout is a section of grpo, as in +experiment=grpo_nano." in said
-    )
+def test_a_key_of_another_stage_is_named_with_that_stage(refused: Refused) -> None:
+    said = "Here it is rollout.group_size. This is sft; rollout is a section of grpo, as in +experiment=grpo_nano."
+    assert said in refused("+experiment=sft_nano", "num_generations=8")

@@ -30,13 +30,15 @@ from steer_lit.synthesis import run as synthesis_run
 from steer_lit.terminal import commands
 from steer_lit.terminal.stdout import REFUSED
 from tests.forked import started
+from tests.settings import Refused
 
 CONSTANTS = ["bench.limit=30", "~policies.base", "bench.resamples=100"]
 ROWS = ["kind=benign", "rows=12"]
+ROOT = Path(__file__).resolve().parents[2]
 NOT_BEGUN = "stopped before the run began: nothing new was saved and nothing is lost"
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove rank variables that an earlier test's trainer may have set."""
     for name in ("LOCAL_RANK", "SLURM_LOCALID", "NODE_RANK", "GROUP_RANK", "SLURM_NODEID"):
@@ -59,61 +61,60 @@ def test_a_lock_has_one_holder_at_a_time(tmp_path: Path) -> None:
         assert taken is True
 
 
-@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize(("program", "words"), [("train", []), ("bench", CONSTANTS), ("synthesize", ROWS)])
 def test_a_second_run_in_the_same_folder_is_refused(
-    program: str, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    program: str, words: list[str], tmp_path: Path, refused: Refused
 ) -> None:
-    with run_folder.alone_in(tmp_path):
-        assert cli.run(program, [*words, f"hydra.run.dir={tmp_path}"]) == REFUSED
-    said = capsys.readouterr().err.strip()
+    with run_folder.alone_in(tmp_path, "training"):
+        said = refused(*words, f"hydra.run.dir={tmp_path}", program=program)
     assert said.endswith("another run is writing into this folder: wait until it has ended, or name another folder")
     assert said.startswith(f"hydra.run.dir={tmp_path}")
     assert not (tmp_path / "config.yaml").exists()
 
 
-@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize(
     ("program", "words", "left"),
-    [("train", [], "records.jsonl"), ("bench", CONSTANTS, "trajectories.jsonl"), ("synthesize", ROWS, "records.jsonl")],
+    [
+        ("train", [], "records.jsonl"),
+        ("bench", CONSTANTS, "trajectories.jsonl"),
+        ("bench", CONSTANTS, "manifest.json"),
+        ("synthesize", ROWS, "tower.safetensors"),
+    ],
 )
 def test_a_program_refuses_the_folder_of_another_program(
-    program: str, words: list[str], left: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    program: str, words: list[str], left: str, tmp_path: Path, refused: Refused
 ) -> None:
+    """A benchmark once replaced a training's config, so that later reports used the wrong one."""
     (tmp_path / left).touch()
-    assert cli.run(program, [*words, f"hydra.run.dir={tmp_path}"]) == REFUSED
-    assert "would replace: name another folder" in capsys.readouterr().err
+    assert "would replace: name another folder" in refused(*words, f"hydra.run.dir={tmp_path}", program=program)
     assert not (tmp_path / "config.yaml").exists()
 
 
-@pytest.mark.usefixtures("alone")
 def test_a_refused_run_keeps_the_folder_of_a_run_that_has_just_begun(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with run_folder.alone_in(tmp_path / "run"):
+    with run_folder.alone_in(tmp_path / "run", "training"):
         assert cli.run("bench", ["bench.limit=0", f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
         assert (tmp_path / "run" / ".lock").exists()
 
 
-@pytest.mark.usefixtures("alone")
 def test_a_killed_run_releases_its_folder(repository: Path, tmp_path: Path) -> None:
     code = (
         "import sys, time, pathlib; from steer_lit.cli.run_folder import alone_in\n"
-        "with alone_in(pathlib.Path(sys.argv[1])): print('in', flush=True); time.sleep(60)"
+        "with alone_in(pathlib.Path(sys.argv[1]), 'training'): print('in', flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     process = subprocess.Popen(command, cwd=repository, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "in\n"
-    with pytest.raises(SteerError, match="another run"), run_folder.alone_in(tmp_path):
+    with pytest.raises(SteerError, match="another run"), run_folder.alone_in(tmp_path, "training"):
         pass
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    with run_folder.alone_in(tmp_path):
+    with run_folder.alone_in(tmp_path, "training"):
         pass
 
 
-@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize(
     ("program", "words"),
     [
@@ -126,20 +127,18 @@ def test_a_killed_run_releases_its_folder(repository: Path, tmp_path: Path) -> N
     ],
 )
 def test_a_run_writes_only_into_the_folder_that_is_checked(
-    program: str, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    program: str, words: list[str], tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`run_dir=` once bypassed the lock and the check for an existing run, whose adapter was then overwritten."""
     monkeypatch.setattr(train_run, "_train", pytest.fail)
     key = "hydra.sweep.dir" if "-m" in words else "hydra.run.dir"
     other = tmp_path / "other"
-    assert cli.run(program, [*(word.format(other=other) for word in words), f"{key}={tmp_path}/run"]) == REFUSED
-    said = capsys.readouterr().err
+    said = refused(*(word.format(other=other) for word in words), f"{key}={tmp_path}/run", program=program)
     where = words[-1].format(other=f"{str(other)!r}")
-    assert f"  * {where}: a run writes into one folder: leave this out, and name that with {key}=<folder>\n" in said
+    assert f"  * {where}: a run writes into one folder: leave this out, and name that with {key}=<folder>" in said
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.usefixtures("alone")
 def test_the_same_folder_may_be_named_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[Path] = []
     monkeypatch.setattr(train_run, "_train", lambda config, run_dir: begun.append(run_dir))
@@ -147,22 +146,24 @@ def test_the_same_folder_may_be_named_twice(tmp_path: Path, monkeypatch: pytest.
     assert begun == [tmp_path / "run"]
 
 
-@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("variable", ["LOCAL_RANK", "SLURM_NODEID"])
 def test_the_ranks_of_one_run_share_its_folder(variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with run_folder.alone_in(tmp_path):
+    """A further one finds there what the first has written."""
+    (tmp_path / "trajectories.jsonl").touch()
+    with pytest.raises(SteerError, match="holds a training"):
+        run_folder.check_unused(tmp_path, [])
+    with run_folder.alone_in(tmp_path, "training"):
         monkeypatch.setenv(variable, "1")
-        with run_folder.alone_in(tmp_path):
-            pass
+        with run_folder.alone_in(tmp_path, "training"):
+            run_folder.check_unused(tmp_path, [])
 
 
-@pytest.mark.usefixtures("alone")
 def test_a_file_system_without_locks_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def none(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", none)
-    with run_folder.alone_in(tmp_path), run_folder.alone_in(tmp_path):
+    with run_folder.alone_in(tmp_path, "training"), run_folder.alone_in(tmp_path, "training"):
         pass
 
 
@@ -180,7 +181,6 @@ def test_the_saved_config_is_complete_at_any_moment(tmp_path: Path, monkeypatch:
     assert path.read_text() == "seed: 1\n"
 
 
-@pytest.mark.usefixtures("alone")
 def test_a_run_restarted_by_slurm_resumes_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[str | None] = []
     monkeypatch.setattr(train_run, "_train", lambda config, run_dir: taken.append(config.ckpt_path))
@@ -200,7 +200,6 @@ def test_a_run_restarted_by_slurm_resumes_in_its_folder(tmp_path: Path, monkeypa
     assert taken == [None, str(saved), str(saved), str(failed)]
 
 
-@pytest.mark.usefixtures("alone")
 def test_a_run_restarted_by_slurm_before_its_first_save_begins_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,17 +219,15 @@ def test_a_run_restarted_by_slurm_before_its_first_save_begins_again(
     assert len(list(tmp_path.glob("before_restart_*"))) == 2
 
 
-@pytest.mark.usefixtures("alone")
 def test_another_runs_checkpoint_does_not_allow_overwriting_a_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(train_run, "_train", lambda config, run_dir: None)
     for name in ("one", "two"):
         (tmp_path / name / "checkpoints").mkdir(parents=True)
         torch.save({}, tmp_path / name / "checkpoints" / "last.ckpt")
     words = [f"ckpt_path={tmp_path}/one/checkpoints/last.ckpt"]
-    assert cli.run("train", [*words, f"hydra.run.dir={tmp_path}/two"]) == 2
-    assert "holds a training" in capsys.readouterr().err
+    assert "holds a training" in refused(*words, f"hydra.run.dir={tmp_path}/two")
     assert cli.run("train", [*words, f"hydra.run.dir={tmp_path}/one"]) == 0
     assert cli.run("train", [*words, f"hydra.run.dir={tmp_path}/three"]) == 0
 
@@ -244,31 +241,26 @@ LEFT = [
 ]
 
 
-@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("left", LEFT)
 def test_a_training_does_not_overwrite_another(
-    left: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    left: str, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(train_run, "_train", pytest.fail)
     path = tmp_path / left
     path.parent.mkdir(exist_ok=True)
     path.write_text("of the first")
     words = ["seed=2", f"hydra.run.dir={tmp_path}"]
-    assert cli.run("train", words) == REFUSED
-    said = capsys.readouterr().err
+    said = refused(*words)
     assert said.startswith(f"hydra.run.dir={tmp_path}: holds a training, which a new one would overwrite")
     assert "name another folder, hydra.run.dir=..." in said
     if path.suffix == ".ckpt":
         assert shlex.split(said.splitlines()[1]) == ["python", "train.py", *words, f"ckpt_path={path}"]
     else:
-        assert said.endswith("or remove this one: it has no checkpoint to go on from\n")
-    assert [file.name for file in tmp_path.rglob("*") if file.is_file() and file.suffix != ".log"] == [
-        ".lock",
-        path.name,
-    ]
+        assert said.endswith("or remove this one: it has no checkpoint to go on from")
+    files = [file.name for file in tmp_path.rglob("*") if file.is_file() and file.suffix != ".log"]
+    assert files == [".lock", path.name]
 
 
-@pytest.mark.usefixtures("alone")
 def test_a_run_resumes_whose_checkpoints_lie_behind_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_run, "_train", lambda config, run_dir: run_folder.freeze(config, run_dir) and None)
     words = ["+experiment=sft_tiny", f"hydra.run.dir={tmp_path}/run"]
@@ -279,7 +271,6 @@ def test_a_run_resumes_whose_checkpoints_lie_behind_a_link(tmp_path: Path, monke
     assert cli.run("train", [*words, f"ckpt_path={tmp_path}/run/checkpoints/last.ckpt"]) == 0
 
 
-@pytest.mark.usefixtures("alone")
 def test_a_resumed_run_records_every_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_run, "_train", lambda config, run_dir: run_folder.freeze(config, run_dir) and None)
     monkeypatch.chdir(tmp_path)
@@ -295,7 +286,6 @@ def test_a_resumed_run_records_every_command(tmp_path: Path, monkeypatch: pytest
     assert [shlex.split(command) for command in commands] == [quoted, [*quoted[:-1], resumed[2], quoted[-1]]]
 
 
-@pytest.mark.usefixtures("alone")
 def test_the_later_checkpoint_is_suggested_for_resuming(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     for age, name in enumerate(("failed.ckpt", "last.ckpt", "failed.ckpt")):
@@ -305,40 +295,14 @@ def test_the_later_checkpoint_is_suggested_for_resuming(tmp_path: Path) -> None:
             run_folder.check_unused(tmp_path, [])
 
 
-@pytest.mark.parametrize(
-    ("left", "other"),
-    [("trajectories.jsonl", "training"), ("records.jsonl", "benchmark"), ("manifest.json", "synthesis")],
-)
-def test_a_folder_holds_runs_of_one_kind(left: str, other: str, tmp_path: Path) -> None:
-    """A benchmark once replaced a training's config, so that later reports used the wrong one."""
-    (tmp_path / left).touch()
-    for kind in run_folder.LEFT_BY:
-        if kind == other:
-            run_folder.check_own(tmp_path, kind)
-        else:
-            with pytest.raises(SteerError, match=f"holds a {other}, whose config a {kind} would replace"):
-                run_folder.check_own(tmp_path, kind)
-
-
 def test_in_a_sweep_another_folder_is_named_by_the_sweeps_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("steer_lit.terminal.commands.sweeping", lambda: True)
     (tmp_path / "records.jsonl").touch()
-    with pytest.raises(SteerError, match=r"name another folder, hydra\.sweep\.dir="):
-        run_folder.check_own(tmp_path, "training")
+    other = pytest.raises(SteerError, match=r"name another folder, hydra\.sweep\.dir=")
+    with other, run_folder.alone_in(tmp_path, "training"):
+        pass
     full = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "last.ckpt"))
     assert unusable(full, tmp_path).endswith("name another folder with hydra.sweep.dir=<folder>")
-
-
-@pytest.mark.usefixtures("alone")
-@pytest.mark.parametrize("variable", ["LOCAL_RANK", "SLURM_NODEID"])
-def test_a_further_rank_joins_the_training_that_the_first_began(
-    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "trajectories.jsonl").touch()
-    with pytest.raises(SteerError, match="holds a training"):
-        run_folder.check_unused(tmp_path, [])
-    monkeypatch.setenv(variable, "1")
-    run_folder.check_unused(tmp_path, [])
 
 
 @pytest.mark.parametrize(
@@ -353,8 +317,6 @@ def test_a_further_rank_joins_the_training_that_the_first_began(
 def test_commands_that_are_no_run_keep_the_earlier_runs_config(
     program: str, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import torch
-
     run, ckpt, rows = tmp_path / "run", tmp_path / "other.ckpt", tmp_path / "rows"
     torch.save({"of": "others"}, ckpt)
     for folder in (run, rows):
@@ -414,27 +376,27 @@ def test_an_error_on_a_file_elsewhere_has_no_remedy(tmp_path: Path) -> None:
     assert unusable(OSError("the hub says no"), tmp_path) == "the hub says no (HYDRA_FULL_ERROR=1 shows where)"
 
 
-@pytest.mark.parametrize(("saved", "first_rank"), [(True, True), (False, True), (False, False)])
-def test_a_full_disk_ends_a_training_with_the_command_that_resumes_it(
-    saved: bool, first_rank: bool, tmp_path: Path
-) -> None:
-    import torch
+def trainer(first_rank: bool = True, resumed: Path | None = None) -> Any:
+    """Return what `resumable` reads of a trainer, which began with the checkpoint `resumed`."""
+    return SimpleNamespace(is_global_zero=first_rank, checkpoint_callbacks=[], ckpt_path=resumed)
 
-    last = tmp_path / "checkpoints" / "last.ckpt"
-    if saved:
-        last.parent.mkdir()
-        torch.save(checkpoint(7), last)
-    trainer = SimpleNamespace(is_global_zero=first_rank, checkpoint_callbacks=[], ckpt_path=None)
-    words = ["experiment=a", "init_from='b c'"]
-    with pytest.raises(OSError, match="No space left") as full, stopping.resumable(tmp_path, words, trainer):  # type: ignore[arg-type]
+
+def told_of_a_full_disk(run_dir: Path, words: list[str], trainer: Any) -> list[str]:
+    with pytest.raises(OSError, match="No space left") as full, stopping.resumable(run_dir, words, trainer):
         raise OSError(errno.ENOSPC, "No space left on device")
-    said = getattr(full.value, "__notes__", [])
-    if not saved:
-        again = f"begin again in another folder, or remove {tmp_path}"
-        nothing = f"stopped before anything was saved that a run goes on from: {again}"
-        assert said == ([nothing] if first_rank else [])
-        return
-    first, following = said[0].splitlines()
+    return getattr(full.value, "__notes__", [])
+
+
+def test_a_full_disk_ends_a_training_with_the_command_that_resumes_it(tmp_path: Path) -> None:
+    words = ["experiment=a", "init_from='b c'"]
+    again = f"begin again in another folder, or remove {tmp_path}"
+    nothing = f"stopped before anything was saved that a run goes on from: {again}"
+    assert told_of_a_full_disk(tmp_path, words, trainer(first_rank=False)) == []
+    assert told_of_a_full_disk(tmp_path, words, trainer()) == [nothing]
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    last.parent.mkdir()
+    torch.save(checkpoint(7), last)
+    first, following = told_of_a_full_disk(tmp_path, words, trainer())[0].splitlines()
     assert first == "stopped, step 7 is saved"
     command = ["python", "train.py", *words, f"hydra.run.dir={tmp_path}", f"ckpt_path={last}"]
     assert shlex.split(following.removeprefix("next:")) == command
@@ -445,39 +407,26 @@ def test_a_full_disk_at_the_last_save_keeps_and_names_the_export(name: str, tmp_
     weights = tmp_path / name
     weights.parent.mkdir(exist_ok=True)
     weights.touch()
-    trainer = SimpleNamespace(is_global_zero=True, checkpoint_callbacks=[], ckpt_path=None)
-    with pytest.raises(OSError, match="No space left") as full, stopping.resumable(tmp_path, [], trainer):  # type: ignore[arg-type]
-        raise OSError(errno.ENOSPC, "No space left on device")
-    (said,) = full.value.__notes__
+    (said,) = told_of_a_full_disk(tmp_path, [], trainer())
     assert said.endswith(f"or remove {tmp_path}; {tmp_path / name.partition('/')[0]} is whole")
 
 
 def test_a_full_disk_names_the_checkpoint_in_another_folder_that_the_run_began_with(tmp_path: Path) -> None:
-    began = tmp_path / "earlier" / "last.ckpt"
-    began.parent.mkdir()
-    began.touch()
-    trainer = SimpleNamespace(is_global_zero=True, checkpoint_callbacks=[], ckpt_path=str(began))
-    with pytest.raises(OSError, match="No space left") as full, stopping.resumable(tmp_path / "run", ["a=b"], trainer):  # type: ignore[arg-type]
-        raise OSError(errno.ENOSPC, "No space left on device")
-    _, following = full.value.__notes__[0].splitlines()
-    assert following == f"next:    python train.py a=b ckpt_path={began}"
+    (began := tmp_path / "last.ckpt").touch()
+    (said,) = told_of_a_full_disk(tmp_path / "run", ["a=b"], trainer(resumed=began))
+    assert said.splitlines()[1] == f"next:    python train.py a=b ckpt_path={began}"
 
 
 @pytest.mark.parametrize("error", [ServerDown, TooManyFailures])
 def test_a_failed_training_ends_with_the_command_that_resumes_it(error: type[SteerError], tmp_path: Path) -> None:
     """The first rank prints it. The others, which failed with it, end silently."""
-    import torch
-
     saved = tmp_path / "checkpoints" / "failed.ckpt"
     saved.parent.mkdir()
     torch.save(checkpoint(7), saved)
     (tmp_path / "checkpoints" / "last.ckpt").touch()
     for first_rank in (True, False):
-        trainer = SimpleNamespace(is_global_zero=first_rank, checkpoint_callbacks=[], ckpt_path=None)
-        with (
-            pytest.raises(error if first_rank else SystemExit) as caught,
-            stopping.resumable(tmp_path, ["a=b"], trainer),
-        ):  # type: ignore[arg-type]
+        ended = pytest.raises(error if first_rank else SystemExit)
+        with ended as caught, stopping.resumable(tmp_path, ["a=b"], trainer(first_rank)):
             raise error("nobody answers")
         said = getattr(caught.value, "__notes__", [])
         command = f"python train.py a=b hydra.run.dir={tmp_path} ckpt_path={saved}"
@@ -519,6 +468,17 @@ def test_a_reference_in_a_typed_word_is_not_filled_in(tmp_path: Path, monkeypatc
 # --- signals --------------------------------------------------------------------------------------------------------
 
 
+def script(program: str, run: Path, before: str) -> subprocess.CompletedProcess[str]:
+    """Run a program with `seed=3` into the folder, in a process of its own that first executes the code `before`."""
+    code = f"""
+import runpy, signal, sys, time
+{before}
+sys.argv = ["{program}.py", "seed=3", "hydra.run.dir={run}"]
+runpy.run_path("{program}.py", run_name="__main__")
+"""
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+
+
 @pytest.mark.parametrize(("sent", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
 @pytest.mark.parametrize(
     ("program", "library", "said"),
@@ -532,19 +492,16 @@ def test_a_reference_in_a_typed_word_is_not_filled_in(tmp_path: Path, monkeypatc
     ],
 )
 def test_a_signal_while_libraries_load_is_one_line(
-    repository: Path, tmp_path: Path, program: str, library: str, said: str, sent: str, status: int
+    tmp_path: Path, program: str, library: str, said: str, sent: str, status: int
 ) -> None:
-    code = f"""
-import runpy, signal, sys
+    before = f"""
 class Interrupt:
     def find_spec(self, name, *_):
         if name == {library!r}:
             signal.raise_signal(signal.{sent})
 sys.meta_path.insert(0, Interrupt())
-sys.argv = ["{program}.py", "hydra.run.dir={tmp_path}/run"]
-runpy.run_path("{program}.py", run_name="__main__")
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True)
+    done = script(program, tmp_path / "run", before)
     assert (done.returncode, done.stderr) == (status, said)
     assert not (tmp_path / "run").exists()
 
@@ -634,30 +591,23 @@ def test_a_rank_that_fails_alone_ends_without_waiting_for_the_others(
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_after_a_run_prints_where_its_files_are(
-    repository: Path, tmp_path: Path, sent: signal.Signals
-) -> None:
-    code = f"""
-import runpy, signal, sys
-from pathlib import Path
+def test_a_signal_after_a_run_prints_where_its_files_are(tmp_path: Path, sent: signal.Signals) -> None:
+    before = f"""
 from steer_lit.cli import main
 def over(config, folder):
     (folder / "records.jsonl").touch()
     print("done")
     signal.raise_signal({int(sent)})
 main.RUNS["bench"] = over
-sys.argv = ["bench.py", "hydra.run.dir={tmp_path}/run"]
-runpy.run_path("bench.py", run_name="__main__")
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True)
+    done = script("bench", tmp_path / "run", before)
     said = f"stopped: {tmp_path}/run keeps what is in it\n"
     assert (done.returncode, done.stdout, done.stderr) == (128 + sent, "done\n", said)
 
 
-def test_sigterm_at_the_end_of_a_training_prints_the_command_that_resumes_it(repository: Path, tmp_path: Path) -> None:
+def test_sigterm_at_the_end_of_a_training_prints_the_command_that_resumes_it(tmp_path: Path) -> None:
     """Hydra's config is not set then, as during `fit` (`children_read`)."""
-    code = f"""
-import runpy, signal, sys
+    before = """
 from hydra.core.hydra_config import HydraConfig
 from steer_lit.cli import main
 def over(config, folder):
@@ -666,20 +616,16 @@ def over(config, folder):
     HydraConfig.instance().cfg = None
     signal.raise_signal(signal.SIGTERM)
 main.RUNS["train"] = over
-sys.argv = ["train.py", "seed=3", "hydra.run.dir={tmp_path}/run"]
-runpy.run_path("train.py", run_name="__main__")
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True)
-    run = tmp_path / "run"
+    done = script("train", run := tmp_path / "run", before)
     said = f"stopped: {run} keeps what is in it\n"
     said += f"next:    python train.py seed=3 hydra.run.dir={run} ckpt_path={run}/checkpoints/last.ckpt\n"
     assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, said)
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_in_a_destructor_stops_the_run(repository: Path, tmp_path: Path, sent: signal.Signals) -> None:
-    code = f"""
-import runpy, signal, sys, time
+def test_a_signal_in_a_destructor_stops_the_run(tmp_path: Path, sent: signal.Signals) -> None:
+    before = f"""
 from steer_lit.cli import main, stopping
 class Dying:
     def __del__(self):
@@ -690,10 +636,8 @@ def work(config, folder):
         time.sleep(10)
         print("went on")
 main.RUNS["bench"] = work
-sys.argv = ["bench.py", "hydra.run.dir={tmp_path}/run"]
-runpy.run_path("bench.py", run_name="__main__")
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True)
+    done = script("bench", tmp_path / "run", before)
     assert (done.returncode, done.stdout) == (128 + sent, "")
     assert done.stderr.startswith("stopped before anything was finished\nnext:    python bench.py")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,21 +10,20 @@ from types import SimpleNamespace
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, read_write
 
 from steer_lit.cli import main as cli
 from steer_lit.cli import sweeps, train_run
-from steer_lit.cli.closing import compared
 from steer_lit.cli.run_folder import freeze, mark_finished
 from steer_lit.cli.signals import INTERRUPTED
 from steer_lit.errors import ServerDown, SteerError
-from steer_lit.terminal.conf_files import composed, conf_dir
+from steer_lit.terminal.conf_files import conf_dir
 from steer_lit.terminal.stdout import REFUSED
 from steer_lit.terminal.words import SWEPT
+from tests.settings import Refused
 from tests.test_conf import empty_adapter
 
 
@@ -44,14 +42,11 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return folders
 
 
-def test_no_run_begins_if_one_of_them_cannot_work(
-    begun: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_run_begins_if_one_of_them_cannot_work(begun: list[Path], tmp_path: Path, refused: Refused) -> None:
     words = ["-m", "+experiment=grpo_tiny", "reward.alpha=0,2", "seed=1,2", "optim.lr=-1"]
-    assert cli.run("train", [*words, f"hydra.sweep.dir={tmp_path / 'sweep'}"]) == REFUSED
+    heading, *problems = refused(*words, f"hydra.sweep.dir={tmp_path / 'sweep'}").splitlines()
     assert begun == []
     assert not (tmp_path / "sweep").exists()
-    heading, *problems = capsys.readouterr().err.splitlines()
     assert heading == "2 problems in this sweep of 4 runs, none was started:"
     (rate,) = [line for line in problems if "optim.lr" in line]
     (alpha,) = [line for line in problems if "reward.alpha" in line]
@@ -59,36 +54,22 @@ def test_no_run_begins_if_one_of_them_cannot_work(
     assert alpha.endswith("(in reward.alpha=2 seed=1 | reward.alpha=2 seed=2)")
 
 
-@pytest.mark.parametrize("seeds", ["range(0,100000000)", "range(0,200) optim.lr=range(1,8)"])
-def test_a_sweep_of_very_many_runs_is_refused_at_once(
-    begun: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], seeds: str
-) -> None:
-    words = ["-m", "+experiment=grpo_tiny", *f"seed={seeds}".split(), f"hydra.sweep.dir={tmp_path / 'sweep'}"]
-    assert cli.run("train", words) == REFUSED
-    assert "this sweep comes to more than 1,000 runs" in capsys.readouterr().err
-    assert begun == []
-
-
-def test_the_sweep_of_a_config_is_checked(
-    begun: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_sweep_of_a_config_is_checked(begun: list[Path], tmp_path: Path, refused: Refused) -> None:
     words = ["-m", "+experiment=ablation_nano", "seed=1", "sft_adapter=nowhere", f"hydra.sweep.dir={tmp_path}/sweep"]
-    assert cli.run("train", words) == REFUSED
-    said = capsys.readouterr().err
+    said = refused(*words)
     assert "1 problem in this sweep of 5 runs, none was started:" in said
     assert "sft_adapter='nowhere': no such folder" in said  # not init_from, which is derived from it
     assert "no_bootstrapping" not in said  # this row starts from no adapter
 
 
 def test_an_unresolvable_value_starts_no_run(
-    begun: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    begun: list[Path], tmp_path: Path, refused: Refused, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run("train", ["-m", "seed=1,2", "ckpt_path=${nothing}", f"hydra.sweep.dir={tmp_path}"]) == REFUSED
+    words = ["-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}"]
+    told = refused(*words, "ckpt_path=${nothing}")
     assert begun == []
-    assert "  * ckpt_path: interpolation key 'nothing' not found: type the value, or" in capsys.readouterr().err
-    assert (
-        cli.run("train", ["-m", "seed=1,2", "name=of_${stage}", f"hydra.sweep.dir={tmp_path}"]) == 0
-    )  # a key of the run
+    assert "  * ckpt_path: interpolation key 'nothing' not found: type the value, or" in told
+    assert cli.run("train", [*words, "name=of_${stage}"]) == 0  # a key of the run
     assert len(begun) == 2
     assert capsys.readouterr().out.splitlines()[-2].startswith("next:    python bench.py model=tiny")
 
@@ -293,82 +274,6 @@ def test_the_check_of_a_sweeps_run_has_the_runs_environment(
     assert "STEER_LIT_TEST" not in os.environ
 
 
-MADE = {"source": {"_target_": "steer_lit.data.sources.MiniSource"}}
-GRPO = {"stage": "grpo", "model": {"name": "nano"}, "rollout": {"max_new_tokens": 64}, "data": MADE}
-SMOL = {**GRPO, "model": {"name": "smol"}}
-GROUND = {**GRPO, "stage": "ground"}
-
-
-@pytest.mark.parametrize(
-    ("configs", "runs", "policies"),
-    [
-        ([GRPO, GRPO], [("seed=1",), ("seed=2",)], "'policies.grpo=[0,1]'"),
-        (
-            [GRPO, GRPO],
-            [("ablation=full", "seed=1"), ("ablation=no_tcsr",)],
-            "policies.full=0 policies.no_tcsr=1 bench.baseline=full",
-        ),
-        ([GRPO, GRPO], [("ablation=full", "seed=1"), ("ablation=full", "seed=2")], "'policies.full=[0,1]'"),
-        ([GRPO, GRPO], [("optim.lr=1e-4",), ("optim.lr=3e-4",)], "policies.lr_1e-4=0 policies.lr_3e-4=1"),
-        ([{**GRPO, "init_from": "s"}] * 2, [("seed=1",), ("seed=2",)], "policies.sft=s 'policies.grpo=[0,1]'"),
-        ([{**GRPO, "init_from": "s"}, GRPO], [("init_from=s",), ("init_from=t",)], "policies.s=0 policies.t=1"),
-        ([GRPO, SMOL], [("model=nano",), ("model=smol",)], None),
-        ([GRPO, SMOL], [("experiment=grpo_nano",), ("experiment=grpo_smol",)], None),
-        ([GRPO, {**GRPO, "stage": "sft"}], [("experiment=grpo_nano",), ("experiment=sft_nano",)], None),
-        ([GRPO, {**GRPO, "system_prompt": "b"}], [("system_prompt=a",), ("system_prompt=b",)], None),
-        ([GROUND, GROUND], [("seed=1",), ("seed=2",)], None),
-    ],
-)
-def test_the_names_of_a_sweeps_policies(
-    configs: list[dict[str, object]],
-    runs: list[tuple[str, ...]],
-    policies: str | None,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    empty_adapter(Path("s"))
-    adapters = {run: Path(str(number)) for number, run in enumerate(runs)}
-    said = compared(list(map(OmegaConf.create, configs)), adapters, [])
-    wanted = f"next:    python bench.py model=nano {policies} bench.limit=300 rollout.max_new_tokens=64"
-    assert said == ("" if policies is None else wanted)
-
-
-def test_the_benchmark_after_a_sweep_can_be_typed_if_the_folders_need_quotes() -> None:
-    folders = [Path("my runs/0"), Path("my runs/1")]
-    adapters = {(f"seed={number}",): folder for number, folder in enumerate(folders)}
-    words = shlex.split(compared([OmegaConf.create(GRPO)] * 2, adapters, []))
-    (word,) = (word for word in words if word.startswith("policies."))
-    assert OverridesParser.create().parse_override(word).value() == list(map(str, folders))
-
-
-TO_FILL_IN = """'data.source.bench="<your rows to play>"'"""
-
-
-@pytest.mark.parametrize(
-    ("key", "other", "played"),
-    [
-        ("rl", "a.jsonl", "data.source.bench=a.jsonl"),
-        ("rl", "b.jsonl", TO_FILL_IN),
-        ("bench", "b.jsonl", TO_FILL_IN),
-    ],
-)
-def test_the_benchmark_after_a_sweep_plays_the_rows_that_all_runs_had(key: str, other: str, played: str) -> None:
-    made_of = {"_target_": "steer_lit.data.sources.FileSource", "rl": "r.jsonl", "bench": None}
-    configs = [OmegaConf.create({**GRPO, "data": {"source": {**made_of, key: file}}}) for file in ("a.jsonl", other)]
-    command, note = compared(configs, {("seed=1",): Path("0"), ("seed=2",): Path("1")}, []).splitlines()
-    assert command.endswith(f"rollout.max_new_tokens=64 data=steer {played}")
-    told = "where your rows have no gold facts add" if played == TO_FILL_IN else "those are the rows it was trained on"
-    assert note.startswith(f"         ({told}")
-
-
-def test_the_benchmark_after_a_sweep_of_sft_has_no_token_limit() -> None:
-    config = OmegaConf.create(composed("train", ["experiment=sft_tiny"]))
-    OmegaConf.set_struct(config, True)  # as Hydra does
-    said = compared([config, config], {("seed=1",): Path("0"), ("seed=2",): Path("1")}, [])
-    assert said.splitlines()[0] == "next:    python bench.py model=tiny 'policies.sft=[0,1]' bench.limit=20"
-
-
 @pytest.mark.parametrize(
     ("word", "said"),
     [
@@ -396,19 +301,15 @@ def test_the_benchmark_after_a_sweep_of_sft_has_no_token_limit() -> None:
         ("stage='',sft", "stage='': there is no such option. Choose from: ground"),
         ("stage=sft,null", "stage=null: there is no such option. Choose from: ground"),
         ("model={a:1},{b:2}", "model.a: there is no such key in this run."),
+        ("seed=range(0,100000000)", "this sweep comes to more than 1,000 runs"),
+        ("seed=range(0,200) optim.lr=range(1,8)", "this sweep comes to more than 1,000 runs"),
     ],
 )
 def test_impossible_sweeps_are_refused_and_leave_nothing(
-    begun: list[Path],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    recwarn: pytest.WarningsRecorder,
-    word: str,
-    said: str,
+    begun: list[Path], tmp_path: Path, refused: Refused, recwarn: pytest.WarningsRecorder, word: str, said: str
 ) -> None:
-    assert cli.run("train", ["-m", "+experiment=grpo_tiny", word, f"hydra.sweep.dir={tmp_path / 'sweep'}"]) == REFUSED
+    shown = refused("-m", "+experiment=grpo_tiny", *word.split(), f"hydra.sweep.dir={tmp_path / 'sweep'}")
     assert begun == []
-    shown = capsys.readouterr().err
     assert shown.startswith(said)
     assert len(shown.splitlines()) == 1
     assert not (tmp_path / "sweep").exists()
@@ -416,18 +317,11 @@ def test_impossible_sweeps_are_refused_and_leave_nothing(
 
 
 def test_runs_of_a_sweep_that_would_share_a_folder_are_refused(
-    begun: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    begun: list[Path], tmp_path: Path, refused: Refused
 ) -> None:
-    words = [
-        "-m",
-        "+experiment=grpo_tiny",
-        "seed=1,2",
-        f"hydra.sweep.dir={tmp_path}",
-        "hydra.sweep.subdir=${reward.alpha}",
-    ]
-    assert cli.run("train", words) == REFUSED
+    words = ["-m", "+experiment=grpo_tiny", f"hydra.sweep.dir={tmp_path}", "hydra.sweep.subdir=${reward.alpha}"]
     shared = f"hydra.sweep.subdir: 2 runs would write into one folder, {tmp_path}/"
-    assert capsys.readouterr().err.startswith(shared)
+    assert refused(*words, "seed=1,2").startswith(shared)
     assert begun == []
-    assert cli.run("train", [*words[:2], "seed=1", *words[3:]]) == 0
+    assert cli.run("train", [*words, "seed=1"]) == 0
     assert len(begun) == 1

@@ -116,9 +116,7 @@ stdout.printing(main)
     assert (done.returncode, done.stdout, done.stderr) == (0, "one line\n", "")
 
 
-def test_a_small_program_returns_its_exit_code_or_prints_the_reason(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_small_program_returns_its_exit_code_or_prints_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
     parser = ArgumentParser("small")
     parser.add_argument("word")
 

@@ -1,4 +1,4 @@
-"""The command that a training run ends with can be run as it is."""
+"""The command that a training run or a sweep ends with can be run as it is."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import shlex
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from steer_lit.checks import bench_problems, train_problems
 from steer_lit.cli import main as cli
 from steer_lit.cli.closing import Result, closing
+from steer_lit.cli.next_command import compared
 from steer_lit.cli.overrides import normalise_override
 from steer_lit.policy import gpus, preflight
+from steer_lit.terminal.conf_files import composed
 from tests.test_conf import compose, empty_adapter
 
 SERVER = ["server.base_url=http://localhost:9/v1", "server.model=any"]
@@ -78,3 +82,79 @@ def test_a_next_command_whose_rows_are_not_filled_in_is_refused(
     assert cli.run(script.removesuffix(".py"), following) == 2
     part = "rl" if script == "train.py" else "bench"
     assert f"data.source.{part}='<your rows to play>': is no such file" in capsys.readouterr().err
+
+
+MADE = {"source": {"_target_": "steer_lit.data.sources.MiniSource"}}
+GRPO = {"stage": "grpo", "model": {"name": "nano"}, "rollout": {"max_new_tokens": 64}, "data": MADE}
+SMOL = {**GRPO, "model": {"name": "smol"}}
+GROUND = {**GRPO, "stage": "ground"}
+
+
+@pytest.mark.parametrize(
+    ("configs", "runs", "policies"),
+    [
+        ([GRPO, GRPO], [("seed=1",), ("seed=2",)], "'policies.grpo=[0,1]'"),
+        (
+            [GRPO, GRPO],
+            [("ablation=full", "seed=1"), ("ablation=no_tcsr",)],
+            "policies.full=0 policies.no_tcsr=1 bench.baseline=full",
+        ),
+        ([GRPO, GRPO], [("ablation=full", "seed=1"), ("ablation=full", "seed=2")], "'policies.full=[0,1]'"),
+        ([GRPO, GRPO], [("optim.lr=1e-4",), ("optim.lr=3e-4",)], "policies.lr_1e-4=0 policies.lr_3e-4=1"),
+        ([{**GRPO, "init_from": "s"}] * 2, [("seed=1",), ("seed=2",)], "policies.sft=s 'policies.grpo=[0,1]'"),
+        ([{**GRPO, "init_from": "s"}, GRPO], [("init_from=s",), ("init_from=t",)], "policies.s=0 policies.t=1"),
+        ([GRPO, SMOL], [("model=nano",), ("model=smol",)], None),
+        ([GRPO, SMOL], [("experiment=grpo_nano",), ("experiment=grpo_smol",)], None),
+        ([GRPO, {**GRPO, "stage": "sft"}], [("experiment=grpo_nano",), ("experiment=sft_nano",)], None),
+        ([GRPO, {**GRPO, "system_prompt": "b"}], [("system_prompt=a",), ("system_prompt=b",)], None),
+        ([GROUND, GROUND], [("seed=1",), ("seed=2",)], None),
+    ],
+)
+def test_the_names_of_a_sweeps_policies(
+    configs: list[dict[str, object]],
+    runs: list[tuple[str, ...]],
+    policies: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    empty_adapter(Path("s"))
+    adapters = {run: Path(str(number)) for number, run in enumerate(runs)}
+    said = compared(list(map(OmegaConf.create, configs)), adapters, [])
+    wanted = f"next:    python bench.py model=nano {policies} bench.limit=300 rollout.max_new_tokens=64"
+    assert said == ("" if policies is None else wanted)
+
+
+def test_the_benchmark_after_a_sweep_can_be_typed_if_the_folders_need_quotes() -> None:
+    folders = [Path("my runs/0"), Path("my runs/1")]
+    adapters = {(f"seed={number}",): folder for number, folder in enumerate(folders)}
+    words = shlex.split(compared([OmegaConf.create(GRPO)] * 2, adapters, []))
+    (word,) = (word for word in words if word.startswith("policies."))
+    assert OverridesParser.create().parse_override(word).value() == list(map(str, folders))
+
+
+TO_FILL_IN = """'data.source.bench="<your rows to play>"'"""
+
+
+@pytest.mark.parametrize(
+    ("key", "other", "played"),
+    [
+        ("rl", "a.jsonl", "data.source.bench=a.jsonl"),
+        ("rl", "b.jsonl", TO_FILL_IN),
+        ("bench", "b.jsonl", TO_FILL_IN),
+    ],
+)
+def test_the_benchmark_after_a_sweep_plays_the_rows_that_all_runs_had(key: str, other: str, played: str) -> None:
+    made_of = {"_target_": "steer_lit.data.sources.FileSource", "rl": "r.jsonl", "bench": None}
+    configs = [OmegaConf.create({**GRPO, "data": {"source": {**made_of, key: file}}}) for file in ("a.jsonl", other)]
+    command, note = compared(configs, {("seed=1",): Path("0"), ("seed=2",): Path("1")}, []).splitlines()
+    assert command.endswith(f"rollout.max_new_tokens=64 data=steer {played}")
+    told = "where your rows have no gold facts add" if played == TO_FILL_IN else "those are the rows it was trained on"
+    assert note.startswith(f"         ({told}")
+
+
+def test_the_benchmark_after_a_sweep_of_sft_has_no_token_limit() -> None:
+    config = OmegaConf.create(composed("train", ["experiment=sft_tiny"]))
+    OmegaConf.set_struct(config, True)  # as Hydra does
+    said = compared([config, config], {("seed=1",): Path("0"), ("seed=2",): Path("1")}, [])
+    assert said.splitlines()[0] == "next:    python bench.py model=tiny 'policies.sft=[0,1]' bench.limit=20"
