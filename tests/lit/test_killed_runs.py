@@ -6,6 +6,7 @@ cleaned up. The tests compare the files at the end and the metrics of each finis
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -243,7 +244,10 @@ def test_a_signal_on_two_ranks_saves_the_step_under_way(
     assert command.returncode == code
     assert errors.count("stopping after this step") == 1
     last = tmp_path / "checkpoints" / "last.ckpt"
-    assert f"stopped, step {read_checkpoint(last)['global_step']} is saved\n" in errors
+    step = read_checkpoint(last)["global_step"]
+    assert f"stopped, step {step} is saved\n" in errors
+    with (tmp_path / "csv/metrics.csv").open(newline="") as file:
+        assert [int(row["step"]) for row in csv.DictReader(file)] == list(range(1, step + 1))
     assert "Traceback" not in errors
     assert len(torch.load(last, weights_only=True)["steer_lit"]["random_states"]) == 2
 

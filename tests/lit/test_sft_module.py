@@ -76,7 +76,7 @@ def test_replays_count_turns_answered_exactly(
     make_trainer: Any, small_world: Any, tiny_policy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from steer_lit.lit import sft_module
-    from steer_lit.lit.replay import as_scenario
+    from steer_lit.lit.sft_module import as_scenario
     from steer_lit.types import Completion, Trajectory, Turn
 
     def replay_the_first_turn_right(policy: Any, dialogues: Any, *limits: Any) -> list[Trajectory]:

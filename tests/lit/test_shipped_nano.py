@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from steer_lit.data.images import open_image
 from steer_lit.data.mini import caption_row
 from steer_lit.data.mini_primer import primer_row
-from steer_lit.lit.replay import replay
+from steer_lit.lit.sft_module import replay
 from steer_lit.policy.load import load_policy
 from steer_lit.policy.lora import LoraSettings
 from steer_lit.policy.qwen_vl import QwenVL
