@@ -28,6 +28,7 @@ from steer_lit.policy.parts import ModelParts
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.tiny import build_tiny
 from steer_lit.types import ImageRef, TokenTrace
+from tests.policies import small_policy
 
 RED = ImageRef("mini://red")
 CONFS = sorted((Path(__file__).resolve().parents[2] / "conf" / "model").glob("*.yaml"))
@@ -38,17 +39,7 @@ def red_square(_: ImageRef) -> Image.Image:
 
 
 def policy(**changes: object) -> QwenVL:
-    settings = {
-        "name": "tiny",
-        "quantize": "none",
-        "dtype": "float32",
-        "lora": LoraSettings(r=4, alpha=8),
-        "system_prompt": "Be brief.",
-        "open_image": red_square,
-        "min_pixels": 784,
-        "max_pixels": 12544,
-    }
-    return load_policy(**{**settings, **changes})
+    return small_policy(**{"system_prompt": "Be brief.", "open_image": red_square, **changes})
 
 
 @pytest.fixture
