@@ -23,14 +23,7 @@ from steer_lit.files.run_files import LAST
 from steer_lit.lit.master_weights import MasterAdamW
 from steer_lit.lit.monitored_metric import MonitoredMetric
 from steer_lit.lit.optim import OptimSettings, lr_factor
-from steer_lit.lit.training_checkpoint import (
-    ANOTHER,
-    OWN,
-    PLACE,
-    CheckpointFile,
-    random_state,
-    restore_random_state,
-)
+from steer_lit.lit.training_checkpoint import ANOTHER, OWN, PLACE, CheckpointFile, random_state, restore_random_state
 from steer_lit.lit.validation_schedule import at_end, correct_epoch_counts, owes_validation, validate
 from steer_lit.policy.device import out_of_memory
 from steer_lit.policy.qwen_vl import QwenVL
