@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from torch import Tensor
 
-from steer_lit.errors import ConfigError
+from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.lit.credit import AssignedCredit, assign_credit, rewards_of
 from steer_lit.lit.lost_step import stop_when_too_many_failed, stopping_together, unscored
 from steer_lit.lit.monitored_metric import RIGHT_SHARE
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.rollout_metrics import rollout_ratios, turn_variances
-from steer_lit.lit.saved_reference import saved_reference
 from steer_lit.lit.step_batch import StepBatch, stacked
 from steer_lit.lit.step_cost import StepCost
-from steer_lit.lit.training_checkpoint import OWN
+from steer_lit.lit.training_checkpoint import ANOTHER, OWN
 from steer_lit.lit.transcripts import logged
 from steer_lit.objective.choices import KlEstimator, Normaliser, Scale
 from steer_lit.objective.grpo import GrpoStats, grpo_loss
 from steer_lit.objective.normalise import StepCounts, denominator
+from steer_lit.policy.lora import same_adapter
 from steer_lit.policy.qwen_vl import QwenVL
+from steer_lit.policy.tensors import tensor_mismatch
 from steer_lit.policy.token_batch import TokenBatch
 from steer_lit.reward.reward import Reward, TrajectoryReward
 from steer_lit.rollout.answer_length import answers_too_long
@@ -251,4 +253,27 @@ class GRPOModule(PolicyModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raise SteerError as `PolicyModule` does, and if the run did not start from this policy's adapter."""
         super().on_load_checkpoint(checkpoint)
-        self._resumed_reference = saved_reference(checkpoint[OWN], self.policy)
+        self._resumed_reference = _saved_reference(checkpoint[OWN], self.policy)
+
+
+def _saved_reference(own: Mapping[str, Any], policy: QwenVL) -> dict[str, Tensor]:
+    """Return the reference. Raise SteerError if it does not fit, or if `policy` started from another adapter."""
+    reference: dict[str, Tensor] = own["reference"]
+    if reason := tensor_mismatch(reference, policy.adapter_state()):
+        raise SteerError(f"the checkpoint has a reference that does not fit, {reason}: {ANOTHER}")
+    if not _started_alike(own, policy):
+        there = f"init_from={own['init_from'] or 'null'}"
+        remedy = f"the checkpoint's run started from another adapter, {there}: resume with that, or a copy of it"
+        raise SteerError(str(Problem("init_from", policy.started_from, remedy)))
+    return reference
+
+
+def _started_alike(own: Mapping[str, Any], policy: QwenVL) -> bool:
+    """Return whether the saved run began with this policy's adapter.
+
+    The weights are compared, as the folder may have been moved; if the folder is gone, its path.
+    """
+    if not policy.start_is_gone:
+        return same_adapter(own["reference"], policy.adapter_state())
+    here, there = policy.started_from, own["init_from"]
+    return here is not None and there is not None and os.path.abspath(here) == os.path.abspath(there)

@@ -68,6 +68,7 @@ class LastCheckpoint(Checkpoint):
         if interrupted:
             self.interrupted = True
         if due or stops:
+            _log_step(trainer)
             self.save(trainer)
         if stops and not self._only_rank:  # on all ranks at once; callbacks that save come last
             raise SIGTERMException
@@ -138,6 +139,21 @@ class LastCheckpoint(Checkpoint):
         trainer.save_checkpoint(last)
         if trainer.is_global_zero:
             _remove_overtaken(last.with_name(Path(FAILED).name), trainer.global_step)
+
+
+def _log_step(trainer: Trainer) -> None:
+    """Log the step that is about to be saved, if it is one to log.
+
+    Lightning does so after its callbacks: a kill in between, or a stop of several ranks, would leave the step out of
+    the logs. Its results are emptied, so that it does not log them again; those that it averages over an epoch stay.
+    """
+    connector, results = trainer._logger_connector, trainer._results
+    if results is not None and connector.should_update_logs:
+        connector.on_batch_end()  # notes the results for progress bar and callbacks
+        connector.update_train_step_metrics()
+        for result in results.values():
+            if not result.meta.on_epoch:
+                result.reset()
 
 
 def _remove_overtaken(failed: Path, step: int) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
@@ -22,11 +23,9 @@ from steer_lit.files.run_files import LAST
 from steer_lit.lit.master_weights import MasterAdamW
 from steer_lit.lit.monitored_metric import MonitoredMetric
 from steer_lit.lit.optim import OptimSettings, lr_factor
-from steer_lit.lit.random_state import random_state, restore_random_state
-from steer_lit.lit.resumed_logs import hide_after, log_missing
-from steer_lit.lit.training_checkpoint import ANOTHER, LOGGED, OWN, PLACE, CheckpointFile
-from steer_lit.lit.validation_schedule import at_end, correct_epoch_counts, owes_validation, saved_in_step, validate
-from steer_lit.policy.memory import out_of_memory
+from steer_lit.lit.training_checkpoint import ANOTHER, OWN, PLACE, CheckpointFile, random_state, restore_random_state
+from steer_lit.lit.validation_schedule import at_end, correct_epoch_counts, owes_validation, validate
+from steer_lit.policy.device import out_of_memory
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.tensors import tensor_mismatch
 from steer_lit.policy.token_batch import TokenBatch
@@ -72,7 +71,6 @@ class PolicyModule(LightningModule):
         self.validated_at = 0  # the step of the last complete validation
         self._whole_epochs = 0  # of the checkpoint that this run goes on from
         self._epoch = 0  # of the last step taken
-        self._unlogged: tuple[int, dict[str, float]] = (0, {})  # the step that the checkpoint was saved in, its metrics
 
     def unfit(self, record: Dialogue | Scenario) -> str | None:
         """Return why this policy cannot use a row, or None. Called for each row of a file as it is read."""
@@ -225,8 +223,6 @@ class PolicyModule(LightningModule):
         # A run with nothing left to train never begins, and has not restored what it was given.
         states = self._random_states or self.gather(random_state())
         checkpoint[OWN] = {**facts, "random_states": states, "validated_at": self.validated_at}
-        metrics = self.trainer.logged_metrics
-        checkpoint[LOGGED] = {name: float(metrics[name]) for name in metrics if name.startswith("train/")}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raise SteerError if the checkpoint was saved with another policy, or its tensors do not fit this one."""
@@ -247,21 +243,9 @@ class PolicyModule(LightningModule):
         self.validated_at = saved["validated_at"]
         self._whole_epochs = checkpoint[PLACE]["epoch"]
         self._epoch = self._whole_epochs - (not checkpoint[PLACE]["position"])
-        self._unlogged = checkpoint["global_step"], checkpoint.get(LOGGED, {}) if saved_in_step(checkpoint) else {}
         correct_epoch_counts(checkpoint)
 
     # ---- where a run begins, ends and validates
-
-    def on_fit_start(self) -> None:
-        """Log what a kill kept from this run's logs. A run resumed at its last step has no `on_train_start`."""
-        trainer, (step, metrics) = self.trainer, self._unlogged
-        saved = Path(trainer.default_root_dir, LAST).parent
-        if not metrics or not trainer.is_global_zero or not saved.is_dir() or trainer.ckpt_path is None:
-            return
-        every = trainer.log_every_n_steps  # counts batches
-        due = every and step // self.steps_per_batch % every == 0
-        if saved.samefile(Path(trainer.ckpt_path).parent) and (due or at_end(trainer, self._whole_epochs, step)):
-            log_missing(step, {**metrics, "epoch": float(self._epoch)}, trainer.loggers)
 
     def on_train_start(self) -> None:
         """Restore the random state last, since everything built before has drawn from it (TRAPS 34)."""
@@ -273,7 +257,7 @@ class PolicyModule(LightningModule):
             restore_random_state(states[self.global_rank])
             log.info("resumed at step %d of %s", self.global_step, self.trainer.ckpt_path)
             if self.trainer.is_global_zero:
-                hide_after(self.global_step, self.trainer.loggers)
+                _hide_after(self.global_step, self.trainer.loggers)
         if owed:
             validate(self.trainer)
 
@@ -289,9 +273,8 @@ class PolicyModule(LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Stop after the last step, so that the run validates then, wherever trainer.val_check_interval falls."""
         epochs = self.current_epoch + self.trainer.is_last_batch
-        self.trainer.should_stop |= at_end(
-            self.trainer, epochs, self.global_step
-        )  # Lightning runs validation once before it stops
+        # Lightning runs validation once before it stops.
+        self.trainer.should_stop |= at_end(self.trainer, epochs, self.global_step)
 
     def on_validation_start(self) -> None:
         """Drop the loggers if a run resumed at its end is validated again: they have that validation already."""
@@ -301,3 +284,17 @@ class PolicyModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Note that the validation is complete. Before callbacks hear of its end: they may save the run."""
         self.validated_at = self.global_step
+
+
+def _hide_after(step: int, loggers: Iterable[Logger]) -> None:
+    """Have TensorBoard leave out what an earlier part of the run wrote for steps after `step`, which are taken again.
+
+    `SummaryWriter(purge_step=step + 1)` writes the same event, but Lightning opens the file before it restores the
+    checkpoint, which holds the step.
+    """
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            start = SessionLog(status=SessionLog.START)
+            logger.experiment.file_writer.add_event(Event(step=step + 1, session_log=start))

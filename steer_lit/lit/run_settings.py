@@ -30,10 +30,14 @@ class RunSettings(Callback):
                 logger.log_hyperparams(self.settings)
 
     def on_train_start(self, trainer: Trainer, module: PolicyModule) -> None:
-        """Register the settings now: only now is it known at which step a resumed run begins."""
+        """Register the settings now: only now is it known at which step a resumed run begins.
+
+        A resumed run's NaN is logged for a later step, and so hidden when `PolicyModule` hides those.
+        """
+        step = trainer.global_step
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):  # W&B's table of runs shows each metric's last value by itself
-                logger.log_hyperparams(self.settings, {"hp_metric": float("nan")}, step=trainer.global_step)
+                logger.log_hyperparams(self.settings, {"hp_metric": float("nan")}, step=step and step + 1)
 
     def on_train_end(self, trainer: Trainer, module: PolicyModule) -> None:
         if module.monitored.name not in trainer.callback_metrics:

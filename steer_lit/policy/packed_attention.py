@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.bias import causal_lower_right
 
-from steer_lit.policy.packing import Segment
+from steer_lit.policy.token_batch import Segment
 
 BLOCK = 128  # queries at a time
 KEEPS = 2048  # keys up to which a segment's probabilities are kept

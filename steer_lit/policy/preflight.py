@@ -6,16 +6,36 @@ No torch, no transformers: a config check must answer at once.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from steer_lit.errors import MissingResource, Problem
+from steer_lit.numbers import Bound, bound_problems, is_whole, whole
 from steer_lit.policy import base_model_files, gpus
-from steer_lit.policy.model_facts import BUILT_HERE, SHIPPED, nano_folder, tower_file
-from steer_lit.policy.model_values import DEVICE, value_problems
+from steer_lit.policy.model_facts import (
+    BUILT_HERE,
+    LINEAR_LAYERS,
+    LORA_ALPHA,
+    LORA_RANK,
+    SHIPPED,
+    NumberType,
+    Quantization,
+    nano_folder,
+    tower_file,
+)
 
+_NUMBERS = ("auto", *get_args(NumberType))
+_CHOICES = {"quantize": get_args(Quantization), "dtype": _NUMBERS, "lora.dtype": _NUMBERS}
+_BOUNDS = {
+    "lora.r": LORA_RANK,
+    "lora.alpha": LORA_ALPHA,
+    "lora.dropout": Bound(0, 1, below=True),
+    "min_pixels": whole(1),
+}
+_DEVICE = re.compile(r"cpu|cuda(?::(\d+))?")
 # The sizes by which nano's architecture is recognised.
 _SIZES = {"text_config": ("vocab_size", "hidden_size", "num_hidden_layers"), "vision_config": ("hidden_size", "depth")}
 
@@ -23,6 +43,41 @@ _SIZES = {"text_config": ("vocab_size", "hidden_size", "num_hidden_layers"), "vi
 def preflight(model: Mapping[str, Any]) -> list[Problem]:
     """Return every problem of the `model` section (plain containers, interpolations resolved) on this machine."""
     return value_problems(model) + resource_problems(model)
+
+
+def value_problems(model: Mapping[str, Any]) -> list[Problem]:
+    """Return the values that cannot work on any machine."""
+    lora: Mapping[str, Any] = model.get("lora") or {}
+    flat = {**model, **{f"lora.{key}": value for key, value in lora.items()}}
+    problems = [
+        Problem(f"model.{key}", flat[key], f"must be one of {', '.join(allowed)}")
+        for key, allowed in _CHOICES.items()
+        if key in flat and flat[key] not in allowed
+    ]
+    device = model.get("device")
+    if device is not None and not (isinstance(device, str) and _DEVICE.fullmatch(device)):
+        problems.append(Problem("model.device", device, "must be null, cpu, cuda or cuda:<number>"))
+    fewest = model["min_pixels"] if is_whole(model.get("min_pixels")) else 1
+    bounds = {**_BOUNDS, "max_pixels": whole(fewest, said="must be a whole number from model.min_pixels up")}
+    problems += bound_problems(flat, bounds, "model.")
+    targets = flat.get("lora.targets", LINEAR_LAYERS)
+    if not targets or set(targets) - set(LINEAR_LAYERS):
+        problems.append(Problem("model.lora.targets", targets, f"must name some of {', '.join(LINEAR_LAYERS)}"))
+    name = model.get("name")
+    if name not in BUILT_HERE and not model.get("source"):
+        problems.append(Problem("model.source", model.get("source"), f"model {name!r} needs a hub id or a folder"))
+    if name in BUILT_HERE and model.get("source"):
+        problems.append(Problem("model.source", model["source"], f"model {name!r} is built here and reads no source"))
+    if name not in ("nano", "smol") and model.get("tower"):
+        remedy = "only model=nano and model=smol take vision tower weights"
+        problems.append(Problem("model.tower", model["tower"], remedy))
+    if name != "nano" and model.get("weights"):
+        remedy = "only model=nano takes these: the others name a model.source or are built here"
+        problems.append(Problem("model.weights", model["weights"], remedy))
+    if name == "nano" and model.get("weights") != "shipped" and model.get("tower") == "trained":
+        remedy = "learnt to see for model.weights=shipped: name a file of +experiment=ground_nano, or null"
+        problems.append(Problem("model.tower", "trained", remedy))
+    return problems
 
 
 def resource_problems(model: Mapping[str, Any]) -> list[Problem]:
@@ -64,7 +119,7 @@ def _is_nano(folder: Path) -> bool:
 
 
 def _device_problems(device: object) -> list[Problem]:
-    if not (isinstance(device, str) and device.startswith("cuda") and (named := DEVICE.fullmatch(device))):
+    if not (isinstance(device, str) and device.startswith("cuda") and (named := _DEVICE.fullmatch(device))):
         return []
     count = gpus.visible_gpus()
     if int(named[1] or 0) < count:
@@ -74,10 +129,8 @@ def _device_problems(device: object) -> list[Problem]:
 
 
 def _smol_problems() -> list[Problem]:
-    from steer_lit.policy.smollm2 import find_source
-
     try:
-        source = find_source()
+        source = base_model_files.find_smol()
     except MissingResource as error:
         return [Problem("model.name", "smol", str(error))]
     if source.gguf_file and find_spec("gguf") is None:

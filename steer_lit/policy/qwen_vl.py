@@ -15,17 +15,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from steer_lit.policy.base_model import save_base
+from steer_lit.policy.base_model import four_bit_modules, save_base
 from steer_lit.policy.chat_template import TURN_START, VISION_TOKENS
 from steer_lit.policy.head import head_logprobs, restricted
 from steer_lit.policy.lora import LoraSettings, adapted_layers, attach_adapter, save_adapter
 from steer_lit.policy.packed_attention import packed_attention
-from steer_lit.policy.packing import pack, packed_batches
 from steer_lit.policy.parts import ModelParts
 from steer_lit.policy.pictures import Pictures
-from steer_lit.policy.quantize import four_bit_modules
 from steer_lit.policy.text_stack import TextStack
-from steer_lit.policy.token_batch import TokenBatch, collate, padded_batches
+from steer_lit.policy.token_batch import TokenBatch, collate, pack, packed_batches, padded_batches
 from steer_lit.stages import Trains
 from steer_lit.types import ImageRef, OpenImage, TokenTrace
 

@@ -22,10 +22,10 @@ from steer_lit.errors import MissingResource
 from steer_lit.files.locks import one_at_a_time
 from steer_lit.policy import chat_template
 from steer_lit.policy.base_model import PLAIN, BaseModelSettings, open_checkpoint
+from steer_lit.policy.base_model_files import SmolSource, find_smol
 from steer_lit.policy.fresh import SMALL_TOWER, spread, write_fresh
 from steer_lit.policy.model_facts import CONTEXT_LENGTH
 from steer_lit.policy.parts import ModelParts, own_random_state
-from steer_lit.policy.smollm2 import Source, find_source
 from steer_lit.policy.tensors import disk_errors
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def build_smol(tower: Path | None = None, settings: BaseModelSettings = PLAIN) -
 
 def smol_checkpoint() -> Path:
     """Return the checkpoint folder, made if needed. A run killed half-way leaves nothing that looks finished."""
-    source = find_source()
+    source = find_smol()
     recipe = json.dumps(
         [TEXT_CONFIG, VISION_CONFIG, _RECIPE, chat_template.CHAT_TEMPLATE, source.version], sort_keys=True
     )
@@ -94,7 +94,7 @@ def smol_checkpoint() -> Path:
     return folder
 
 
-def _make_checkpoint(folder: Path, source: Source) -> None:
+def _make_checkpoint(folder: Path, source: SmolSource) -> None:
     cache = folder.parent
     with tempfile.TemporaryDirectory(prefix=".smol-", dir=cache, ignore_cleanup_errors=True) as room:
         unfinished = Path(room) / "checkpoint"
@@ -107,7 +107,7 @@ def _make_checkpoint(folder: Path, source: Source) -> None:
                 raise
 
 
-def _write_checkpoint(folder: Path, source: Source) -> None:
+def _write_checkpoint(folder: Path, source: SmolSource) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     origin = {"pretrained_model_name_or_path": source.folder, "gguf_file": source.gguf_file}

@@ -1,13 +1,18 @@
-"""The vision tower's weights in a file of their own, which tower training writes and `nano` and `smol` read."""
+"""The vision tower: its weights in a file of their own, which tower training writes and `nano` and `smol` read, and its
+first layer, a convolution whose stride is its kernel's size, as a single product.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MethodType
+from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from steer_lit.errors import SteerError
 from steer_lit.files.atomic import replacing
@@ -59,5 +64,28 @@ def load_tower(model: Qwen2_5_VLForConditionalGeneration, path: Path) -> None:
             parameter.copy_(saved[key])
 
 
-def _tower(model: Qwen2_5_VLForConditionalGeneration) -> dict[str, torch.Tensor]:
+def _tower(model: Qwen2_5_VLForConditionalGeneration) -> dict[str, Tensor]:
     return model.model.visual.state_dict()
+
+
+def embed_as_product(model: Qwen2_5_VLForConditionalGeneration) -> None:
+    """Make `model` embed patches in one product if they are on a GPU. Parameters keep their names.
+
+    In bfloat16 torch's Conv3d takes seconds and gigabytes on several kinds of GPU (pytorch#166643). On a CPU the
+    forward stays transformers': another order of sums rounds differently, by 1e-5 in float32, and published figures
+    were made with it.
+    """
+    embedding: Any = model.model.visual.patch_embed
+    embedding.forward = MethodType(_embed, embedding)
+
+
+def embed_patches(patches: Tensor, kernel: Tensor) -> Tensor:
+    """Return embeddings [N, D] of patches [N, C * T * P * P] by a kernel [D, C, T, P, P], in the kernel's dtype."""
+    return F.linear(patches.to(kernel.dtype), kernel.flatten(1))
+
+
+def _embed(embedding: Any, hidden_states: Tensor) -> Tensor:
+    if hidden_states.device.type == "cpu":
+        own: Tensor = type(embedding).forward(embedding, hidden_states)
+        return own
+    return embed_patches(hidden_states, embedding.proj.weight)

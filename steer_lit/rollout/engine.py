@@ -19,7 +19,7 @@ from torch import Tensor
 from steer_lit.data.render import Renderer, TraceBuilder
 from steer_lit.errors import SteerError
 from steer_lit.numbers import counted
-from steer_lit.policy.memory import out_of_memory
+from steer_lit.policy.device import out_of_memory
 from steer_lit.policy.positions import rope_positions
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.rollout.cache import TurnCache

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from steer_lit.types import Attack, Completion, Message, Scenario, Trajectory, Turn, TurnGold, Verdict
+from tests.policies import moved, small_policy
 
 SYSTEM = "Look, think in <thinking></thinking>, then reply in <answer></answer>."
 
@@ -16,30 +17,14 @@ SYSTEM = "Look, think in <thinking></thinking>, then reply in <answer></answer>.
 @pytest.fixture
 def tiny_policy() -> Callable[..., Any]:
     """Return a function that makes a new tiny policy; with `adapted`, its adapter has random weights and an effect."""
-    import torch
-
-    from steer_lit.data.images import open_image
-    from steer_lit.policy.load import load_policy
     from steer_lit.policy.lora import LINEAR_LAYERS, LoraSettings
 
     def make(
         dtype: str = "float32", adapted: bool = False, targets: Sequence[str] = LINEAR_LAYERS, **settings: Any
     ) -> Any:
-        policy = load_policy(
-            name="tiny",
-            dtype="float32",
-            lora=LoraSettings(r=4, alpha=8, dtype=dtype, targets=targets),  # type: ignore[arg-type]
-            system_prompt=SYSTEM,
-            open_image=open_image,
-            min_pixels=784,
-            max_pixels=12544,
-            **{"quantize": "none", **settings},  # type: ignore[arg-type]
-        )
-        if adapted:
-            generator = torch.Generator().manual_seed(5)
-            for parameter in policy.adapter_parameters().values():
-                parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator).to(parameter)
-        return policy
+        lora = LoraSettings(r=4, alpha=8, dtype=dtype, targets=targets)  # type: ignore[arg-type]
+        policy = small_policy(lora=lora, system_prompt=SYSTEM, **settings)
+        return moved(policy) if adapted else policy
 
     return make
 

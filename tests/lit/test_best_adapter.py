@@ -232,9 +232,7 @@ def test_a_run_that_got_worse_names_its_best_adapter(tmp_path: Path) -> None:
     assert following.startswith("next: ")
 
 
-def test_the_best_adapter_can_start_a_run_and_be_benchmarked(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_best_adapter_can_start_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The run learns nothing. Of equal validations the first is kept, but is not better than the last adapter."""
     small = ["data.source.scale=0.02", "data.batch_size=2", "data.val_size=10", "logger=none"]
     words = [*small, "trainer.val_check_interval=1", "replay.dialogues=0", "optim.lr=1e-20"]
@@ -248,13 +246,3 @@ def test_the_best_adapter_can_start_a_run_and_be_benchmarked(
     short += ["rollout.group_size=2", *small, f"init_from={best}", f"hydra.run.dir={tmp_path / 'grpo'}"]
     assert cli.run("train", ["+experiment=grpo_tiny", *short]) == 0
     assert not (tmp_path / "grpo" / "best_adapter").exists()  # nothing was validated
-    words = [
-        "model=tiny",
-        f"policies.best={best}",
-        "bench.limit=2",
-        "bench.max_turns=2",
-        "rollout.max_new_tokens=4",
-        "bench.constants=false",
-    ]
-    assert cli.run("bench", [*words, f"hydra.run.dir={tmp_path / 'bench'}"]) == 0
-    assert '"best"' in (tmp_path / "bench" / "records.jsonl").read_text()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,9 +18,8 @@ from steer_lit.lit.export import PolicyExport
 from steer_lit.lit.grpo_module import GRPOModule
 from steer_lit.lit.last_checkpoint import LastCheckpoint
 from steer_lit.lit.optim import lr_factor
-from steer_lit.lit.random_state import random_state
 from steer_lit.lit.sft_module import SFTModule
-from steer_lit.lit.training_checkpoint import OWN, read_checkpoint
+from steer_lit.lit.training_checkpoint import OWN, random_state, read_checkpoint, restore_random_state
 from steer_lit.reward.reward import Reward
 from steer_lit.tutor.rubric import RubricTutor
 from tests.settings import objective_settings, optim_settings, rollout_settings
@@ -235,6 +236,20 @@ def test_non_finite_weights_or_gradients_are_neither_saved_nor_exported(
     sft_module(tiny_policy()).on_load_checkpoint(read_checkpoint(last))  # accepts finite weights only
 
 
+def draw() -> tuple[float, float, float, float]:
+    return random.random(), random.gauss(0, 1), float(np.random.rand()), torch.rand(1).item()  # noqa: NPY002
+
+
+def test_trap_33_random_state_loads_under_weights_only_and_continues_exactly() -> None:
+    random.gauss(0, 1)  # creates a second normal number, which is kept in the state
+    file = io.BytesIO()
+    torch.save(random_state(), file)
+    expected = [draw(), draw()]
+    file.seek(0)
+    restore_random_state(torch.load(file, weights_only=True))
+    assert [draw(), draw()] == expected
+
+
 def test_trap_34_the_random_state_is_restored_after_everything_is_built(
     make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
 ) -> None:
@@ -314,7 +329,7 @@ def test_a_checkpoint_of_another_prompt_scale_resolution_or_number_type_is_refus
 def test_a_checkpoint_of_other_layers_or_of_quantized_ones_is_refused(tiny_policy: Any, monkeypatch: Any) -> None:
     checkpoint: dict[str, Any] = {}
     trained = sft_module(tiny_policy())
-    trained._trainer = type("Alone", (), {"world_size": 1, "logged_metrics": {}})()  # type: ignore[assignment]
+    trained._trainer = type("Alone", (), {"world_size": 1})()  # type: ignore[assignment]
     trained.on_save_checkpoint(checkpoint)
     fewer = tiny_policy(targets=("q_proj", "v_proj"))
     with pytest.raises(SteerError, match=r"lora.targets=\['down_proj', .*, this run has \['q_proj', 'v_proj'\]"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from steer_lit.cli import main as cli
 from steer_lit.lit.csv_log import CsvLog
 
 
@@ -32,19 +31,6 @@ def test_a_resumed_run_keeps_earlier_rows_and_repeats_none(tmp_path: Path) -> No
     assert table(path) == [{"a": "1", "step": "0"}, {"a": "9.0", "step": "1"}, {"a": "8.0", "step": "2"}]
     CsvLog(str(path)).log_metrics({"c": 7.0}, 0)
     assert table(path) == [{"c": "7.0", "step": "0"}]
-
-
-def test_a_resumed_command_has_every_step_in_its_table(tmp_path: Path) -> None:
-    words = ["data.source.scale=0.01", "data.val_size=10", "data.batch_size=2", "callbacks.checkpoint.every_n_steps=2"]
-    words += ["logger=csv", "trainer.val_check_interval=3", f"hydra.run.dir={tmp_path}", "optim.schedule=constant"]
-    words += ["replay.dialogues=0"]
-    path = tmp_path / "csv" / "metrics.csv"
-    assert cli.run("train", [*words, "trainer.max_steps=4"]) == 0
-    first = table(path)
-    assert cli.run("train", [*words, "trainer.max_steps=6", f"ckpt_path={tmp_path}/checkpoints/last.ckpt"]) == 0
-    both = table(path)
-    assert [row["train/loss"] for row in both[: len(first)]] == [row["train/loss"] for row in first]
-    assert [row["step"] for row in both if row["train/loss"]] == list("123456")
 
 
 def test_a_validation_made_up_by_a_resumed_run_keeps_its_steps_row(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import os
 import socket
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from torch import Tensor
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.types import SoFar, Verdict
 from tests.forked import on_two_ranks
+from tests.policies import ending_at_every, moved, small_policy
 from tests.settings import objective_settings, optim_settings, rollout_settings
 
 TOLERANCE = 1e-6  # relative to the gradient's norm; float32 has 6e-8
@@ -52,28 +52,10 @@ def one_step(stage: str, micro_tokens: int, checkpointing: bool, folder: Path, *
     from lightning import Trainer
 
     from steer_lit.data.datamodule import SteerDataModule
-    from steer_lit.data.images import open_image
     from steer_lit.data.sources import MiniSource
-    from steer_lit.policy.load import load_policy
-    from steer_lit.policy.lora import LoraSettings
 
-    policy = load_policy(
-        name="tiny",
-        quantize="none",
-        dtype="float32",
-        lora=LoraSettings(r=4, alpha=8),
-        system_prompt="Be kind.",
-        open_image=open_image,
-        min_pixels=784,
-        max_pixels=12544,
-        gradient_checkpointing=checkpointing,
-    )
-    generator = torch.Generator().manual_seed(5)
-    for parameter in policy.adapter_parameters().values():
-        parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
-    # Every fourth token ends a turn, so that dialogues continue to a second turn.
-    policy.parts = replace(policy.parts, eos_ids=tuple(range(0, policy.base.config.text_config.vocab_size, 4)))
-    module = make_module(stage, policy, micro_tokens)
+    policy = moved(small_policy(gradient_checkpointing=checkpointing))
+    module = make_module(stage, ending_at_every(policy, 4), micro_tokens)
     source = MiniSource(sft=10, rl=10, bench=10, captions=10, primer=100, mean_turns=2)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     lightning = Trainer(

@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 
 from steer_lit.attacker.adaptive import AdaptiveAttacker
-from steer_lit.data.images import open_image
 from steer_lit.lit.grpo_module import GRPOModule
-from steer_lit.policy.load import load_policy
 from steer_lit.policy.lora import LoraSettings
 from steer_lit.reward.reward import Reward
 from steer_lit.tutor.rubric import RubricTutor
+from tests.policies import small_policy
 from tests.settings import objective_settings, optim_settings, rollout_settings
 
 
@@ -21,16 +20,7 @@ def test_trap_16_the_ratio_is_one_where_sampled_and_scored_logprobs_differ(
     make_trainer: Any, small_world: Any, epochs: int, packs: bool
 ) -> None:
     """The learning rate is 0, so the second epoch scores the same policy in the same micro-batches."""
-    policy = load_policy(
-        name="tiny",
-        quantize="none",
-        dtype="bfloat16",
-        lora=LoraSettings(r=4, alpha=8, dtype="bfloat16"),
-        system_prompt="Be kind.",
-        open_image=open_image,
-        min_pixels=784,
-        max_pixels=12544,
-    )
+    policy = small_policy(dtype="bfloat16", lora=LoraSettings(r=4, alpha=8, dtype="bfloat16"))
     rollout = rollout_settings(group_size=3, max_turns=2, max_new_tokens=8)
     objective = objective_settings(epochs=epochs)
     players = (AdaptiveAttacker(), RubricTutor(), Reward())

@@ -1,7 +1,6 @@
 import json
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 
 from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.errors import ServerDown, TooManyFailures
-from steer_lit.lit.grpo_module import GRPOModule, ObjectiveSettings
+from steer_lit.lit.grpo_module import GRPOModule
 from steer_lit.lit.last_checkpoint import LastCheckpoint
 from steer_lit.lit.training_checkpoint import OWN
 from steer_lit.lit.trajectory_log import TrajectoryLog
@@ -83,19 +82,15 @@ def record_gradients(module: GRPOModule) -> list[dict[str, torch.Tensor]]:
     return found
 
 
-def test_trap_19_kl_is_zero_at_the_first_step_after_sft(make_trainer: Any, small_world: Any, tiny_policy: Any) -> None:
-    policy = tiny_policy(adapted=True)  # as after SFT: far from the base
-    steps = run(make_trainer, make_module(policy), small_world("grpo"), steps=2)
-    assert steps[0]["train/kl"] == 0.0
-    assert steps[1]["train/kl"] > 1e-6  # and not later
-
-
-def test_trap_18_ratio_is_one_and_scored_logprobs_are_the_sampled_ones(
+def test_trap_18_trap_19_at_the_first_step_after_sft_the_kl_is_zero_and_the_ratio_one(
     make_trainer: Any, small_world: Any, tiny_policy: Any
 ) -> None:
-    (step,) = run(make_trainer, make_module(tiny_policy(adapted=True)), small_world("grpo"), steps=1)
-    assert step["train/ratio"] == step["train/ratio_max"] == 1.0
-    assert step["train/ratio_gap_max"] < 1e-4  # float32: a cache and a full forward pass differ by rounding
+    policy = tiny_policy(adapted=True)  # as after SFT: far from the base
+    first, second = run(make_trainer, make_module(policy), small_world("grpo"), steps=2)
+    assert first["train/kl"] == 0.0
+    assert second["train/kl"] > 1e-6  # and not later
+    assert first["train/ratio"] == first["train/ratio_max"] == 1.0
+    assert first["train/ratio_gap_max"] < 1e-4  # float32: a cache and a full forward pass differ by rounding
 
 
 def test_trap_17_tokens_are_scored_at_the_temperature_of_their_rollout(
@@ -105,42 +100,6 @@ def test_trap_17_tokens_are_scored_at_the_temperature_of_their_rollout(
     (step,) = run(make_trainer, module, small_world("grpo"), steps=1)
     assert step["train/ratio_gap_max"] < 1e-4
     assert step["train/kl"] == 0.0  # so is the reference
-
-
-def test_trap_19_the_adapter_comes_back_when_scoring_the_reference_fails(
-    make_trainer: Any, small_world: Any, tiny_policy: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    policy = tiny_policy(adapted=True)
-    module = make_module(policy)
-    before = policy.adapter_state()
-    module._resumed_reference = {name: torch.zeros_like(tensor) for name, tensor in before.items()}
-    logprobs = type(policy).logprobs
-
-    def fail_under_reference(self: Any, *arguments: Any) -> torch.Tensor:
-        if not any(parameter.any() for parameter in self.adapter_parameters().values()):
-            raise RuntimeError("out of memory")
-        return logprobs(self, *arguments)
-
-    monkeypatch.setattr(type(policy), "logprobs", fail_under_reference)
-    with pytest.raises(RuntimeError, match="out of memory"):
-        run(make_trainer, module, small_world("grpo"), steps=1)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in policy.adapter_state().items())
-
-
-@pytest.mark.parametrize("objective", [objective_settings(), objective_settings(kl_coef=0.0, normaliser="token")])
-def test_trap_22_any_cut_into_micro_batches_gives_the_same_gradient(
-    make_trainer: Any, small_world: Any, tiny_policy: Any, objective: ObjectiveSettings
-) -> None:
-    found = []
-    for micro_tokens in (100_000, 1):
-        module = make_module(tiny_policy(adapted=True), micro_tokens=micro_tokens, objective=objective)
-        gradients = record_gradients(module)
-        run(make_trainer, module, small_world("grpo"), steps=1)
-        found.append(gradients[0])
-    assert found[0].keys() == found[1].keys()
-    assert any(gradient.any() for gradient in found[0].values())
-    for name, gradient in found[0].items():
-        torch.testing.assert_close(found[1][name], gradient, rtol=1e-3, atol=1e-5)
 
 
 def test_rows_without_advantage_are_left_out_only_if_their_gradient_is_zero(
@@ -186,15 +145,17 @@ def test_trap_25_a_failed_row_changes_nothing_for_the_others(
         torch.testing.assert_close(found[1][name], gradient, rtol=1e-3, atol=1e-5)
 
 
-def test_too_many_failures_stop_the_run_after_saving_it(
+def test_too_many_failures_stop_the_run_after_saving_it_and_logging_its_rollouts(
     make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
 ) -> None:
     module = make_module(tiny_policy(), tutor=LetterTutor(failing=lambda scenario, turns: True))
     said = r"9 of 9 trajectories.*rollout.max_failed_share=0.5; the first: silent. The run is saved, .* once that is"
     with pytest.raises(TooManyFailures, match=said):
-        run(make_trainer, module, small_world("grpo"), steps=1)
+        run(make_trainer, module, small_world("grpo"), steps=1, callbacks=[TrajectoryLog()])
     saved = torch.load(tmp_path / "checkpoints" / "failed.ckpt", weights_only=True)
     assert saved["global_step"] == 0
+    rows = [json.loads(line) for line in (tmp_path / "trajectories.jsonl").read_text().splitlines()]
+    assert [row["failed"] for row in rows] == ["silent"] * 9
 
 
 @pytest.mark.parametrize(("steps", "interval"), [(3, 2), (2, 2), (2, 9)])
@@ -259,16 +220,6 @@ def test_a_validation_without_a_verdict_says_why_it_has_no_score(
     assert step["train/policy_loss"] == step["train/kl_loss"] == step["train/grad_norm"] == 0.0
 
 
-def test_the_rollouts_of_a_step_with_too_many_failures_are_logged(
-    make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
-) -> None:
-    module = make_module(tiny_policy(), tutor=LetterTutor(failing=lambda scenario, turns: True))
-    with pytest.raises(TooManyFailures):
-        run(make_trainer, module, small_world("grpo"), steps=1, callbacks=[TrajectoryLog()])
-    rows = [json.loads(line) for line in (tmp_path / "trajectories.jsonl").read_text().splitlines()]
-    assert [row["failed"] for row in rows] == ["silent"] * 9
-
-
 def test_a_step_reports_its_progress_in_playing_learning_and_validating(
     make_trainer: Any, small_world: Any, tiny_policy: Any
 ) -> None:
@@ -282,34 +233,6 @@ def test_a_step_reports_its_progress_in_playing_learning_and_validating(
         assert told[what] == [(done, rows) for done in range(rows + 1)]
     done, total = told["learned"][-1]
     assert done == total > 0
-
-
-def test_a_run_resumed_after_a_dead_server_validates_at_the_same_steps(
-    make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
-) -> None:
-    def fit(died_in: int | None, ckpt_path: Path | None, validating: bool = False) -> list[int]:
-        module, validated = make_module(tiny_policy()), []
-        score = module.tutor.score
-
-        def dies(dialogues: Sequence[SoFar]) -> list[Verdict]:
-            if module.trainer.validating is validating and module.global_step == died_in:
-                raise ServerDown("nobody answers")
-            return score(dialogues)
-
-        module.tutor.score = dies  # type: ignore[method-assign]
-        module.on_validation_epoch_end = lambda: validated.append(module.global_step)  # type: ignore[method-assign]
-        trainer = make_trainer(
-            4, val_check_interval=2, limit_val_batches=1, check_val_every_n_epoch=None, num_sanity_val_steps=0
-        )
-        with nullcontext() if died_in is None else pytest.raises(ServerDown):
-            trainer.fit(module, small_world("grpo", val_size=10), ckpt_path=ckpt_path, weights_only=True)
-        return validated
-
-    assert fit(None, None) == [2, 4]
-    assert fit(1, None) == []
-    assert fit(None, tmp_path / "checkpoints" / "failed.ckpt") == [2, 4]
-    assert fit(2, None, validating=True) == []
-    assert fit(None, tmp_path / "checkpoints" / "failed.ckpt") == [2, 4]  # the validation in which it died is repeated
 
 
 @pytest.mark.parametrize(("limits", "total"), [({"max_epochs": 1}, 26), ({"max_epochs": 1, "max_steps": 5}, 5)])

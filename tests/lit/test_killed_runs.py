@@ -6,6 +6,7 @@ cleaned up. The tests compare the files at the end and the metrics of each finis
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -14,7 +15,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from steer_lit.lit.training_checkpoint import read_checkpoint
 from tests.forked import started
 from tests.kills import Kill, arm, in_a_process
 from tests.lit.test_gradient_exact import ChecksumTutor
+from tests.policies import ending_at_every, small_policy
 from tests.settings import objective_settings, optim_settings, rollout_settings
 
 BATCHES = 6  # two epochs: an epoch has 13 rows in steps of 5, 5 and 3
@@ -84,25 +85,13 @@ def run_part(stage: str, folder: Path, kill: Kill | None) -> None:
 def make_module(stage: str) -> tuple[Any, int]:
     """Return the module, and the number of optimizer steps per batch."""
     from steer_lit.attacker.adaptive import AdaptiveAttacker
-    from steer_lit.data.images import open_image
     from steer_lit.lit.grpo_module import GRPOModule
     from steer_lit.lit.sft_module import SFTModule
-    from steer_lit.policy.load import load_policy
     from steer_lit.policy.lora import LoraSettings
     from steer_lit.reward.reward import Reward
 
-    policy = load_policy(
-        name="tiny",
-        quantize="none",
-        dtype="float32",
-        lora=LoraSettings(r=4, alpha=8, dtype="bfloat16"),  # so that a checkpoint needs the float32 masters
-        system_prompt="Be kind.",
-        open_image=open_image,
-        min_pixels=784,
-        max_pixels=12544,
-    )
-    # Every fourth token ends a turn, so that dialogues continue.
-    policy.parts = replace(policy.parts, eos_ids=tuple(range(0, policy.base.config.text_config.vocab_size, 4)))
+    lora = LoraSettings(r=4, alpha=8, dtype="bfloat16")  # so that a checkpoint needs the float32 masters
+    policy = ending_at_every(small_policy(lora=lora), 4)
     optim = optim_settings(lr=1e-2, schedule="cosine", warmup=0.3)
     if stage == "sft":
         return SFTModule(policy, optim, micro_tokens=256), 1
@@ -243,7 +232,10 @@ def test_a_signal_on_two_ranks_saves_the_step_under_way(
     assert command.returncode == code
     assert errors.count("stopping after this step") == 1
     last = tmp_path / "checkpoints" / "last.ckpt"
-    assert f"stopped, step {read_checkpoint(last)['global_step']} is saved\n" in errors
+    step = read_checkpoint(last)["global_step"]
+    assert f"stopped, step {step} is saved\n" in errors
+    with (tmp_path / "csv/metrics.csv").open(newline="") as file:
+        assert [int(row["step"]) for row in csv.DictReader(file)] == list(range(1, step + 1))
     assert "Traceback" not in errors
     assert len(torch.load(last, weights_only=True)["steer_lit"]["random_states"]) == 2
 

@@ -29,6 +29,8 @@ def trainer_at(step: int, saved: list[int], terminated: bool = False) -> Any:
         received_sigterm=terminated,
         world_size=1,
         is_global_zero=True,
+        _results=None,
+        _logger_connector=None,
         strategy=SimpleNamespace(reduce_boolean_decision=lambda decision, all: decision),
     )
 

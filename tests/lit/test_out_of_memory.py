@@ -12,7 +12,7 @@ import torch
 
 from steer_lit.cli import main as cli
 from steer_lit.errors import MissingResource
-from steer_lit.policy.memory import out_of_memory
+from steer_lit.policy.device import out_of_memory
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.rollout.engine import SampledSession
 

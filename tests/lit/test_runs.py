@@ -16,11 +16,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from omegaconf import OmegaConf
 
@@ -28,10 +26,8 @@ from steer_lit.cli import main as cli
 from steer_lit.cli.closing import Result, closing, opening
 from steer_lit.errors import SteerError
 from steer_lit.files.run_files import LAST
-from steer_lit.lit.monitored_metric import VAL_LOSS
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.rollout_metrics import rollout_ratios
-from steer_lit.lit.run_settings import RunSettings
 from steer_lit.lit.sft_module import SFTModule
 from steer_lit.lit.training_checkpoint import OWN, read_checkpoint
 from steer_lit.prompts.fill import Prompt
@@ -151,25 +147,6 @@ def test_the_next_command_after_a_tower_names_the_weights_it_was_trained_for(tmp
     words = ["+experiment=ground_nano", "model.weights=a/base", "optim.lr=1e-4"]
     step = closing(config, tmp_path, Result("val/exact_share"), words).splitlines()[1]
     assert step.endswith(f"+experiment=sft_nano model.weights=a/base model.tower={tmp_path}/tower.safetensors")
-
-
-@pytest.mark.parametrize(("stage", "part"), [("sft", "rl"), ("grpo", "bench")])
-def test_the_next_command_has_a_place_for_the_rows_to_play(tmp_path: Path, stage: str, part: str) -> None:
-    """Notes are on lines of their own. The command can then be pasted, even into a shell that knows no comments."""
-    (tmp_path / "adapter").touch()
-    config = {"stage": stage, "name": f"{stage}_nano", "model": {"name": "nano"}}
-
-    def step(source: str) -> list[str]:
-        data = {"source": {"_target_": f"steer_lit.data.sources.{source}"}}
-        _, *said = closing(OmegaConf.create({**config, "data": data}), tmp_path, Result("val/loss")).splitlines()
-        return said
-
-    (command,) = step("MiniSource")
-    who = "judge" if stage == "grpo" else "tutor"
-    served = f"{who}=llm server.base_url=http://localhost:8000/v1 server.model=<name>"  # synthesised rows do have them
-    rows = f"""data=steer 'data.source.{part}="<your rows to play>"'"""
-    no_gold = f"         (where your rows have no gold facts add {served})"
-    assert step("FileSource") == [f"{command} {rows}", no_gold]
 
 
 @pytest.mark.parametrize("stage", ["sft", "grpo"])
@@ -364,18 +341,6 @@ def test_the_settings_shown_are_those_that_the_stage_reads(sft: Run, grpo: Run) 
     for run, own in ((sft, set()), (grpo, {"init_from", "rollout", "objective", "reward"})):
         shown = OmegaConf.load(run.folder / "tensorboard/hparams.yaml")
         assert {str(key).partition(".")[0] for key in shown} == common | own
-
-
-def test_the_headline_of_a_run_resumed_at_its_end_is_written_again() -> None:
-    written: list[float] = []
-    logger = Mock(spec=TensorBoardLogger)
-    logger.log_metrics.side_effect = lambda metrics, step: written.append(metrics["hp_metric"])
-    module = Mock(spec=PolicyModule, monitored=VAL_LOSS, validated_at=2)
-    for fn, metrics in ((TrainerFn.FITTING, {"val/loss": 3.0}), (TrainerFn.VALIDATING, {"val/loss": 2.0})):
-        trainer = Mock(loggers=[logger], callback_metrics=metrics, global_step=2)
-        trainer.state.fn = fn
-        RunSettings({}).on_validation_end(trainer, module)
-    assert written == [2.0]
 
 
 def test_transcripts_show_text_and_pictures(sft: Run, grpo: Run) -> None:

@@ -8,32 +8,22 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from steer_lit.data.images import open_image
 from steer_lit.data.mini import caption_row
 from steer_lit.data.mini_primer import primer_row
-from steer_lit.lit.replay import replay
-from steer_lit.policy.load import load_policy
+from steer_lit.lit.sft_module import replay
 from steer_lit.policy.lora import LoraSettings
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.types import Dialogue
+from tests.policies import small_policy
 
 CONF = Path(__file__).parents[2] / "conf"
 
 
 @pytest.fixture(scope="module")
 def nano() -> QwenVL:
-    return load_policy(
-        name="nano",
-        weights="shipped",
-        tower="trained",
-        quantize="none",
-        dtype="float32",
-        lora=LoraSettings(r=16, alpha=32),
-        system_prompt=OmegaConf.load(CONF / "system_prompt.yaml").system_prompt,
-        open_image=open_image,
-        min_pixels=784,
-        max_pixels=12544,
-    )
+    prompt = OmegaConf.load(CONF / "system_prompt.yaml").system_prompt
+    lora = LoraSettings(r=16, alpha=32)
+    return small_policy(name="nano", weights="shipped", tower="trained", lora=lora, system_prompt=prompt)
 
 
 def answers(policy: QwenVL, rows: Sequence[Dialogue]) -> list[tuple[str, str]]:

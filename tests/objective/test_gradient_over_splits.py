@@ -1,20 +1,17 @@
-"""TRAPS 22: an optimizer step has one gradient, however its rows are cut into micro-batches and divided among ranks."""
+"""TRAPS 22: an optimizer step has one gradient, however its rows are cut into micro-batches."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from steer_lit.objective.grpo import GrpoStats, grpo_loss
 from steer_lit.objective.normalise import StepCounts, denominator
-from tests.forked import on_two_ranks
 
 ROWS, LENGTH, WIDTH, VOCABULARY = 6, 7, 4, 5
 LENGTHS = (7, 1, 4, 0, 2, 6)  # row 3 failed
 NORMALISERS = ("dialogue_sum", "dialogue", "token", "constant")
-RANK_SPLITS = (((0,), (1, 5)), ((3,), (2, 4)))  # micro-batches per rank; rank 1 begins with the failed row
 
 
 def draw(seed: int, *shape: int) -> Tensor:
@@ -89,38 +86,3 @@ def test_trap_22_every_cut_into_micro_batches_gives_the_same_gradient(normaliser
         stats = accumulate(weights, batches, normaliser, step)
         torch.testing.assert_close(weights.grad, expected, atol=1e-12, rtol=0.0)
         assert stats.means() == pytest.approx(means, abs=1e-12)
-
-
-def run_rank(rank: int, folder: str) -> None:
-    """Run one of two ranks: sum the counts, run its micro-batches, then reduce gradients and stats."""
-    folder_path = Path(folder)
-    rendezvous = f"file://{folder_path / 'rendezvous'}"
-    distributed.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=2)
-
-    def reduced(tensor: Tensor, operation: distributed.ReduceOp.RedOpType = distributed.ReduceOp.SUM) -> Tensor:
-        result = tensor.clone()
-        distributed.all_reduce(result, operation)
-        return result
-
-    batches = RANK_SPLITS[rank]
-    mine = step_counts(MASK[[row for rows in batches for row in rows]])
-    step = StepCounts(*reduced(torch.tensor(mine)).tolist())
-    results = {}
-    for normaliser in NORMALISERS:
-        weights = WEIGHTS.clone().requires_grad_()
-        stats = accumulate(weights, batches, normaliser, step)
-        together = GrpoStats(reduced(stats.sums), reduced(stats.ratio_max, distributed.ReduceOp.MAX))
-        results[normaliser] = (reduced(weights.grad), together.means())
-    torch.save(results, folder_path / f"rank{rank}.pt")
-    distributed.destroy_process_group()
-
-
-def test_trap_22_two_gloo_ranks_have_the_gradient_and_the_means_of_one(tmp_path: Path) -> None:
-    on_two_ranks(run_rank, str(tmp_path))
-    for rank in range(2):
-        results = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
-        for normaliser in NORMALISERS:
-            expected, means = whole_step(normaliser)
-            gradient, together = results[normaliser]
-            torch.testing.assert_close(gradient, expected, atol=1e-12, rtol=0.0)
-            assert together == pytest.approx(means, abs=1e-12)

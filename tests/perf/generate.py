@@ -5,7 +5,6 @@ python -m tests.perf.generate --model smol --prompts 4 --group 4 --turns 4 --use
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 
@@ -36,19 +35,14 @@ def main() -> None:
     tokens = sum(trace.sampled_tokens for trace in traces)
     assert tokens == options.prompts * options.group * options.turns * options.new_tokens
     generating = statistics.median(marks[1:])
-    print(
-        json.dumps(
-            {
-                "ours": "generate",
-                "turns": options.turns,
-                "generate_s": round(generating, 2),
-                "all": [round(mark, 2) for mark in marks],
-                "tokens": tokens,
-                "dialogue_tokens": sum(len(trace.token_ids) for trace in traces),
-                "tokens_per_s": round(tokens / generating, 1),
-                "peak_rss_gb": round(workload.peak_rss_gb(), 2),
-            }
-        )
+    workload.report(
+        marks,
+        ours="generate",
+        turns=options.turns,
+        generate_s=round(generating, 2),
+        tokens=tokens,
+        dialogue_tokens=sum(len(trace.token_ids) for trace in traces),
+        tokens_per_s=round(tokens / generating, 1),
     )
 
 

@@ -6,7 +6,6 @@ python -m tests.perf.grpo_step --turns 4 --new-tokens 48 --tutor-seconds 2
 
 from __future__ import annotations
 
-import json
 import random
 import statistics
 import tempfile
@@ -108,23 +107,18 @@ def report(rows: Sequence[Any], policy: Any, options: Any, marks: list[float], g
     flops = tokens * layer * 4 + sampled * head * 4
     step_s = statistics.median(marks[1:] or marks)
     peak = workload.matrix_peak(policy.base.lm_head.weight.dtype, policy.device)
-    print(
-        json.dumps(
-            {
-                "ours": "grpo",
-                "turns": options.turns,
-                "tutor_seconds": options.tutor_seconds,
-                "step_s": round(step_s, 2),
-                "all": [round(mark, 2) for mark in marks],
-                "generate_s": round(statistics.median(generating[1:] or generating), 2),
-                "tokens": sampled,
-                "dialogue_tokens": tokens,
-                "peak_rss_gb": round(workload.peak_rss_gb(), 2),
-                "tflops": round(flops / step_s / 1e12, 3),
-                "matrix_peak_tflops": round(peak, 3),
-                "share_of_peak": round(flops / step_s / 1e12 / peak, 3),
-            }
-        )
+    workload.report(
+        marks,
+        ours="grpo",
+        turns=options.turns,
+        tutor_seconds=options.tutor_seconds,
+        step_s=round(step_s, 2),
+        generate_s=round(statistics.median(generating[1:] or generating), 2),
+        tokens=sampled,
+        dialogue_tokens=tokens,
+        tflops=round(flops / step_s / 1e12, 3),
+        matrix_peak_tflops=round(peak, 3),
+        share_of_peak=round(flops / step_s / 1e12 / peak, 3),
     )
 
 

@@ -5,7 +5,6 @@ python -m tests.perf.sft_step --model smol --rows 32 --turns 4 --tokens 40 --bat
 
 from __future__ import annotations
 
-import json
 import random
 import statistics
 import tempfile
@@ -45,18 +44,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         workload.trainer(options.steps, Path(folder)).fit(module, workload.Steps(batches))
     tokens = [sum(lengths[step % len(batches)]) for step in range(options.steps)]
-    print(
-        json.dumps(
-            {
-                "ours": "sft",
-                "step_s": round(statistics.median(marks[1:] or marks), 2),
-                "all": [round(mark, 2) for mark in marks],
-                "tokens": sum(tokens),
-                "tokens_per_s": round(sum(tokens) / sum(marks), 1),
-                "peak_rss_gb": round(workload.peak_rss_gb(), 2),
-            }
-        )
-    )
+    step_s, speed = round(statistics.median(marks[1:] or marks), 2), round(sum(tokens) / sum(marks), 1)
+    workload.report(marks, ours="sft", step_s=step_s, tokens=sum(tokens), tokens_per_s=speed)
 
 
 if __name__ == "__main__":

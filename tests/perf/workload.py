@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import resource
 import time
@@ -118,8 +119,10 @@ class Steps(LightningDataModule):
         return batch
 
 
-def peak_rss_gb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+def report(marks: list[float], **facts: Any) -> None:
+    """Print one line of JSON: the facts, the seconds of each step, and the peak memory of this process."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(json.dumps({**facts, "all": [round(mark, 2) for mark in marks], "peak_rss_gb": round(peak, 2)}))
 
 
 def arguments(description: str, **defaults: float) -> argparse.Namespace:

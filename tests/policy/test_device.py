@@ -5,8 +5,8 @@ import torch
 
 from steer_lit.policy import device
 from steer_lit.policy.device import number_type
-from steer_lit.policy.load import load_policy
 from steer_lit.policy.lora import LoraSettings
+from tests.policies import small_policy
 from tests.pretended_gpu import pretended_gpu
 
 
@@ -54,16 +54,7 @@ def test_a_named_type_is_used_on_any_cpu(processor, named):
 @pytest.mark.parametrize(("instructions", "expected"), [((), torch.float32), (device._NATIVE, torch.bfloat16)])
 def test_base_and_adapter_are_loaded_in_the_type_of_auto(processor, instructions, expected):
     processor(*instructions)
-    policy = load_policy(
-        name="tiny",
-        quantize="none",
-        dtype="auto",
-        lora=LoraSettings(r=2, alpha=4, dtype="auto"),
-        system_prompt="",
-        open_image=lambda ref: None,
-        min_pixels=784,
-        max_pixels=784,
-    )
+    policy = small_policy(dtype="auto", lora=LoraSettings(r=2, alpha=4, dtype="auto"))
     assert {parameter.dtype for parameter in policy.parameters()} == {expected}
 
 
@@ -74,17 +65,7 @@ def test_a_gpu_does_not_plan_attention_again_for_each_shape(where, allowed):
     torch.backends.cuda.enable_cudnn_sdp(True)
     try:
         with pretended_gpu():
-            load_policy(
-                name="tiny",
-                quantize="none",
-                dtype="float32",
-                lora=LoraSettings(r=2, alpha=4),
-                system_prompt="",
-                open_image=lambda ref: None,
-                min_pixels=784,
-                max_pixels=784,
-                device=where,
-            )
+            small_policy(device=where)
         assert torch.backends.cuda.cudnn_sdp_enabled() is allowed
         assert torch.backends.cuda.flash_sdp_enabled()
     finally:

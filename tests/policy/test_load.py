@@ -18,7 +18,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from transformers import AutoTokenizer
 
 from steer_lit.errors import MissingResource, SteerError
-from steer_lit.policy import gpus, load, model_values, quantize
+from steer_lit.policy import base_model, gpus, load, preflight
 from steer_lit.policy import lora as lora_module
 from steer_lit.policy.base_model import BaseModelSettings, open_checkpoint
 from steer_lit.policy.load import load_policy
@@ -28,6 +28,7 @@ from steer_lit.policy.parts import ModelParts
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.tiny import build_tiny
 from steer_lit.types import ImageRef, TokenTrace
+from tests.policies import small_policy
 
 RED = ImageRef("mini://red")
 CONFS = sorted((Path(__file__).resolve().parents[2] / "conf" / "model").glob("*.yaml"))
@@ -38,17 +39,7 @@ def red_square(_: ImageRef) -> Image.Image:
 
 
 def policy(**changes: object) -> QwenVL:
-    settings = {
-        "name": "tiny",
-        "quantize": "none",
-        "dtype": "float32",
-        "lora": LoraSettings(r=4, alpha=8),
-        "system_prompt": "Be brief.",
-        "open_image": red_square,
-        "min_pixels": 784,
-        "max_pixels": 12544,
-    }
-    return load_policy(**{**settings, **changes})
+    return small_policy(**{"system_prompt": "Be brief.", "open_image": red_square, **changes})
 
 
 @pytest.fixture
@@ -103,7 +94,7 @@ def logprobs(model: QwenVL) -> torch.Tensor:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_trap_42_language_layers_are_in_4_bits_tower_and_head_are_not(dtype):
     base = build_tiny(BaseModelSettings(quantize="nf4", dtype=dtype)).model
-    four_bit = quantize.four_bit_modules(base)
+    four_bit = base_model.four_bit_modules(base)
     assert len(four_bit) == 2 * 7  # 2 decoder layers of q, k, v, o, gate, up, down
     assert all(name.startswith("model.language_model.layers.") for name in four_bit)
     layer = base.get_submodule(four_bit[0])
@@ -115,14 +106,14 @@ def test_trap_42_language_layers_are_in_4_bits_tower_and_head_are_not(dtype):
 
 
 def test_trap_42_a_skip_list_with_the_wrong_prefix_is_caught(monkeypatch):
-    monkeypatch.setattr(quantize, "KEPT_WHOLE", ("visual", "lm_head"))
+    monkeypatch.setattr(base_model, "KEPT_WHOLE", ("visual", "lm_head"))
     with pytest.raises(SteerError, match=r"model\.visual\.blocks\.0\.attn\.proj"):
         build_tiny(BaseModelSettings(quantize="nf4"))
 
 
 def test_an_unquantized_model_fails_the_four_bit_check():
     with pytest.raises(SteerError, match=r"^model\.quantize=nf4 .*14 language-model layers that are not"):
-        quantize.check_four_bit(build_tiny().model)
+        base_model.check_four_bit(build_tiny().model)
 
 
 def test_nf4_logprobs_are_close_to_the_unquantized_models():
@@ -376,7 +367,7 @@ def test_each_model_config_fits_the_function_and_the_check(path):
     assert config.name == path.stem
     whole = OmegaConf.create({"model": config, "seed": 0, "system_prompt": "", "init_from": None})
     plain = OmegaConf.to_container(whole, resolve=True)["model"]
-    assert model_values.value_problems(plain) == []
+    assert preflight.value_problems(plain) == []
     assert LoraSettings(**{key: value for key, value in plain["lora"].items() if key != "_target_"}).targets
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from steer_lit.policy import packed_attention as module
 from steer_lit.policy.packed_attention import BLOCK, packed_attention
-from steer_lit.policy.packing import Segment
+from steer_lit.policy.token_batch import Segment
 from tests.pretended_gpu import GPU, pretended_gpu
 
 # Packed places of each row's tokens. Two rows share the first 5 tokens, the third shares none.

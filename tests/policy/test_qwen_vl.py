@@ -5,10 +5,9 @@ import torch
 from PIL import Image
 
 from steer_lit.policy import pictures
-from steer_lit.policy.load import load_policy
-from steer_lit.policy.lora import LoraSettings
 from steer_lit.policy.pictures import to_patches
 from steer_lit.types import ImageRef, TokenTrace
+from tests.policies import small_policy
 
 WIDE, TALL, SQUARE = (ImageRef(f"mini://{shape}") for shape in ("wide", "tall", "square"))
 SIZES = {WIDE: (112, 56), TALL: (56, 112), SQUARE: (112, 112)}
@@ -24,16 +23,7 @@ def picture(ref):
 
 
 def policy():
-    return load_policy(
-        name="tiny",
-        quantize="none",
-        dtype="float32",
-        lora=LoraSettings(r=4, alpha=8),
-        system_prompt="Be brief.",
-        open_image=picture,
-        min_pixels=784,
-        max_pixels=12544,
-    )
+    return small_policy(open_image=picture)
 
 
 @pytest.fixture(scope="module")

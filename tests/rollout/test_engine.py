@@ -1,23 +1,20 @@
 """The sampling engine on `tiny` in float32: its log-probs equal those of one full forward pass, row by row."""
 
 from collections import Counter
-from dataclasses import replace
 from random import Random
 
 import pytest
 import torch
 
 from steer_lit.attacker.scripted import ScriptedAttacker
-from steer_lit.data.images import open_image
 from steer_lit.errors import SteerError
-from steer_lit.policy.load import load_policy
-from steer_lit.policy.lora import LoraSettings
 from steer_lit.rollout.cache import TurnCache
 from steer_lit.rollout.engine import SampledPolicy, SampledSession
 from steer_lit.rollout.play import play
 from steer_lit.rollout.sampling import drawn
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.types import Attack, ImageRef, Message, Scenario
+from tests.policies import ending_at_every, redrawn, small_policy
 from tests.pretended_gpu import GPU, pretended_gpu
 
 KNIFE = ImageRef("mini://knife?colour=red&x=20&y=31&size=60&bg=3")
@@ -25,31 +22,9 @@ BALL = ImageRef("mini://ball?colour=blue&x=10&y=5&size=50&bg=0")
 TOLERANCE = 1e-5
 
 
-def adapted_tiny(device="cpu"):
-    """Load `tiny` with random LoRA weights. A new adapter has no effect, because LoRA's second factor
-    starts at zero.
-    """
-    policy = load_policy(
-        device=device,
-        name="tiny",
-        quantize="none",
-        dtype="float32",
-        lora=LoraSettings(r=4, alpha=8),
-        min_pixels=784,
-        max_pixels=12544,
-        system_prompt="Be kind.",
-        open_image=open_image,
-    )
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in policy.adapter_parameters().values():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator).to(parameter.device) * 0.1)
-    return policy
-
-
 @pytest.fixture(scope="module")
 def qwen():
-    return adapted_tiny()
+    return redrawn(small_policy())
 
 
 def scenario(name, opening, *scripted):
@@ -95,16 +70,10 @@ def test_trap_12_cached_turns_match_full_forward(qwen, temperature):
         torch.testing.assert_close(torch.tensor(trace.logprobs), full, atol=TOLERANCE, rtol=0)
 
 
-def stopping_early(parts):
-    """Let every eighth token end a turn, so that rows finish at different steps."""
-    return replace(parts, eos_ids=tuple(range(0, parts.model.config.text_config.vocab_size, 8)))
-
-
 @pytest.fixture
 def hasty(qwen):
     parts = qwen.parts
-    qwen.parts = stopping_early(parts)
-    yield qwen
+    yield ending_at_every(qwen, 8)
     qwen.parts = parts
 
 
@@ -117,9 +86,7 @@ def test_a_gpu_samples_what_a_cpu_samples(hasty):
 
     on_cpu = played(hasty)
     with pretended_gpu():
-        there = adapted_tiny(str(GPU))
-        there.parts = stopping_early(there.parts)
-        on_gpu = played(there)
+        on_gpu = played(ending_at_every(redrawn(small_policy(device=str(GPU))), 8))
     assert [trace.token_ids for trace in on_gpu] == [trace.token_ids for trace in on_cpu]
     for here, its in zip(on_cpu, on_gpu, strict=True):
         torch.testing.assert_close(torch.tensor(its.logprobs), torch.tensor(here.logprobs), atol=1e-4, rtol=0)
@@ -274,27 +241,6 @@ def test_trap_15_padded_rows_equal_unpadded_ones(qwen):
         alone = scored(qwen, [trace])[0]
         torch.testing.assert_close(together[row, : len(alone)], alone, atol=TOLERANCE, rtol=0)
         assert torch.all(together[row, len(alone) :] == 0)
-
-
-@pytest.mark.usefixtures("packs")
-def test_trap_13_permuting_rows_permutes_logprobs(qwen):
-    traces = [trajectory.trace for trajectory in roll(qwen)]
-    order = [2, 0, 3, 1]
-    together, permuted = scored(qwen, traces), scored(qwen, [traces[i] for i in order])
-    torch.testing.assert_close(permuted, together[order], atol=TOLERANCE, rtol=0)
-
-
-def test_pictures_change_what_is_scored(qwen):
-    trace = roll(qwen)[0].trace
-    other = replace(trace, images=(BALL,))
-    assert (scored(qwen, [trace]) - scored(qwen, [other])).abs().max() > 1e-4
-
-
-def test_a_row_samples_the_same_with_any_neighbours(qwen):
-    together = [trajectory.trace.token_ids for trajectory in roll(qwen)]
-    alone = [roll(qwen, [s], [seed])[0].trace.token_ids for s, seed in zip(SCENARIOS, SEEDS, strict=True)]
-    assert together == alone
-    assert [t.trace.token_ids for t in roll(qwen, seeds=(1, 2, 3, 4))] != together
 
 
 def test_rollouts_leave_global_random_state_alone(qwen):

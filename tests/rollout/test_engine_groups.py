@@ -2,18 +2,15 @@
 forward pass.
 """
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from steer_lit.attacker.scripted import ScriptedAttacker
-from steer_lit.data.images import open_image
-from steer_lit.policy.load import load_policy
 from steer_lit.policy.lora import LoraSettings
 from steer_lit.rollout.engine import SampledPolicy, SampledSession
 from steer_lit.rollout.play import play
 from steer_lit.types import Attack, ImageRef, Message, Scenario, Verdict
+from tests.policies import ending_at_every, redrawn, small_policy
 
 KNIFE = ImageRef("mini://knife?colour=red&x=20&y=31&size=60&bg=3")
 BALL = ImageRef("mini://ball?colour=blue&x=10&y=5&size=50&bg=0")
@@ -38,23 +35,8 @@ SEEDS = (10, 11, 12, 13, 14, 15, 16)
 
 
 def load(quantize="none", **lora):
-    """Load `tiny` with random LoRA weights. Every eighth token ends a turn, so that rows finish at different steps."""
-    policy = load_policy(
-        name="tiny",
-        quantize=quantize,
-        dtype="float32",
-        lora=LoraSettings(r=4, alpha=8, **lora),
-        min_pixels=784,
-        max_pixels=12544,
-        system_prompt="Be kind.",
-        open_image=open_image,
-    )
-    policy.parts = replace(policy.parts, eos_ids=tuple(range(0, policy.base.config.text_config.vocab_size, 8)))
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in policy.adapter_parameters().values():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
-    return policy
+    policy = small_policy(quantize=quantize, lora=LoraSettings(r=4, alpha=8, **lora))
+    return ending_at_every(redrawn(policy), 8)
 
 
 @pytest.fixture(scope="module")

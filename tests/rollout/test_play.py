@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -323,11 +322,3 @@ def test_a_verdict_that_could_not_be_written_down_is_refused_at_once(field: str,
     said = re.escape(f"Own.score returned a Verdict with {field}={value!r}, which must be {kind}")
     with pytest.raises(SteerError, match=said):
         play(ROWS, (7, 8, 9), Echo(), ScriptedAttacker(), Own(), max_turns=3)
-
-
-def test_a_method_without_a_name_is_named_by_its_players_class() -> None:
-    """A `functools.partial` has no `__name__`."""
-    tutor = Own([])
-    tutor.score = partial(len)  # type: ignore[method-assign, assignment]
-    with pytest.raises(SteerError, match=r"Own\.score returned 3 for 3 dialogues: it must return a list"):
-        play(ROWS, (7, 8, 9), Echo(), ScriptedAttacker(), tutor, max_turns=3)

@@ -1,7 +1,6 @@
 """Concatenated rows: the place of each token, shared openings, and the cut into micro-batches."""
 
-from steer_lit.policy.packing import Segment, pack, packed_batches
-from steer_lit.policy.token_batch import collate
+from steer_lit.policy.token_batch import Segment, collate, pack, packed_batches
 from steer_lit.types import ImageRef, TokenTrace
 
 
