@@ -132,6 +132,7 @@ def pretended_gpu() -> Iterator[None]:
             patch.setattr(torch.cuda, "_lazy_init", lambda: None)
             patch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
             patch.setattr(torch.cuda, "mem_get_info", lambda device=None: (2**33, 2**33))  # for older versions
+            patch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
             patch.setattr(torch.cuda, "max_memory_allocated", lambda device: 0)
             patch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
             patch.setattr(packed_attention, "causal_lower_right", _lower_right)

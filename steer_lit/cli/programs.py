@@ -5,6 +5,7 @@ libraries load.
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from contextlib import suppress
 from functools import partial
@@ -20,7 +21,8 @@ _DONE = {"train": "trained", "bench": "played", "synthesize": "made"}
 
 def run(program: str) -> int:
     """Run `program`, one of train, bench and synthesize, with the command line's words. Return the exit code."""
-    if not any(variable in os.environ for variable in _ALLOCATOR):
+    wsl = "microsoft" in platform.release().lower()  # there such segments may fail at once (pytorch#192330)
+    if not wsl and not any(variable in os.environ for variable in _ALLOCATOR):
         # Read when torch first allocates, here and in the ranks that this process starts. The growing cache of a
         # rollout leaves gaps between segments of fixed size into which nothing fits.
         os.environ.update(dict.fromkeys(_ALLOCATOR, "expandable_segments:True"))

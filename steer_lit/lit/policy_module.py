@@ -125,26 +125,29 @@ class PolicyModule(LightningModule):
         longest = max((len(trace.token_ids) for trace in traces), default=0)
         if longest < self.micro_tokens:
             return f"lower hardware.micro_tokens={self.micro_tokens}; the gradient stays the same"
+        recomputes = self.policy.base.model.language_model.layers[0].gradient_checkpointing
+        first = "" if recomputes else "set model.gradient_checkpointing=true, or "
         return (
-            f"a dialogue of {longest:,} tokens alone is too long: set model.gradient_checkpointing=true, or begin anew "
-            "with a lower data.max_turns or model.max_pixels"
+            f"a dialogue of {longest:,} tokens alone is too long: {first}begin anew with a lower data.max_turns or "
+            f"model.max_pixels{', or with model.quantize=nf4' if self.policy.may_quantize else ''}"
         )
 
     def step_optimizer(self) -> None:
         """Add up gradients over ranks, clip, step. Raise SteerError if the gradient or the weights are not finite."""
         step, optimizer = self.global_step + 1, self.optimizers()
         masters = list(optimizer.masters.values())
-        for master in masters:  # with nothing to learn from, the gradient is zero on every rank
-            master.grad = torch.zeros_like(master) if master.grad is None else master.grad
-        if self.trainer.world_size > 1:
-            gradients = [master.grad for master in masters]
-            flat = parameters_to_vector(gradients)
-            torch.distributed.all_reduce(flat)  # in one message
-            vector_to_parameters(flat, gradients)
-        norm = torch.nn.utils.clip_grad_norm_(masters, self.optim.max_grad_norm)
         self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
+        with out_of_memory(f"updating the weights in step {step}", f"{self.policy.lighter}, or a lower model.lora.r"):
+            for master in masters:  # with nothing to learn from, the gradient is zero on every rank
+                master.grad = torch.zeros_like(master) if master.grad is None else master.grad
+            if self.trainer.world_size > 1:
+                gradients = [master.grad for master in masters]
+                flat = parameters_to_vector(gradients)
+                torch.distributed.all_reduce(flat)  # in one message
+                vector_to_parameters(flat, gradients)
+            norm = torch.nn.utils.clip_grad_norm_(masters, self.optim.max_grad_norm)
+            optimizer.step()
         self.log("train/grad_norm", norm)
-        optimizer.step()
         self._epoch = self.current_epoch
         self.log_at_step()
         self._check_finite(step, norm, list(optimizer.compute.values()))

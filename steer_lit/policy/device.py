@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +15,21 @@ from steer_lit.policy import gpus
 from steer_lit.policy.model_facts import NumberType
 from steer_lit.ranks import local_rank
 
+log = logging.getLogger(__name__)
+
 _NATIVE = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch's own questions to an x86 CPU
 # What torch raises as a plain RuntimeError: for a CPU's memory, and from libraries that allocate by themselves.
-_SIGNS = ("DefaultCPUAllocator: can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
+_SIGNS = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDA error: out of memory",
+    "CUDA driver error: out of memory",
+    "'out of memory'",  # NCCL
+)
+_OLD = (
+    "%s is older than Ampere: it has no FlashAttention and emulates bfloat16. Expect learning to be slow, and to take "
+    "memory that grows with the square of a dialogue's length"
+)
 _SIZES = re.compile(r"ried to (allocate [\d.]+ \w+)|(capacity of [\d.]+ \w+ of which [\d.]+ \w+ is free)")
 
 
@@ -43,6 +56,12 @@ def choose_kernels(device: str) -> None:
         torch.backends.cuda.enable_cudnn_sdp(False)
 
 
+def warn_of_old_gpu(device: str) -> None:
+    """Warn if `device` is a GPU older than Ampere: without FlashAttention all scores of a dialogue are written out."""
+    if device.startswith("cuda") and torch.cuda.get_device_capability(device) < (8, 0):
+        log.warning(_OLD, torch.cuda.get_device_name(device))
+
+
 def number_type(dtype: Literal["auto"] | NumberType, device: str) -> NumberType:
     """Resolve `auto` to bfloat16 if `device` has instructions for its products, else to float32.
 
@@ -57,6 +76,11 @@ def _multiplies_bfloat16(device: str) -> bool:
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return any(getattr(torch.cpu, question, lambda: False)() for question in _NATIVE)
+
+
+def lighter(*, may_quantize: bool) -> str:
+    """Return what to do if a model itself leaves too little memory."""
+    return f"free what other programs hold, or take {'model.quantize=nf4 or ' if may_quantize else ''}a smaller model"
 
 
 @contextmanager

@@ -9,7 +9,15 @@ from typing import Literal
 from steer_lit.errors import MissingResource, Problem
 from steer_lit.policy import base_model_files
 from steer_lit.policy.base_model import BaseModelSettings, open_checkpoint
-from steer_lit.policy.device import choose_kernels, default_device, number_type, out_of_memory, unseen_gpu
+from steer_lit.policy.device import (
+    choose_kernels,
+    default_device,
+    lighter,
+    number_type,
+    out_of_memory,
+    unseen_gpu,
+    warn_of_old_gpu,
+)
 from steer_lit.policy.lora import AdapterFolder, LoraSettings, attach_adapter
 from steer_lit.policy.model_facts import BUILT_HERE, NumberType, Quantization, nano_folder, start_is_gone, tower_file
 from steer_lit.policy.nano import build_nano
@@ -59,16 +67,17 @@ def load_policy(
     _check_gpu(name, quantize, device)
     device = device or default_device()
     choose_kernels(device)
+    warn_of_old_gpu(device)
     dtype = number_type(dtype, device)
     settings = BaseModelSettings(quantize, dtype, device, min_pixels, max_pixels)
-    remedy = "free what other programs hold, or take model.quantize=nf4 or a smaller model"
+    remedy = lighter(may_quantize=device.startswith("cuda") and quantize == "none")
     with out_of_memory(f"loading model={name} to {device}", remedy):
         parts = _open_base(name, settings, source, tower_file(name, tower), nano_folder(weights))
+        model = attach_adapter(parts.model, lora, seed)
     for module in parts.model.modules():
         # On CPUs with AVX512-BF16 bitsandbytes repacks weights at the first eval forward, and then gives no gradient.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
-    model = attach_adapter(parts.model, lora, seed)
     policy = QwenVL(parts, model, system_prompt, open_image)
     if adapter is not None:
         folder = AdapterFolder(Path(adapter))

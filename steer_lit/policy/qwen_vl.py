@@ -17,6 +17,7 @@ from torch import nn
 
 from steer_lit.policy.base_model import four_bit_modules, save_base
 from steer_lit.policy.chat_template import TURN_START, VISION_TOKENS
+from steer_lit.policy.device import lighter
 from steer_lit.policy.head import head_logprobs, restricted
 from steer_lit.policy.lora import LoraSettings, adapted_layers, attach_adapter, save_adapter
 from steer_lit.policy.packed_attention import packed_attention
@@ -99,6 +100,16 @@ class QwenVL(nn.Module):
     def device(self) -> torch.device:
         return self.base.get_input_embeddings().weight.device
 
+    @property
+    def may_quantize(self) -> bool:
+        """Whether model.quantize=nf4 is allowed and would save memory."""
+        return self.device.type == "cuda" and self.trains != "base" and not four_bit_modules(self.base)
+
+    @property
+    def lighter(self) -> str:
+        """What to do if the policy itself leaves too little memory."""
+        return lighter(may_quantize=self.may_quantize)
+
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """Drop the stack, since moving or casting gives the layers new weights; its next use makes it again.
 
@@ -121,10 +132,11 @@ class QwenVL(nn.Module):
         if not images:
             return embeds
         features = self.pictures.features(images).to(embeds.dtype)
-        at = input_ids == self.parts.image_token_id
-        if int(at.sum()) != len(features):
-            raise ValueError(f"{int(at.sum())} image tokens for {len(features)} picture features")
-        return embeds.masked_scatter(at[..., None], features)
+        (at,) = (input_ids.flatten() == self.parts.image_token_id).nonzero(as_tuple=True)
+        if len(at) != len(features):
+            raise ValueError(f"{len(at)} image tokens for {len(features)} picture features")
+        # Not masked_scatter: on a GPU it counts along the mask, 8 bytes for each number of `embeds`.
+        return embeds.flatten(0, 1).index_copy(0, at, features).view_as(embeds)
 
     def hidden(self, embeds: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
         """Return the last hidden states [B, L, H], with plain causal attention over the row."""

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import platform
 import resource
 import shlex
 import signal
@@ -664,11 +665,20 @@ def test_a_programs_exit_code_is_its_runs(monkeypatch: pytest.MonkeyPatch) -> No
     assert {name: getattr(programs, name)() for name in codes} == codes
 
 
-@pytest.mark.parametrize("own", [None, "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"])
-def test_expandable_memory_segments_are_set_unless_the_user_set_something(
-    own: str | None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("own", "kernel", "set_here"),
+    [
+        (None, "6.8.0-45-generic", True),
+        (None, "5.15.153.1-Microsoft-standard-WSL2", False),
+        ("PYTORCH_ALLOC_CONF", "6.8.0-45-generic", False),
+        ("PYTORCH_CUDA_ALLOC_CONF", "6.8.0-45-generic", False),
+    ],
+)
+def test_expandable_memory_segments_are_set_unless_the_user_set_something_or_wsl_cannot(
+    own: str | None, kernel: str, set_here: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In this process and in those that it starts, such as further ranks."""
+    monkeypatch.setattr(platform, "release", lambda: kernel)
     names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
     for name in names:
         monkeypatch.setenv(name, "")  # so that monkeypatch restores it, whoever sets it
@@ -685,7 +695,7 @@ def test_expandable_memory_segments_are_set_unless_the_user_set_something(
     monkeypatch.setattr(cli, "run", rank)
     assert programs.train() == 0
     expected = ["max_split_size_mb:128" if name == own else None for name in names]
-    assert told == [f"{expected if own else ['expandable_segments:True'] * 3}\n"]
+    assert told == [f"{['expandable_segments:True'] * 3 if set_here else expected}\n"]
 
 
 def test_sigterm_ends_a_benchmark_with_the_command_that_resumes(tmp_path: Path) -> None:

@@ -12,9 +12,16 @@ import torch
 
 from steer_lit.cli import main as cli
 from steer_lit.errors import MissingResource
+from steer_lit.lit.master_weights import MasterAdamW
+from steer_lit.lit.sft_module import SFTModule
 from steer_lit.policy.device import out_of_memory
 from steer_lit.policy.qwen_vl import QwenVL
+from steer_lit.policy.text_stack import TextStack
 from steer_lit.rollout.engine import SampledSession
+from steer_lit.types import TokenTrace
+from tests.policies import small_policy
+from tests.pretended_gpu import pretended_gpu
+from tests.settings import optim_settings
 
 SMALL = ["data.source.scale=0.02", "data.batch_size=2", "data.val_size=10", "callbacks.checkpoint.every_n_steps=1"]
 SMALL += ["logger=none", "trainer.max_steps=3", "trainer.val_check_interval=3", "hardware.micro_tokens=100000"]
@@ -53,6 +60,23 @@ def runs_out(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, call: int)
             "answering 4 dialogues side by side",
             "lower hardware.side_by_side or replay",
         ),
+        (
+            [],
+            MasterAdamW,
+            "step",
+            2,
+            "updating the weights in step 2",
+            "free what other programs hold, or take a small",
+        ),
+        (
+            GRPO,
+            QwenVL,
+            "freeze_reference",
+            1,
+            "copying the reference",
+            "free what other programs hold, or take a small",
+        ),
+        (GRPO, TextStack, "operands", 1, "preparing to answer", "free what other programs hold, or take a small"),
     ],
 )
 def test_one_line_says_what_to_lower_and_the_run_goes_on_from_its_checkpoint(
@@ -99,11 +123,40 @@ def test_the_errors_of_a_cpu_are_known_and_others_pass() -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [MemoryError(), RuntimeError("CUDA error: out of memory\nCUDA kernel"), RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")],
+    [
+        MemoryError(),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel"),
+        RuntimeError("CUDA driver error: out of memory"),
+        RuntimeError("CUBLAS_STATUS_ALLOC_FAILED"),
+        RuntimeError("NCCL error: unhandled cuda error\nLast error:\nCuda failure 2 'out of memory'"),
+    ],
 )
 def test_other_ways_to_say_it_are_known(error: Exception) -> None:
     with pytest.raises(MissingResource, match=r"^out of memory while trying: less$"), out_of_memory("trying", "less"):
         raise error
+
+
+@pytest.mark.parametrize(
+    ("device", "checkpointing", "four_bit", "advice"),
+    [
+        ("cpu", False, [], "set model.gradient_checkpointing=true, or begin anew with a lower data.max_turns or "),
+        ("cpu", True, [], "begin anew with a lower data.max_turns or model.max_pixels"),
+        ("cuda:0", True, [], "begin anew with a lower data.max_turns or model.max_pixels, or with model.quantize=nf4"),
+        ("cuda:0", True, ["q_proj"], "begin anew with a lower data.max_turns or model.max_pixels"),
+    ],
+)
+def test_a_dialogue_that_is_too_long_alone_names_what_is_not_yet_done(
+    device: str, checkpointing: bool, four_bit: list[str], advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steer_lit.policy.qwen_vl.four_bit_modules", lambda model: four_bit)
+    with pretended_gpu():
+        policy = small_policy(device=device, gradient_checkpointing=checkpointing)
+        said = SFTModule(policy, optim_settings(lr=1e-3), 8).less_memory(
+            [TokenTrace((1,) * 9, (0,) * 9, (0.0,) * 9, ())]
+        )
+    told = said.removeprefix("a dialogue of 9 tokens alone is too long: ")
+    assert told.startswith(advice)
+    assert ("nf4" in told, "checkpointing" in told) == ("nf4" in advice, "checkpointing" in advice)
 
 
 def test_a_model_that_is_too_large_says_so(

@@ -70,3 +70,14 @@ def test_a_gpu_does_not_plan_attention_again_for_each_shape(where, allowed):
         assert torch.backends.cuda.flash_sdp_enabled()
     finally:
         torch.backends.cuda.enable_cudnn_sdp(before)
+
+
+@pytest.mark.parametrize(("where", "capability", "warned"), [("cuda:0", 7.5, 1), ("cuda:0", 8.0, 0), ("cpu", 7.5, 0)])
+def test_a_gpu_without_flash_attention_is_named_once(monkeypatch, caplog, where, capability, warned):
+    with pretended_gpu():
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: divmod(int(capability * 10), 10))
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Tesla T4")
+        small_policy(device=where)
+    said = [record.getMessage() for record in caplog.records if "FlashAttention" in record.getMessage()]
+    assert len(said) == warned
+    assert all(one.startswith("Tesla T4 is older than Ampere") for one in said)

@@ -8,6 +8,7 @@ import torch
 
 from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.errors import SteerError
+from steer_lit.rollout import engine
 from steer_lit.rollout.cache import TurnCache
 from steer_lit.rollout.engine import SampledPolicy, SampledSession
 from steer_lit.rollout.play import play
@@ -125,6 +126,31 @@ def test_trap_12_dialogues_that_come_and_go_leave_the_shared_cache_right(hasty, 
     for trajectory in trajectories:
         full = scored(hasty, [trajectory.trace], 3.0)[0]
         torch.testing.assert_close(torch.tensor(trajectory.trace.logprobs), full, atol=TOLERANCE, rtol=0)
+
+
+def test_a_long_question_among_short_ones_is_read_apart(hasty, monkeypatch):
+    """Together they would take a mask of rows x longest question x columns. What is sampled stays the same."""
+    masks, append = [], TurnCache.append
+
+    def watched(self, counts):
+        new = append(self, counts)
+        if max(counts) > 1:
+            masks.append(new.mask.shape)
+        return new
+
+    monkeypatch.setattr(TurnCache, "append", watched)
+    long = scenario("long", Message.of("user", "word " * 300), Message.of("user", "word " * 200))
+    given = (hasty, (*SCENARIOS, long, *SCENARIOS), range(9), 12, 3.0)
+    whole = [row.trace for row in roll(*given)]
+    assert len(masks) < 10  # as if there were no limit
+    masks.clear()
+    monkeypatch.setattr(engine, "READ_AT_ONCE", 50_000)
+    for part, trace in zip(roll(*given), whole, strict=True):
+        assert part.trace.token_ids == trace.token_ids
+        torch.testing.assert_close(torch.tensor(part.trace.logprobs), torch.tensor(trace.logprobs), atol=1e-5, rtol=0)
+    assert all(rows == 1 or rows * queries * columns < 2 * 50_000 for rows, _, queries, columns in masks)
+    assert [rows for rows, _, queries, _ in masks if queries > 300] == [1, 1]
+    assert any(rows > 2 for rows, *_ in masks)
 
 
 def test_no_token_is_padded_or_read_twice(hasty, monkeypatch):
