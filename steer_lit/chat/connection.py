@@ -34,6 +34,7 @@ _HEADERS = re.compile("accept|accept-encoding|authorization|connection|content-.
 _SURROUNDINGS = ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 T = TypeVar("T")
 _MAX_BODY = 16 << 20  # bytes; an answer of 100,000 tokens has half a million
+_MAX_REFUSAL = 64 << 10  # bytes read of a refusal, in the thread in which all other requests wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,7 @@ class Connection:
             to = brief(self._hidden(headers.get("location", "nowhere")))
             why = f"a redirect to {to}, which is not followed: let {self._place} say where the server is"
             return Fault(f"HTTP {status}: {why}", transient=False, status=status)
-        error = error_object(self._hidden_in(content))
+        error = error_object(self._hidden_in(content[:_MAX_REFUSAL]))
         spent = isinstance(error, Mapping) and error.get("code") == "insufficient_quota"  # a 429 that stays
         return Fault(
             f"HTTP {status}: {brief(error)}" if error else f"HTTP {status}",

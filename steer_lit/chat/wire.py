@@ -20,6 +20,7 @@ from steer_lit.texts import encodable
 
 Body = dict[str, Any]
 _REASON_LENGTH = 200
+_LOOKED_AT = 2000  # characters of foreign text, of which there may be megabytes: `_NO_MODEL` takes the square of them
 _OPTIONS = ("max_tokens", "temperature", "seed")
 _NOT_TAKEN = re.compile(r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|forbidden", re.I)
 _NO_MODEL = re.compile(  # vLLM, OpenAI, Ollama; OpenRouter; Mistral, LiteLLM
@@ -90,7 +91,7 @@ def _faults(error: object) -> tuple[set[str], str]:
 
 def unknown_model(error: object) -> bool:
     """Return whether an error, as `error_object` found it, says that there is no such model."""
-    return _NO_MODEL.search(_faults(error)[1]) is not None
+    return _NO_MODEL.search(_faults(error)[1][:_LOOKED_AT]) is not None
 
 
 def filtered(error: object) -> bool:
@@ -157,7 +158,7 @@ def retry_after(value: str | None, now: float) -> float | None:
 def brief(value: object) -> str:
     """Return foreign text as one short line, fit for a log."""
     text = value.get("message") or json.dumps(value, default=str) if isinstance(value, Mapping) else value
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)[:_LOOKED_AT]).split())
     line = re.sub(r"(?<!\.)\.$", "", line)  # it is put into sentences
     return line if len(line) <= _REASON_LENGTH else f"{line[:_REASON_LENGTH]}..."
 

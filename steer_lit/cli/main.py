@@ -25,8 +25,8 @@ from steer_lit.cli.bench_run import run_benchmark
 from steer_lit.cli.options import options_first
 from steer_lit.cli.overrides import normalise_override, override_errors
 from steer_lit.cli.refusals import explain, refusal_in, unforeseen, unusable
-from steer_lit.cli.run_folder import FROZEN, holds_a_run, latest_checkpoint, leave_nothing
-from steer_lit.cli.signals import INTERRUPTED, end_with_parent, sigterm_ends
+from steer_lit.cli.run_folder import holds_a_run, latest_checkpoint, leave_nothing
+from steer_lit.cli.signals import FROZEN, INTERRUPTED, sigterm_ends
 from steer_lit.cli.sweeps import NotBegun, WholeSweep, name_sweeps_folders, runs_in_process
 from steer_lit.cli.synthesis_run import run_synthesizing
 from steer_lit.cli.train_run import run_training
@@ -70,7 +70,6 @@ def run(program: str, arguments: Sequence[str] | None = None) -> int:
         if words and words[0].startswith(FROZEN):  # a further process's only word: a path, which no check may refuse
             config = OmegaConf.load(words[0].removeprefix(FROZEN))
             assert isinstance(config, DictConfig)  # `freeze` wrote it
-            end_with_parent()
             RUNS[program](config, Path(config.run_dir))
         else:
             options, words, folder = options_first(words)

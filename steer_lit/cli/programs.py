@@ -10,7 +10,14 @@ import sys
 from contextlib import suppress
 from functools import partial
 
-from steer_lit.cli.signals import INTERRUPTED, heard_in_destructors, leave_other_ranks, sigterm_ends
+from steer_lit.cli.signals import (
+    FROZEN,
+    INTERRUPTED,
+    end_with_parent,
+    heard_in_destructors,
+    leave_other_ranks,
+    sigterm_ends,
+)
 from steer_lit.ranks import first_rank
 from steer_lit.terminal.stdout import printing
 
@@ -29,6 +36,8 @@ def run(program: str) -> int:
     with suppress(OSError):  # of a folder that was removed
         if not sys.flags.safe_path and (here := os.getcwd()) not in sys.path:
             sys.path.append(here)  # for classes of the user's own; last, so that no file there hides a library
+    if sys.argv[1:2] and sys.argv[1].startswith(FROZEN):
+        end_with_parent()
     with heard_in_destructors():
         try:
             code = printing(partial(_called, program))

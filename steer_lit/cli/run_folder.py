@@ -20,6 +20,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit import __version__
+from steer_lit.cli.signals import FROZEN
 from steer_lit.errors import SteerError
 from steer_lit.files.atomic import replace_text
 from steer_lit.files.locks import holding
@@ -44,7 +45,6 @@ from steer_lit.terminal.commands import folder_key, path_word, resume_command, s
 
 log = logging.getLogger(__name__)
 
-FROZEN = "--frozen="  # the option that gives a further process its run's config
 LOCK = ".lock"
 _RUNS = "outputs"  # as in conf/hydra/default.yaml; never removed, even if empty
 CHECKPOINTS = (LAST, FAILED)

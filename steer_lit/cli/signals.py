@@ -5,11 +5,11 @@ Also ends a run's ranks if one of them ends by an error.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from steer_lit.ranks import first_rank, several_ranks
 
 INTERRUPTED, TERMINATED = 130, 143  # as shells report Ctrl-C and SIGTERM
+FROZEN = "--frozen="  # the option that gives a further process its run's config
 
-_LOOKS_S = 1.0  # between looks at whether the first rank is alive
+_PR_SET_PDEATHSIG = 1  # of Linux: the signal that this process gets when its parent has ended
 _AGAIN_S = 0.05  # most destructors have ended by then; if one has not, the signal is sent again
 
 
@@ -83,19 +84,19 @@ def heard_in_destructors() -> Iterator[None]:
 
 
 def end_with_parent() -> None:
-    """End this process, a further rank of a run, once the first rank's process has ended, which started it.
+    """End this process, a further rank of a run, as soon as the first rank's process has ended, which started it.
 
     If that one was killed or failed alone (`leave_other_ranks`), this one would finish its step and then wait for it:
-    on GPUs, where NCCL does not notice, for `hardware.rank_timeout_minutes`.
+    on GPUs, where NCCL does not notice, for `hardware.rank_timeout_minutes`. If that one was stopped, this one would
+    take seconds to end its libraries, or print pages about a broken connection. The kernel ends it: no thread of
+    Python's runs by then.
+
+    SIGTERM does nothing until Lightning handles it: if it ended this process, Lightning would kill the first one, which
+    says what is saved.
     """
-    first = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == first:
-            time.sleep(_LOOKS_S)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    signal.signal(signal.SIGTERM, lambda *_: None)  # not SIG_IGN, which further processes would inherit
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def leave_other_ranks(error: BaseException) -> None:

@@ -9,8 +9,8 @@ refused, and how many name a picture that does not open, which are good for neit
 kinds, system prompts and pictures of the readable rows, rows that repeat another, unused keys, and reasons
 with the rows they hold for: of a file by itself all (up to a hundred), of several the most frequent. Then the pictures
 that do not open, and how many answers a policy should not learn from as they are. The exit code is 1 where a run would
-put a row aside - it is refused, a picture of it does not open, or its file cannot be read to the end - and where files
-are not read, or there are none.
+put a row aside - it is refused, a picture of it does not open, or its file cannot be read to the end - where it holds
+no row, and where files are not read, or there are none.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class Surveyed:
 
     @property
     def whole(self) -> bool:
-        return not (self.ended or self.blind or any(row.refused for row in self.rows))
+        return bool(self.rows) and not (self.ended or self.blind or any(row.refused for row in self.rows))
 
     def counts(self) -> tuple[int, ...]:
         """Return the numbers of all rows, rows for SFT, playable, refused, and with a broken picture.
@@ -124,6 +124,8 @@ class Surveyed:
         if more := len(reasons) - len(shown):
             where = "" if alone else ", shown if the file is named by itself"
             yield f"  * and {counted(more, 'more reason')}{where}"
+        if not self.rows and not self.ended:
+            yield "  * holds no row: a run refuses it"
         if self.ended:
             yield f"  * cannot be read to its end: {self.ended}"
 

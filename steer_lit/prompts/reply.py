@@ -8,10 +8,10 @@ it was shown. So a reply with a second object is refused, and so is an object th
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NoReturn, TypeVar
+from unicodedata import category, combining, normalize
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -19,7 +19,9 @@ from steer_lit.prompts.fill import BAR, writable
 
 _THOUGHT, _THOUGHT_ENDS = "<think>", "</think>"  # reasoning models may write their thoughts into the reply
 _PROBLEMS_NAMED = 4
+_LONGEST = 200_000  # characters, some 50,000 tokens; megabytes would be read for seconds, while other requests wait
 _TRIES = 50  # ends of thoughts, most of them quoted; a server could send so many that reading them took hours
+_MARKS = ("Cf", "Cc", "Mn", "Me")  # not Mc, vowel signs; but those of it that combine, which `normalize` has to sort
 _BLANKS = "\u115f\u1160\u2800\u3164\uffa0\ufffd"  # show nothing, though by their categories they would
 
 
@@ -55,6 +57,8 @@ def read_reply(text: str, shape: type[Shape], shown: str = "", by: str = "") -> 
 
     `shown` is the untrusted text that the model was asked about. Raises Unreadable, also for an object copied from it.
     """
+    if len(text) > _LONGEST:
+        raise Unreadable(f"{len(text):,} characters are too many")
     found, written = _only_object(text)
     try:
         json.dumps(found, ensure_ascii=False).encode()
@@ -62,7 +66,8 @@ def read_reply(text: str, shape: type[Shape], shown: str = "", by: str = "") -> 
         raise Unreadable("the JSON object is nested too deeply") from None
     except UnicodeEncodeError:  # an escape such as \\ud83d: neither tokenizers nor files take it
         raise Unreadable("the JSON object holds half of a surrogate pair") from None
-    if any(_squeezed(written) in _squeezed(text) for text in (shown, writable(shown))):
+    copied = _squeezed(written)
+    if any(copied in _squeezed(text) for text in (shown, writable(shown))):
         raise Unreadable("the JSON object was copied from the text to be judged")
     try:
         answer = shape.model_validate(found)
@@ -130,9 +135,9 @@ def _squeezed(text: str) -> str:
     Fencing adds the first two, a policy may add the others, and a copy is a copy with or without them. Marks go first:
     normalising takes the square of their number in a row. Those that it makes itself, out of letters, go after it.
     """
-    plain = unicodedata.normalize("NFKC", _without_marks(text.replace(BAR.strip(), "")))
+    plain = normalize("NFKC", _without_marks(text.replace(BAR.strip(), "")))
     return _without_marks("".join(plain.split()))
 
 
 def _without_marks(text: str) -> str:
-    return "".join(c for c in text if c not in _BLANKS and unicodedata.category(c) not in ("Cf", "Cc", "Mn", "Me"))
+    return "".join(c for c in text if not (c in _BLANKS or combining(c) or category(c) in _MARKS))

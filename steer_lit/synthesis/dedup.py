@@ -27,6 +27,7 @@ from functools import cache
 
 SHINGLE = 3
 _LETTER = re.compile(r"\w")
+_PART = re.compile(r"\S{1,200}")  # normalised by itself: for marks in a row that takes the square of their number
 # Thai and Lao, Myanmar, Khmer, kana, Chinese characters: a run of these is no word.
 _UNSPACED = re.compile(
     r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
@@ -110,7 +111,7 @@ def _spare(share: float, size: int) -> int:
 
 def _words(text: str) -> tuple[str, ...]:
     """Return a text's words. A text without any, such as emoji, is split at blanks, or all such would be equal."""
-    text = unicodedata.normalize("NFKC", text.casefold())
+    text = _PART.sub(lambda part: unicodedata.normalize("NFKC", part[0]), text.casefold())
     return tuple(filter(_LETTER.search, "".join(map(_in_word, text)).split())) or tuple(text.split())
 
 

@@ -57,6 +57,7 @@ TABLE = [
     ),
     ("content filter", "stopped by the server's content filter", False),
     ("refusal", "the model refused: I'd rather not", False),
+    ("long refusal", 'HTTP 400: {"error": {"input": "xxx', False),  # of megabytes only the beginning is read
     ("cut off", "cut off at max_tokens=512", False),
     ("score of 11", None, False),
     ("half a surrogate", None, False),

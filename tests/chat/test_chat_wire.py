@@ -124,6 +124,7 @@ def test_foreign_text_is_shortened_to_one_line() -> None:
     assert brief("one\n\x1b[31mtwo\t three") == "one [31mtwo three"
     assert brief({"message": "no"}) == "no"
     assert brief("x" * 500) == "x" * 200 + "..."
+    assert brief(" " * 2000 + "the rest of megabytes") == ""
 
 
 @pytest.mark.parametrize(("text", "failed"), [(None, None), ("text", "reason")])
@@ -163,6 +164,7 @@ def test_an_impossible_token_count_is_ignored(told: object, counted: int, tmp_pa
         ({"message": "This model's maximum context length is 4096 tokens"}, False),
         ({"message": "The model `m` does not support temperature"}, False),
         ("404 page not found", False),
+        ("x" * 2000 + "The model `m` does not exist.", False),  # the search takes the square of what it looks at
         (None, False),
     ],
 )

@@ -552,16 +552,30 @@ def test_other_ranks_and_existing_handlers_keep_their_sigterm(monkeypatch: pytes
 
 
 def test_a_further_rank_ends_soon_after_the_first(repository: Path) -> None:
-    """The first process is killed. The further one holds the pipe open, so both have ended when `run` returns."""
-    further = "import time; from steer_lit.cli import signals; signals.end_with_parent(); print(1, flush=True); "
+    """The first process is killed. The further one holds the pipe open, so both have ended when `run` returns.
+
+    It survives SIGTERM: if it died of that, Lightning would kill the first one, which has its own message. And it ends
+    where no Python runs, as while libraries end: `PyDLL` keeps the interpreter's lock.
+    """
+    further = "import ctypes, signal; from steer_lit.cli import signals; signals.end_with_parent(); "
+    further += "signal.raise_signal(signal.SIGTERM); print(1, flush=True); ctypes.PyDLL(None).sleep(100)"
     first = f"""
 import os, subprocess, sys
-rank = subprocess.Popen([sys.executable, "-c", {further + "time.sleep(100)"!r}], stdout=subprocess.PIPE, stderr=2)
-rank.stdout.readline()
+rank = subprocess.Popen([sys.executable, "-c", {further!r}], stdout=subprocess.PIPE, stderr=2)
+assert rank.stdout.readline()
 os.kill(os.getpid(), 9)
 """
     done = subprocess.run([sys.executable, "-c", first], cwd=repository, stderr=subprocess.PIPE, timeout=60)
     assert (done.returncode, done.stderr) == (-signal.SIGKILL, b"")
+
+
+def test_a_further_rank_is_bound_to_the_first_before_libraries_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+    monkeypatch.setattr(programs, "end_with_parent", lambda: begun.append("bound"))
+    monkeypatch.setattr(programs, "_called", lambda program: begun.append("runs") or 0)
+    monkeypatch.setattr(sys, "argv", ["train.py", "--frozen=config.yaml"])
+    assert programs.train() == 0
+    assert begun == ["bound", "runs"]
 
 
 @pytest.mark.parametrize(

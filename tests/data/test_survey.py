@@ -67,6 +67,10 @@ def test_a_single_file_is_surveyed_alone(tmp_path: Path, capsys: pytest.CaptureF
     assert "Every picture that rows name opens (1)." in told
 
 
+def test_a_file_without_rows_is_a_fault_as_it_is_for_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert surveyed(tmp_path, capsys, 1, empty="\n")[-1] == "  * holds no row: a run refuses it"
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -102,7 +106,7 @@ def test_answers_without_the_answer_part_are_counted(tmp_path: Path, capsys: pyt
     told = surveyed(tmp_path, capsys, **files)[-1]
     assert told.startswith("2 of 5 answers have no <answer> part (plain.jsonl): a policy that learns")
     assert told.endswith("is given 0 for helpfulness.")
-    assert "<answer>" not in "".join(surveyed(tmp_path, capsys, plain=""))
+    assert "<answer>" not in "".join(surveyed(tmp_path, capsys, 1, plain=""))
 
 
 def test_pictures_may_be_in_another_folder_and_only_broken_ones_are_listed(
@@ -211,7 +215,7 @@ def test_a_good_file_to_play_has_no_faults(tmp_path: Path, capsys: pytest.Captur
         "Every picture that rows name opens (1).",
     ]
     # In a file with dialogues such a row is reported, because SFT would stop at it.
-    lines = surveyed(tmp_path, capsys, rl="", mixed=f"{row('<answer>Ho</answer>')}\n{plays}")
+    lines = surveyed(tmp_path, capsys, 1, rl="", mixed=f"{row('<answer>Ho</answer>')}\n{plays}")
     assert counted(lines, "mixed.jsonl") == ["2", "1", "2", "0", "0"]
     assert [line for line in lines if line.startswith("  * not for SFT, 1 row (2): is no dialogue: it has 'turns',")]
 

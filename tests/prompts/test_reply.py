@@ -63,7 +63,8 @@ def test_trap_36_scores_are_whole_numbers_in_range(score: object) -> None:
         ('{"verdict": {"score": 10, "why": "firm"}}', "score: Field required"),
         ('{"score": 10, "why": 7}', "why: Input should be a valid string"),
         ("{" * 100_000, "cannot be read"),
-        ('{"a":' * 100_000, "cannot be read"),
+        ('{"a":' * 40_000, "cannot be read"),
+        (GOOD + " " * 200_000, "200,028 characters are too many"),
         ('{"score": ' + "1" * 5000 + "}", "cannot be read"),
     ],
 )
@@ -111,7 +112,7 @@ def test_trap_36_a_copy_is_recognised_without_invisible_characters() -> None:
     """A model that repeats a text leaves out what shows nothing, and writes wide letters as ordinary ones."""
     hidden = [
         "\u200b".join(FORGED),
-        *(FORGED.replace('"', f'"{c}') for c in "\u034f\ufe0f\u3164\u2800\x1b\ufffd\uff9e"),
+        *(FORGED.replace('"', f'"{c}') for c in "\u034f\ufe0f\u3164\u2800\x1b\ufffd\uff9e\u302e\U0001d16d"),
     ]
     wide = "".join(chr(ord(letter) + 0xFEE0) if "!" <= letter <= "~" else letter for letter in FORGED)
     for shown in (*hidden, wide):
@@ -157,7 +158,7 @@ def test_a_forged_end_of_the_thoughts_is_not_believed() -> None:
 def test_a_reply_whose_thoughts_end_without_end_is_given_up() -> None:
     """Reading each beginning of an object would take hours for a reply of the size that a server may send."""
     with pytest.raises(Unreadable, match="its thoughts end 50 times"):
-        read_reply("{</think>" * 100_000, Marks)
+        read_reply("{</think>" * 20_000, Marks)
 
 
 def test_an_object_inside_the_thoughts_is_no_reply() -> None:

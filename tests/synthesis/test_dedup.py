@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 
 import pytest
 
@@ -30,6 +31,15 @@ def test_two_encodings_of_one_letter_are_equal() -> None:
         1: Duplicate(0, True, 1.0),
         2: Duplicate(0, True, 1.0),
     }
+
+
+def test_marks_without_end_are_normalised_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their order takes the square of their number in a row: hours for an answer of a size that a server may send."""
+    normalize, lengths = unicodedata.normalize, []
+    monkeypatch.setattr(unicodedata, "normalize", lambda form, text: lengths.append(len(text)) or normalize(form, text))
+    marked = "a" + "\U0001d16d\u302e" * 1000
+    assert found(f"cafe\u0301 {marked}", f"caf\u00e9  {marked}") == {1: Duplicate(0, True, 1.0)}
+    assert max(lengths) <= 200
 
 
 def test_without_blanks_between_words_letters_are_compared() -> None:
