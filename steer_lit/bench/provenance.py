@@ -179,7 +179,8 @@ def configured_name(player: Mapping[str, Any]) -> str:
 
 def configured_model(player: Mapping[str, Any]) -> str | None:
     """Return the model that the player of a config's section asks; None if it has no client."""
-    return None if "client" not in player else str(player["client"].get("settings", {}).get("model"))
+    client = player.get("client")
+    return None if client is None else str(client.get("model") or client.get("settings", {}).get("model"))
 
 
 def saved_config(run: Path) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def _bench_command(config: DictConfig, named: Sequence[str], words: Sequence[str
     """
     rows, (served, lacking) = _own_rows(config, "bench", words, files), _server("bench", "judge", words)
     judge = served if rows and "client" in (config.get("tutor") or {}) else []
-    limit, notes = _DIALOGUES, []
+    limit, notes = _DIALOGUES, [f"its judge is a server's: add {' '.join(lacking)}"] if judge and lacking else []
     if rows and files and config.stage == "grpo" and not config.data.source.get("bench"):
         notes.append("those are the rows it was trained on: to see what it does on others, name their file there")
     elif rows and not judge:
@@ -167,7 +167,10 @@ def _server(program: str, player: str, words: Sequence[str]) -> tuple[list[str],
     """Return the words by which the next run's `player` asks this run's server, and those that are yet to be given."""
     typed = words_setting(words, ["server", "server.*"])
     own = [word.replace("tutor", player, 1) for word in words_setting(words, ["tutor.client.*"])]
-    return [f"{player}=llm", *typed, *own], missing_words((composed(program, typed) or {}).get("server", {}))
+    given = [word.partition("=")[0].removeprefix(f"{player}.client.") for word in own]
+    lacking = missing_words((composed(program, typed) or {}).get("server", {}))
+    lacking = [word for word in lacking if word.partition("=")[0].removeprefix("server.") not in given]
+    return [f"{player}=llm", *typed, *own], lacking
 
 
 def _no_gold(served: Sequence[str], lacking: Sequence[str]) -> str:

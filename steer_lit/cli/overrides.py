@@ -76,8 +76,9 @@ def _override_error(word: str, program: str, words: Sequence[str]) -> str:
         return f"{word}: names no key before the ="
     key, _, value = word.partition("=")
     if foreign := [letter for letter in _QUOTED.sub("", value) if letter.isprintable() and not letter.isascii()]:
-        text = "..." if re.search(r"[\[{(,'\"]", value) else value
-        return f"{word}: text with a letter such as {foreign[0]} goes in quotes inside the shell's: '{key}=\"{text}\"'"
+        plain = not re.search(r"[\[{(,'\"]", value)
+        shown, text = (word, value) if plain else (f"{key}=...", "...")  # a list or mapping may hold a key
+        return f"{shown}: text with a letter such as {foreign[0]} goes in quotes inside the shell's: '{key}=\"{text}\"'"
     if (read := Word.read(word)) is None or read.sign == "~" or not read.key:
         return ""
     if isinstance(read.value, ChoiceSweep) and any(isinstance(each, Sweep | Glob) for each in read.value.list):

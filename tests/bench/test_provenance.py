@@ -68,6 +68,11 @@ CLIENT = "client: {settings: {model: big, base_url: 'http://h/v1'}}"
             CLIENT,
             "model big behind a server (extra_turns=4), by the verdicts of model big",
         ),
+        (
+            f"{ATTACKER}adaptive.AdaptiveAttacker",
+            CLIENT.replace("client: {", "client: {model: own, "),
+            "the adaptive attacker, by the verdicts of model own",
+        ),
         ("mine.Attacker, secret: word", "", "Attacker"),
     ],
 )

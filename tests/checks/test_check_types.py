@@ -70,6 +70,7 @@ GRPO = ("~experiment", "stage=grpo", "init_from=null", "rollout.max_new_tokens=3
         ("name=é", "name=é: text with a letter such as é goes in quotes inside the shell's: 'name=\"é\"'"),
         ("init_from=/a b/日本", "goes in quotes inside the shell's: 'init_from=\"/a b/日本\"'"),
         ("model.lora.targets=[é]", "goes in quotes inside the shell's: 'model.lora.targets=\"...\"'"),
+        ("policies.x={model: é, x-api-key: s3cret}", "policies.x=...: text with a letter such as é"),
         ("name=..", "name='..': names the run's log and a folder: 1 to 100 letters without a /"),
         (f"name={'x' * 101}", "names the run's log and a folder: 1 to 100 letters without a /"),
         ("name=''", "name='': names the run's log and a folder"),

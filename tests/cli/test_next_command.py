@@ -68,6 +68,14 @@ def test_the_next_command_runs_as_it_is(
     assert list(map(str, {"train": train_problems, "bench": bench_problems}[program](config))) == []
 
 
+def test_the_next_command_says_that_its_judges_server_is_not_in_the_words(tmp_path: Path) -> None:
+    (tmp_path / "adapter").touch()
+    words = ["experiment=grpo_tiny", "data=steer", "data.source.rl=a.jsonl", "tutor=llm"]
+    config = compose(*words, *SERVER, "init_from=null")  # as from a config file of one's own
+    said = closing(config, tmp_path, Result("val/loss"), words)
+    assert "(its judge is a server's: add server.base_url=http://localhost:8000/v1 server.model=<name>)" in said
+
+
 @pytest.mark.parametrize("experiment", ["sft_smol", "sft_own"])
 def test_a_next_command_whose_rows_are_not_filled_in_is_refused(
     experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
