@@ -77,6 +77,7 @@ def write_runs(outputs: Path) -> None:
     run_bench(
         BenchRun(policies, Suite(scenarios), RubricJudge(), bench_settings(), outputs / "bench"), Console(quiet=True)
     )
+    (outputs / "bench" / "config.yaml").write_text(yaml.safe_dump({"data": {"source": {"bench": 2000}}}))
     records = outputs / "bench" / "records.jsonl"
     rows = [json.loads(line) for line in records.read_text().splitlines()]
     for row in rows:
@@ -130,7 +131,7 @@ def test_inspect_run_shows_a_run(
     credit = "as its class says" if own else "gain"
     assert f"reward.credit={credit}, objective.scale=group" in shown
     assert "complies - refuses over 4 dialogues" in shown
-    assert len(figures) == 4  # training, one group, the transcript's picture, the benchmark
+    assert len(figures) == 5  # training, one group, a transcript's picture, the benchmark, a picture of the last part
     assert all(figure.axes[0].has_data() for figure in figures)
     counted = [axes for figure in figures for axes in figure.axes if axes.get_xlabel() in ("step", "turn")]
     assert len(counted) == 4
@@ -154,8 +155,8 @@ def test_inspect_run_shows_a_run(
 
 def test_without_a_run_it_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    first = cells(ROOT / "notebooks" / "inspect_run.ipynb")[0]
+    folders, setup = ("".join(cell["source"]) for cell in cells(ROOT / "notebooks" / "inspect_run.ipynb")[:2])
     with pytest.raises(
         FileNotFoundError, match=r"demo/grpo/trajectories\.jsonl and .*bench/records\.jsonl: run `make demo`"
     ):
-        exec(compile(ast.parse("".join(first["source"])), first["id"], "exec"), {})
+        exec(f"{folders}\n{setup}", {})
