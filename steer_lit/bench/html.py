@@ -121,7 +121,7 @@ def _shown(value: object) -> object:
     return visible(value) if isinstance(value, str) else value
 
 
-def side_by_side(dialogues: Iterable[ShownDialogue]) -> list[ShownDialogue]:
+def by_scenario(dialogues: Iterable[ShownDialogue]) -> list[ShownDialogue]:
     """Group the dialogues by scenario, which makes them easy to compare and compresses best."""
     first: dict[str, int] = {}
     return sorted(dialogues, key=lambda dialogue: first.setdefault(dialogue.scenario, len(first)))

@@ -50,7 +50,7 @@ def write_outputs(
     dialogues = (page_dialogues.of_record(row, settings) for rows in records.values() for row in rows)
     results = html.PageResults.of(summary, settings.protocol)
     page = out_dir / "report.html"
-    html.write_page(page, "Benchmark report", head, html.side_by_side(dialogues), open_image, results)
+    html.write_page(page, "Benchmark report", head, html.by_scenario(dialogues), open_image, results)
     return summary
 
 

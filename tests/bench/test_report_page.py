@@ -118,7 +118,7 @@ def test_dialogues_are_stored_in_blocks_with_an_index(tmp_path: Path) -> None:
 
 def test_a_scenarios_dialogues_are_adjacent() -> None:
     rows = [shown_dialogue(scenario, policy) for policy in ("sft", "grpo") for scenario in ("a", "b")]
-    assert [(row.scenario, row.policy) for row in html.side_by_side(rows)] == [
+    assert [(row.scenario, row.policy) for row in html.by_scenario(rows)] == [
         ("a", "sft"), ("a", "grpo"), ("b", "sft"), ("b", "grpo")
     ]  # fmt: skip
 
