@@ -25,7 +25,7 @@ from steer_lit.lit.monitored_metric import MonitoredMetric
 from steer_lit.lit.optim import OptimSettings, lr_factor
 from steer_lit.lit.training_checkpoint import ANOTHER, OWN, PLACE, CheckpointFile, random_state, restore_random_state
 from steer_lit.lit.validation_schedule import at_end, correct_epoch_counts, owes_validation, validate
-from steer_lit.policy.device import out_of_memory
+from steer_lit.policy.memory import out_of_memory
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.tensors import tensor_mismatch
 from steer_lit.policy.token_batch import TokenBatch
@@ -137,7 +137,8 @@ class PolicyModule(LightningModule):
         step, optimizer = self.global_step + 1, self.optimizers()
         masters = list(optimizer.masters.values())
         self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
-        with out_of_memory(f"updating the weights in step {step}", f"{self.policy.lighter}, or a lower model.lora.r"):
+        remedy = f"{self.policy.memory_advice}, or a lower model.lora.r"
+        with out_of_memory(f"updating the weights in step {step}", remedy):
             for master in masters:  # with nothing to learn from, the gradient is zero on every rank
                 master.grad = torch.zeros_like(master) if master.grad is None else master.grad
             if self.trainer.world_size > 1:

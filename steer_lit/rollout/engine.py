@@ -19,7 +19,7 @@ from torch import Tensor
 from steer_lit.data.render import Renderer, TraceBuilder
 from steer_lit.errors import SteerError
 from steer_lit.numbers import counted
-from steer_lit.policy.device import out_of_memory
+from steer_lit.policy.memory import out_of_memory
 from steer_lit.policy.positions import rope_positions
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.rollout.cache import TurnCache
@@ -111,7 +111,7 @@ class SampledSession:
         self.cache = TurnCache(policy.qwen.device)
         self.places = Places(self.cache)
         self.answering: list[int] = []  # in the order of their places
-        with out_of_memory("preparing to answer", policy.qwen.lighter), policy.qwen.inference():
+        with out_of_memory("preparing to answer", policy.qwen.memory_advice), policy.qwen.inference():
             self.decoding = policy.qwen.stack.operands(decoding=True)  # nothing trains while a session is open
         self.reading = [tuple(operands.plain for operands in layer) for layer in self.decoding]
 
