@@ -26,8 +26,8 @@ from steer_lit.lit.transcripts import logged
 from steer_lit.objective.choices import KlEstimator, Normaliser, Scale
 from steer_lit.objective.grpo import GrpoStats, grpo_loss
 from steer_lit.objective.normalise import StepCounts, denominator
-from steer_lit.policy.device import out_of_memory
 from steer_lit.policy.lora import same_adapter
+from steer_lit.policy.memory import out_of_memory
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.tensors import tensor_mismatch
 from steer_lit.policy.token_batch import TokenBatch
@@ -245,7 +245,7 @@ class GRPOModule(PolicyModule):
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
-        with out_of_memory("copying the reference", f"{self.policy.lighter}, or a lower model.lora.r"):
+        with out_of_memory("copying the reference", f"{self.policy.memory_advice}, or a lower model.lora.r"):
             self.policy.freeze_reference(self._resumed_reference)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

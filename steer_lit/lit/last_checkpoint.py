@@ -145,15 +145,14 @@ def _log_step(trainer: Trainer) -> None:
     """Log the step that is about to be saved, if it is one to log.
 
     Lightning does so after its callbacks: a kill in between, or a stop of several ranks, would leave the step out of
-    the logs. Its results are emptied, so that it does not log them again; those that it averages over an epoch stay.
+    the logs. The step's values are dropped, so that it does not log them again; sums for an epoch's averages stay.
     """
     connector, results = trainer._logger_connector, trainer._results
     if results is not None and connector.should_update_logs:
         connector.on_batch_end()  # notes the results for progress bar and callbacks
         connector.update_train_step_metrics()
         for result in results.values():
-            if not result.meta.on_epoch:
-                result.reset()
+            result._forward_cache = None  # the step's value, also of a result that is averaged over an epoch as well
 
 
 def _remove_overtaken(failed: Path, step: int) -> None:

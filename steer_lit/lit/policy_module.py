@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
 from lightning import LightningModule
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
@@ -23,9 +22,10 @@ from steer_lit.files.run_files import LAST
 from steer_lit.lit.master_weights import MasterAdamW
 from steer_lit.lit.monitored_metric import MonitoredMetric
 from steer_lit.lit.optim import OptimSettings, lr_factor
+from steer_lit.lit.run_settings import hide_after
 from steer_lit.lit.training_checkpoint import ANOTHER, OWN, PLACE, CheckpointFile, random_state, restore_random_state
 from steer_lit.lit.validation_schedule import at_end, correct_epoch_counts, owes_validation, validate
-from steer_lit.policy.device import out_of_memory
+from steer_lit.policy.memory import out_of_memory
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.tensors import tensor_mismatch
 from steer_lit.policy.token_batch import TokenBatch
@@ -137,7 +137,8 @@ class PolicyModule(LightningModule):
         step, optimizer = self.global_step + 1, self.optimizers()
         masters = list(optimizer.masters.values())
         self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
-        with out_of_memory(f"updating the weights in step {step}", f"{self.policy.lighter}, or a lower model.lora.r"):
+        remedy = f"{self.policy.memory_advice}, or a lower model.lora.r"
+        with out_of_memory(f"updating the weights in step {step}", remedy):
             for master in masters:  # with nothing to learn from, the gradient is zero on every rank
                 master.grad = torch.zeros_like(master) if master.grad is None else master.grad
             if self.trainer.world_size > 1:
@@ -260,7 +261,7 @@ class PolicyModule(LightningModule):
             restore_random_state(states[self.global_rank])
             log.info("resumed at step %d of %s", self.global_step, self.trainer.ckpt_path)
             if self.trainer.is_global_zero:
-                _hide_after(self.global_step, self.trainer.loggers)
+                hide_after(self.global_step, self.trainer.loggers)
         if owed:
             validate(self.trainer)
 
@@ -287,17 +288,3 @@ class PolicyModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Note that the validation is complete. Before callbacks hear of its end: they may save the run."""
         self.validated_at = self.global_step
-
-
-def _hide_after(step: int, loggers: Iterable[Logger]) -> None:
-    """Have TensorBoard leave out what an earlier part of the run wrote for steps after `step`, which are taken again.
-
-    `SummaryWriter(purge_step=step + 1)` writes the same event, but Lightning opens the file before it restores the
-    checkpoint, which holds the step.
-    """
-    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-
-    for logger in loggers:
-        if isinstance(logger, TensorBoardLogger):
-            start = SessionLog(status=SessionLog.START)
-            logger.experiment.file_writer.add_event(Event(step=step + 1, session_log=start))

@@ -1,16 +1,18 @@
-"""A run's settings and its monitored metric, for the loggers' tables of runs."""
+"""A run's settings and its monitored metric, for the loggers' tables of runs; in TensorBoard, no step of it twice."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from lightning import Callback, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
 from steer_lit.dotted import leaves
-from steer_lit.lit.policy_module import PolicyModule
+
+if TYPE_CHECKING:  # it calls hide_after
+    from steer_lit.lit.policy_module import PolicyModule
 
 
 class RunSettings(Callback):
@@ -32,7 +34,7 @@ class RunSettings(Callback):
     def on_train_start(self, trainer: Trainer, module: PolicyModule) -> None:
         """Register the settings now: only now is it known at which step a resumed run begins.
 
-        A resumed run's NaN is logged for a later step, and so hidden when `PolicyModule` hides those.
+        A resumed run's NaN is logged for the next step, where `hide_after` hides it: that comes after all callbacks.
         """
         step = trainer.global_step
         for logger in trainer.loggers:
@@ -53,6 +55,20 @@ class RunSettings(Callback):
         """Log the monitored metric of a run that is validated only after its training, as after a resume at its end."""
         if trainer.state.fn == TrainerFn.VALIDATING:
             self.on_train_end(trainer, module)
+
+
+def hide_after(step: int, loggers: Iterable[Logger]) -> None:
+    """Have TensorBoard leave out what was written until now for steps after `step`, which a resumed run takes again.
+
+    `PolicyModule` calls it as training starts, whatever callbacks a run has. `SummaryWriter(purge_step=step + 1)`
+    writes the same event, but Lightning opens the file before it restores the checkpoint, which holds the step.
+    """
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            start = SessionLog(status=SessionLog.START)
+            logger.experiment.file_writer.add_event(Event(step=step + 1, session_log=start))
 
 
 def flat(settings: Mapping[str, Any]) -> dict[str, Any]:

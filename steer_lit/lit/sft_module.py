@@ -15,7 +15,7 @@ from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.step_cost import StepCost
 from steer_lit.lit.transcripts import logged
 from steer_lit.objective.sft import sft_loss
-from steer_lit.policy.device import out_of_memory
+from steer_lit.policy.memory import out_of_memory
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.token_batch import TokenBatch
 from steer_lit.rollout.engine import SampledPolicy, renderer_of

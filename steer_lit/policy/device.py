@@ -1,16 +1,12 @@
-"""The device and number type if the config leaves them open, GPUs that torch cannot see, and memory that runs out."""
+"""The device and number type if the config leaves them open; GPUs unseen or old, and how torch computes attention."""
 
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Literal
 
 import torch
 
-from steer_lit.errors import MissingResource
 from steer_lit.policy import gpus
 from steer_lit.policy.model_facts import NumberType
 from steer_lit.ranks import local_rank
@@ -18,19 +14,10 @@ from steer_lit.ranks import local_rank
 log = logging.getLogger(__name__)
 
 _NATIVE = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch's own questions to an x86 CPU
-# What torch raises as a plain RuntimeError: for a CPU's memory, and from libraries that allocate by themselves.
-_SIGNS = (
-    "DefaultCPUAllocator: can't allocate memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDA error: out of memory",
-    "CUDA driver error: out of memory",
-    "'out of memory'",  # NCCL
-)
 _OLD = (
     "%s is older than Ampere: it has no FlashAttention and emulates bfloat16. Expect learning to be slow, and to take "
     "memory that grows with the square of a dialogue's length"
 )
-_SIZES = re.compile(r"ried to (allocate [\d.]+ \w+)|(capacity of [\d.]+ \w+ of which [\d.]+ \w+ is free)")
 
 
 def default_device() -> str:
@@ -76,21 +63,3 @@ def _multiplies_bfloat16(device: str) -> bool:
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return any(getattr(torch.cpu, question, lambda: False)() for question in _NATIVE)
-
-
-def lighter(*, may_quantize: bool) -> str:
-    """Return what to do if a model itself leaves too little memory."""
-    return f"free what other programs hold, or take {'model.quantize=nf4 or ' if may_quantize else ''}a smaller model"
-
-
-@contextmanager
-def out_of_memory(doing: str, remedy: str) -> Iterator[None]:
-    """Raise MissingResource, with what the block was `doing` and the `remedy`, if no memory is left for it."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if not known and not any(sign in str(error) for sign in _SIGNS):
-            raise
-        sizes = ", ".join(found[1] or found[2] for found in _SIZES.finditer(str(error)))
-        raise MissingResource(f"out of memory while {doing}{f' ({sizes})' if sizes else ''}: {remedy}") from error

@@ -9,16 +9,9 @@ from typing import Literal
 from steer_lit.errors import MissingResource, Problem
 from steer_lit.policy import base_model_files
 from steer_lit.policy.base_model import BaseModelSettings, open_checkpoint
-from steer_lit.policy.device import (
-    choose_kernels,
-    default_device,
-    lighter,
-    number_type,
-    out_of_memory,
-    unseen_gpu,
-    warn_of_old_gpu,
-)
+from steer_lit.policy.device import choose_kernels, default_device, number_type, unseen_gpu, warn_of_old_gpu
 from steer_lit.policy.lora import AdapterFolder, LoraSettings, attach_adapter
+from steer_lit.policy.memory import memory_advice, out_of_memory
 from steer_lit.policy.model_facts import BUILT_HERE, NumberType, Quantization, nano_folder, start_is_gone, tower_file
 from steer_lit.policy.nano import build_nano
 from steer_lit.policy.parts import ModelParts
@@ -70,7 +63,7 @@ def load_policy(
     warn_of_old_gpu(device)
     dtype = number_type(dtype, device)
     settings = BaseModelSettings(quantize, dtype, device, min_pixels, max_pixels)
-    remedy = lighter(may_quantize=device.startswith("cuda") and quantize == "none")
+    remedy = memory_advice(may_quantize=device.startswith("cuda") and quantize == "none")
     with out_of_memory(f"loading model={name} to {device}", remedy):
         parts = _open_base(name, settings, source, tower_file(name, tower), nano_folder(weights))
         model = attach_adapter(parts.model, lora, seed)

@@ -17,9 +17,9 @@ from torch import nn
 
 from steer_lit.policy.base_model import four_bit_modules, save_base
 from steer_lit.policy.chat_template import TURN_START, VISION_TOKENS
-from steer_lit.policy.device import lighter
 from steer_lit.policy.head import head_logprobs, restricted
 from steer_lit.policy.lora import LoraSettings, adapted_layers, attach_adapter, save_adapter
+from steer_lit.policy.memory import memory_advice
 from steer_lit.policy.packed_attention import packed_attention
 from steer_lit.policy.parts import ModelParts
 from steer_lit.policy.pictures import Pictures
@@ -106,9 +106,9 @@ class QwenVL(nn.Module):
         return self.device.type == "cuda" and self.trains != "base" and not four_bit_modules(self.base)
 
     @property
-    def lighter(self) -> str:
+    def memory_advice(self) -> str:
         """What to do if the policy itself leaves too little memory."""
-        return lighter(may_quantize=self.may_quantize)
+        return memory_advice(may_quantize=self.may_quantize)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """Drop the stack, since moving or casting gives the layers new weights; its next use makes it again.

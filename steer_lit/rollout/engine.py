@@ -19,7 +19,7 @@ from torch import Tensor
 from steer_lit.data.render import Renderer, TraceBuilder
 from steer_lit.errors import SteerError
 from steer_lit.numbers import counted
-from steer_lit.policy.device import out_of_memory
+from steer_lit.policy.memory import out_of_memory
 from steer_lit.policy.positions import rope_positions
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.rollout.cache import TurnCache
@@ -29,8 +29,10 @@ from steer_lit.rollout.sampling import drawn, likeliest
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.types import Completion, Finish, ImageRef, Message, Scenario, TokenTrace
 
-# Most entries (rows x their longest stretch x columns) of the attention mask for questions read at once. For 7B a GPU
-# takes 17 bytes an entry, 2.1 GiB. 64 openings of 1,400 tokens, four pictures of 512 x 512 each, are just below.
+# Most entries (rows x their longest stretch x columns) of the attention mask for questions read at once; a dialogue
+# that needs more is read alone. It bounds the mask, for 7B on a GPU 17 bytes an entry and so 2.1 GiB, and not what the
+# layers take for the tokens, by docs/gpus.md 0.2 GiB per 1,000. 64 openings of 1,400 tokens, four pictures of 512 x 512
+# each, are just below it and take 18 GiB for that. Only the number of dialogues side by side limits those.
 READ_AT_ONCE = 1 << 27
 ENDED_SHARE = 0.25  # share of the dialogues being answered that complete their answer before any is returned
 _NOTHING = torch.empty(0)
@@ -111,7 +113,7 @@ class SampledSession:
         self.cache = TurnCache(policy.qwen.device)
         self.places = Places(self.cache)
         self.answering: list[int] = []  # in the order of their places
-        with out_of_memory("preparing to answer", policy.qwen.lighter), policy.qwen.inference():
+        with out_of_memory("preparing to answer", policy.qwen.memory_advice), policy.qwen.inference():
             self.decoding = policy.qwen.stack.operands(decoding=True)  # nothing trains while a session is open
         self.reading = [tuple(operands.plain for operands in layer) for layer in self.decoding]
 

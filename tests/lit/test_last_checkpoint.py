@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import resource
 import signal
 import tempfile
@@ -12,10 +13,13 @@ from typing import Any
 
 import pytest
 import torch
+from lightning import Callback, Trainer
 from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 
+from steer_lit.lit.csv_log import CsvLog
 from steer_lit.lit.last_checkpoint import LastCheckpoint
+from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.sft_module import SFTModule
 from steer_lit.lit.training_checkpoint import OWN, PLACE, CheckpointFile
 from tests.settings import optim_settings
@@ -111,3 +115,32 @@ def test_a_users_own_checkpoint_plugin_stays(make_trainer: Any, small_world: Any
     trainer = make_trainer(max_steps=1, plugins=[own])
     trainer.fit(SFTModule(tiny_policy(), optim_settings(1e-3), micro_tokens=2048), small_world("sft"))
     assert trainer.strategy.checkpoint_io is own
+
+
+class LogsOwn(Callback):
+    """A user's: logs the square of each step, its average over an epoch, and the largest step of an epoch."""
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: PolicyModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = float(trainer.global_step)
+        module.log("square", step**2, on_step=True, on_epoch=True, batch_size=1)
+        module.log("largest", step, on_step=False, on_epoch=True, reduce_fx="max", batch_size=1)
+
+
+@pytest.mark.parametrize("every_n_steps", [1, 2, 50])
+def test_what_a_users_callback_averages_over_epochs_is_logged_once_a_step(
+    every_n_steps: int, make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
+) -> None:
+    """The step that is saved is logged before. Lightning logged its value again, at its own count of batches."""
+    log = CsvLog(str(tmp_path / "metrics.csv"))
+    settings = {"max_epochs": 2, "limit_train_batches": 3, "log_every_n_steps": 1, "enable_checkpointing": True}
+    trainer = make_trainer(max_steps=-1, logger=log, callbacks=[LogsOwn(), LastCheckpoint(every_n_steps)], **settings)
+    trainer.fit(SFTModule(tiny_policy(), optim_settings(1e-3), micro_tokens=2048), small_world("sft"))
+    with log.path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    steps = [row for row in rows if row["train/loss"]]
+    assert [(row["step"], float(row["square_step"])) for row in steps] == [(str(n), n**2) for n in range(1, 7)]
+    epochs = [row for row in rows if row not in steps]
+    assert [float(row["square_epoch"]) for row in epochs] == [pytest.approx(14 / 3), pytest.approx(77 / 3)]
+    assert [float(row["largest"]) for row in epochs] == [3, 6]

@@ -41,6 +41,9 @@ def test_repeated_steps_are_shown_once(tmp_path: Path) -> None:
     table = rows(tmp_path / "csv/metrics.csv")
     assert [row["step"] for row in table if row["train/loss"]] == list("12345")
     assert table[: len(first)] == first
+    words.append("~callbacks.settings")  # it writes a NaN that is to be hidden, but the rest is hidden without it
+    assert cli.run("train", [*words, "trainer.max_steps=3", f"ckpt_path={kept}"]) == 0
+    assert shown(tmp_path)["train/loss"] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("every_n_steps", [2, 9])
