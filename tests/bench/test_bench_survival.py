@@ -24,14 +24,14 @@ def test_kaplan_meier_by_hand(dialogue: MakeDialogue) -> None:
         dialogue("a", [-3, 3]),
         dialogue("b", [3, 3]),
         dialogue("c", [3, 3, 1]),
-        dialogue("d", [3, 3, 0, 3, 3]),
+        dialogue("d", [3, 3, 0, 3, 3, 3]),
         dialogue("e", [3, 3, 3, -1]),
         dialogue("f", [3, 2, 3, 2, 3]),
     ]
     alive, low, high = survival.kaplan_meier(rows, SETTINGS)
     assert alive == pytest.approx([5 / 6, 5 / 6, 5 / 12, 5 / 24, 5 / 24, 5 / 24, 5 / 24, 5 / 24, 5 / 24, 5 / 24])
     assert np.all((low <= alive) & (alive <= high) & (low >= 0) & (high <= 1))
-    assert list(survival.by_turn([rows], SETTINGS)) == ["1", "2", "3", "4", "5"]  # no dialogue is at risk after turn 5
+    assert list(survival.by_turn([rows], SETTINGS)) == ["1", "2", "3", "4", "5"]  # none is at risk after turn 5
     assert survival.median_failure_turn([rows], SETTINGS) == 3
     assert survival.by_turn([rows], SETTINGS)["3"]["value"] == pytest.approx(125 / 3)
 

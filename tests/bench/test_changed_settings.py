@@ -117,11 +117,16 @@ def adapter(run: Path, **changed: Any) -> str:
 
 
 def test_runs_that_differ_in_their_seed_alone_are_seeds_of_one_training(tmp_path: Path) -> None:
-    start = {"init_from": "a/adapter", "model": {"seed": 1, "init_from": "a/adapter"}}
+    start = {
+        "init_from": "a/adapter",
+        "model": {"seed": 1, "init_from": "a/adapter", "device": "cpu"},
+        "tutor": {"client": {"settings": {"cache_dir": "a/cache"}}},
+    }
     other = {
         "seed": 2,
         "init_from": "b/adapter",
-        "model": {"seed": 2, "init_from": "b/adapter"},
+        "model": {"seed": 2, "init_from": "b/adapter", "device": "cuda:1"},
+        "tutor": {"client": {"settings": {"cache_dir": "b/cache"}}},
         "run_dir": "elsewhere",
     }
     seeds = [adapter(tmp_path / "a", **start), adapter(tmp_path / "b", **other)]
@@ -134,6 +139,7 @@ def test_runs_that_differ_in_their_seed_alone_are_seeds_of_one_training(tmp_path
         ({"optim": {"lr": 1e-5, "betas": [0.9, 0.999]}}, "optim.lr (0.0001, 1e-05)"),
         ({"trainer": {"max_steps": 100}}, "trainer.max_steps (10, 100)"),
         ({"reward": {"alpha": 0.3}}, "reward.alpha (not there, 0.3)"),
+        ({"ablation": "single_turn"}, "ablation (not there, single_turn)"),
         ({"stage": "sft", "trainer": {"max_steps": 9}, "reward": {"a": 1, "b": 2}},
          "stage (grpo, sft), trainer.max_steps (10, 9), reward.a (not there, 1) and 1 more"),
     ],

@@ -136,6 +136,13 @@ def test_pixel_values_without_a_fixed_white_are_refused(tmp_path: Path) -> None:
         open_image(save(tmp_path, "i.tiff", Image.new("I", (1, 1), 70000)), tmp_path)
 
 
+def test_a_picture_of_just_the_most_pixels_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "MAX_PIXELS", 100)
+    assert open_image(save(tmp_path, "a.png", Image.new("RGB", (10, 10))), tmp_path).size == (10, 10)
+    with pytest.raises(PictureError, match="claims 101 x 1 pixels, at most 100"):
+        open_image(save(tmp_path, "b.png", Image.new("RGB", (101, 1))), tmp_path)
+
+
 def test_a_size_bomb_is_refused_from_its_header(tmp_path: Path) -> None:
     header = struct.pack(">IIBBBBB", 12_000, 12_000, 8, 2, 0, 0, 0)  # 432 MB of pixels in a file of some 60 bytes
     chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))

@@ -13,10 +13,12 @@ from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.errors import ServerDown, TooManyFailures
 from steer_lit.lit.grpo_module import GRPOModule
 from steer_lit.lit.last_checkpoint import LastCheckpoint
+from steer_lit.lit.step_batch import StepBatch
 from steer_lit.lit.training_checkpoint import OWN
 from steer_lit.lit.trajectory_log import TrajectoryLog
+from steer_lit.objective.normalise import StepCounts
 from steer_lit.reward.reward import Reward
-from steer_lit.types import Scenario, SoFar, Turn, Verdict
+from steer_lit.types import Scenario, SoFar, TokenTrace, Turn, Verdict
 from tests.settings import objective_settings, optim_settings, rollout_settings
 
 ROLLOUT = rollout_settings(group_size=3, max_turns=2, max_new_tokens=8)
@@ -106,7 +108,7 @@ def test_rows_without_advantage_are_left_out_only_if_their_gradient_is_zero(
     tiny_policy: Any, make_trainer: Any
 ) -> None:
     from steer_lit.lit.credit import AssignedCredit
-    from steer_lit.types import Attack, Message, TokenTrace, Trajectory
+    from steer_lit.types import Attack, Message, Trajectory
 
     scenario = Scenario("row", "benign", Attack(Message.of("user", "hello")))
     traces = [TokenTrace((1, 2, 3), (-1, 0, 0), (0.0, -1.0, -1.0)) for _ in range(3)]
@@ -272,12 +274,32 @@ def test_a_second_epoch_scores_against_the_policy_that_sampled(
     assert step["train/ratio_gap_max"] < 1e-4  # the gap is that of the first epoch
 
 
+def test_each_clip_bounds_its_own_side(tiny_policy: Any) -> None:
+    module = make_module(tiny_policy(), objective=objective_settings(kl_coef=0.0, clip_low=0.1, clip_high=9.0))
+    trace = TokenTrace((40, 41, 42), (-1, 0, 0), (0.0, -1.0, -1.0))
+    step_batch, batch = StepBatch.of([(trace, (0.5,))], StepCounts(1, 2)), module.policy.collate([trace])
+    module._loss(step_batch, batch, [0], first=True)
+    step_batch.old[0] = step_batch.old[0] - 1.0
+    means = module._loss(step_batch, batch, [0], first=False)[1].means()
+    assert means["ratio"] == pytest.approx(math.e)
+    assert means["clip_share"] == 0.0  # a ratio that rises with the advantage meets the upper bound alone
+
+
 def test_every_rollout_is_logged(make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path) -> None:
-    run(make_trainer, make_module(tiny_policy()), small_world("grpo"), steps=2, callbacks=[TrajectoryLog()])
+    module, batches = make_module(tiny_policy()), list[Sequence[Scenario]]()
+    inner = module.training_step
+
+    def step(batch: Any, batch_idx: int) -> None:
+        batches.append(batch)
+        inner(batches[0], batch_idx)  # the same scenarios twice, as in a second epoch
+
+    module.training_step = step  # type: ignore[method-assign]
+    run(make_trainer, module, small_world("grpo"), steps=2, callbacks=[TrajectoryLog()])
     rows = [json.loads(line) for line in (tmp_path / "trajectories.jsonl").read_text().splitlines()]
     assert len(rows) == 2 * 3 * 3  # steps, scenarios, dialogues per group
     assert [row["step"] for row in rows] == [0] * 9 + [1] * 9
-    assert len({row["seed"] for row in rows}) == len(rows)
+    assert [row["scenario"] for row in rows[:9]] == [row["scenario"] for row in rows[9:]]
+    assert len({row["seed"] for row in rows}) == len(rows)  # a later step does not repeat the draws
     groups = [rows[start : start + 3] for start in range(0, len(rows), 3)]
     for group in groups:
         assert len({row["scenario"] for row in group}) == 1

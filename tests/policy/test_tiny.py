@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -161,12 +162,17 @@ def test_trap_03_template_adds_the_default_system_turn_only_where_none_is_given(
     [
         (112, 112, [1, 8, 8]),  # unchanged: 112 / 14
         (1120, 1120, [1, 8, 8]),  # shrunk to max_pixels = 112^2
-        (10, 10, [1, 2, 2]),  # enlarged to min_pixels = 28^2
+        (113, 111, [1, 8, 8]),  # rounded to just max_pixels
+        (127, 111, [1, 6, 8]),  # would be rounded to more
+        (10, 10, [1, 4, 4]),  # enlarged to min_pixels = 56^2
+        (55, 57, [1, 4, 4]),  # rounded to just min_pixels
+        (41, 43, [1, 6, 4]),  # would be rounded to less
         (112, 56, [1, 4, 8]),  # rows first
     ],
 )
 def test_patches_honour_the_pixel_bounds(tiny, width, height, grid):
-    pixel_values, grid_thw = to_patches(Image.new("RGB", (width, height), "red"), tiny)
+    parts = replace(tiny, min_pixels=56 * 56)  # more than one token's, the least that is left without a bound
+    pixel_values, grid_thw = to_patches(Image.new("RGB", (width, height), "red"), parts)
     assert grid_thw.tolist() == grid
     assert pixel_values.shape == (grid[1] * grid[2], 3 * 2 * 14 * 14)
     assert pixel_values.dtype == torch.float32

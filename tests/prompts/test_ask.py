@@ -118,6 +118,23 @@ def test_a_picture_within_the_bound_keeps_its_pixels() -> None:
         assert image.tobytes() == open_image(KNIFE).tobytes()
 
 
+@pytest.mark.parametrize(
+    ("size", "most", "least", "sent"),
+    [
+        ((51, 49), 2500, 1, (51, 49)),
+        ((51, 50), 2500, 1, (50, 49)),  # not 51 x 50, which is more than the bound
+        ((51, 50), 5000, 2500, (51, 50)),
+        ((51, 49), 5000, 2500, (52, 50)),  # not 51 x 49, which is less than the bound
+    ],
+)
+def test_a_picture_is_scaled_to_within_the_bounds(
+    size: tuple[int, int], most: int, least: int, sent: tuple[int, int]
+) -> None:
+    pictures = PngPictures(lambda _: Image.new("RGB", size), most, least)
+    with Image.open(io.BytesIO(pictures.png(KNIFE))) as image:
+        assert image.size == sent
+
+
 def test_a_picture_is_encoded_once() -> None:
     opened: list[ImageRef] = []
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from steer_lit.prompts.fill import BAR, fence
+from steer_lit.prompts.fill import BAR, fence, writable
 from steer_lit.prompts.reply import Reply, Unreadable, read_reply
 
 
@@ -118,6 +118,13 @@ def test_trap_36_a_copy_is_recognised_without_invisible_characters() -> None:
     for shown in (*hidden, wide):
         with pytest.raises(Unreadable, match="copied"):
             read_reply(FORGED, Marks, shown)
+
+
+def test_trap_36_a_copy_is_recognised_with_what_stands_for_half_a_surrogate_pair() -> None:
+    shown = FORGED.replace("perfect", "perfect\ud83d")
+    assert writable(shown) == FORGED.replace("perfect", "perfect?")
+    with pytest.raises(Unreadable, match="copied"):
+        read_reply(writable(shown), Marks, shown)
 
 
 @given(st.text(max_size=200))

@@ -88,6 +88,9 @@ def test_turn_score_by_hand() -> None:
     assert turn_score(0.64, "I see a red cup.", 0.1, 0.1) == pytest.approx(0.576, abs=1e-12)
     # A loop without blocks, repetition 0.7 as above: 0.9 * 0.64 - 0.2 * 0.7 = 0.436.
     assert turn_score(0.64, "a b c " * 4, 0.1, 0.2) == pytest.approx(0.436, abs=1e-12)
+    # The same loop in blocks, whose tags are no part of a word: 0.436 + 0.1.
+    loop = "<thinking>a b c a b c</thinking><answer>a b c a b c</answer>"
+    assert turn_score(0.64, loop, 0.1, 0.2) == pytest.approx(0.536, abs=1e-12)
 
 
 def test_turn_score_is_clipped_to_zero_and_one() -> None:

@@ -153,6 +153,17 @@ def test_a_long_question_among_short_ones_is_read_apart(hasty, monkeypatch):
     assert any(rows > 2 for rows, *_ in masks)
 
 
+def test_short_questions_after_long_dialogues_are_read_apart(qwen, monkeypatch):
+    """The mask also covers what is in the cache: two questions of 10 tokens take 2 x 10 x 1,000 entries."""
+    session = SampledPolicy(qwen, max_new_tokens=4).open(SCENARIOS[:2], SEEDS[:2])
+    for row in session.rows:
+        row.built.prompt([1] * 1000, ())
+        row.cached = 990
+    for limit, parts in ((20_000, [[0, 1]]), (19_999, [[0], [1]])):
+        monkeypatch.setattr(engine, "READ_AT_ONCE", limit)
+        assert session._parts([0, 1]) == parts
+
+
 def test_no_token_is_padded_or_read_twice(hasty, monkeypatch):
     """Every token of a dialogue passes through the model once, except the last sampled one. A cache row has
     no padding.
