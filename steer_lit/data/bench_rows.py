@@ -14,8 +14,8 @@ from steer_lit.data.rows import Quarantine
 from steer_lit.data.sources import (
     BenchSplit,
     FileSource,
-    MadeRows,
     MiniSource,
+    Place,
     Record,
     Rows,
     blanked,
@@ -24,7 +24,7 @@ from steer_lit.data.sources import (
     pictures_of,
 )
 from steer_lit.files.run_files import QUARANTINE
-from steer_lit.numbers import counted
+from steer_lit.numbers import counted, few
 from steer_lit.types import ImageRef, Scenario
 
 if TYPE_CHECKING:
@@ -106,16 +106,21 @@ class BenchRows:
 
     @cached_property
     def _rows(self) -> Rows:
-        given = self.source.rows(self.split, self.max_turns, self._quarantine)
-        if isinstance(given, MadeRows):  # all are different
-            return given
-        turns, first = self.turns_played or self.max_turns, dict[object, Record]()
-        for row in given:
-            first.setdefault(content_of(cut_after(row, turns)), row)
+        if isinstance(self.source, MiniSource):  # all are different
+            return self.source.rows(self.split, self.max_turns, self._quarantine)
+        read = self.source.read(self.split, self.max_turns, self._quarantine)
+        given = self.source.fitting(self.split, read, self._quarantine)
+        turns, first, repeated = self.turns_played or self.max_turns, dict[object, Record](), list[Place]()
+        for (place, _), row in zip(read, given, strict=True):
+            if first.setdefault(content_of(cut_after(row, turns)), row) is not row:
+                repeated.append(place)
         rows = list(first.values())
-        if repeated := len(given) - len(rows):
+        if repeated:
+            one_file = len({file for (file, _), _ in read}) == 1
+            which = few([f"{number}" if one_file else f"{number} of {file}" for file, number in repeated])
             far = "" if turns >= self.max_turns else f" in what is played, {counted(turns, 'turn')}"
-            log.warning("%s left out, the same as earlier rows%s: each is played once", counted(repeated, "row"), far)
+            said = "%s left out (%s), the same as earlier rows%s: each is played once"
+            log.warning(said, counted(len(repeated), "row"), which, far)
         with_own = sum(cast(Scenario, row).system is not None for row in rows)
         if with_own and self.system_prompt:
             said = "%d of %d rows bring a system message; system_prompt is used instead, empty it to use theirs"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from steer_lit.data.content import RawRow, meant
 from steer_lit.data.formats import read_bench_row, read_rl_row, read_sft_row, read_stage1_row
 from steer_lit.data.plain import ANSWERS, NO_DIALOGUE, PROMPTS, QUESTIONS, read_answered, read_asked, read_turns
+from steer_lit.errors import RowError
 from steer_lit.terminal.nearest import did_you_mean
 from steer_lit.types import Dialogue, Kind, Scenario
 
@@ -36,12 +37,15 @@ def read_dialogue(value: object, source: str, number: int) -> Dialogue:
     """Read a row to learn from, in any known shape. Raises RowError."""
     row = RawRow.of(value, source, number)
     key = row.first(_DIALOGUES)
-    if not key or row.get(key) == []:
-        asked = any(isinstance(_peek(row, name), str) for name in QUESTIONS)
-        if asked and any(row.get(name) is not None for name in ANSWERS):
-            return read_answered(value, source, number)
+    asked = any(isinstance(_peek(row, name), str) for name in QUESTIONS)
+    if (not key or row.get(key) == []) and asked and any(row.get(name) is not None for name in ANSWERS):
+        return read_answered(value, source, number)
     if key:
         return _DIALOGUES[key](value, source, number)
+    if not _hint(row) and _is_played(value, source, number):
+        none = f" (none of {', '.join(ANSWERS)})" if asked else ""
+        told = f"questions without answers{none}, a row to play (data.source.rl), not to learn from"
+        raise row.error("", f"{NO_DIALOGUE}: it holds {told}")
     remedy = "; answers are learned from messages of user and assistant in turn, "
     remedy += f"or from one of {', '.join(QUESTIONS)} with one of {', '.join(ANSWERS)}"
     raise row.error("", f"{NO_DIALOGUE}: it has {_found(row, _DIALOGUES, remedy)}")
@@ -55,6 +59,13 @@ def read_scenario(value: object, source: str, number: int, kind: Kind = "red_tea
     if key := row.first(readers := _ALONE if alone else _SCENARIOS):
         return readers[key](value, source, number, kind)
     raise row.error("", f"{NO_SCENARIO}: it has {_found(row, _SCENARIOS)}")
+
+
+def _is_played(value: object, source: str, number: int) -> bool:
+    try:
+        return bool(read_scenario(value, source, number))
+    except RowError:
+        return False
 
 
 def _peek(row: RawRow, name: str) -> object:

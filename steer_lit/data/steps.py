@@ -35,9 +35,12 @@ def blocks_of(rows: int, size: int) -> list[range]:
 
 def holding_out_fails(rows: int, block: int, count: int) -> str | None:
     """Return why `count` of `rows` rows in blocks of `block` cannot be held out, or None if they can."""
-    if count % (size := min(block, rows)):
-        return f"must be a multiple of {size}, the rows that belong together"
+    size = min(block, rows)
     most = (rows - 1) // size * size
+    if below := count % size:
+        near = dict.fromkeys(min(fit, most) for fit in (count - below, count - below + size))
+        why = f"STEER-mini's rows come in blocks of {size} that belong together"  # those of files are blocks of one
+        return f"must be a multiple of {size}, such as {' or '.join(map(str, near))}: {why}"
     has = f"of {counted(rows, 'row')}, at most {most} can be held out"
     return f"leaves nothing to train on: {has}" if count >= rows else None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from steer_lit.data.images import PLACE, broken_pictures
 from steer_lit.data.plain import NO_DIALOGUE
 from steer_lit.data.rows import alike, few_rows
 from steer_lit.data.shapes import NO_SCENARIO, read_dialogue, read_scenario
-from steer_lit.data.sources import bare_answers, content_of, pictures_of
+from steer_lit.data.sources import Record, bare_answers, content_of, cut_after, pictures_of
 from steer_lit.data.unused_keys import UnusedKey, told_of_unused, unused_keys, watched
 from steer_lit.digests import digest
 from steer_lit.errors import RowError, SteerError
@@ -44,7 +44,8 @@ class Found:
     kind: str = _NO_KIND
     system: bool = False
     unused: tuple[UnusedKey, ...] = ()
-    content: str = ""  # a digest of all but its id
+    learned: str = ""  # a digest of what SFT learns from, "" if it is no dialogue
+    played: str = ""  # a digest of what GRPO and a benchmark play, "" if it is no scenario
 
     @property
     def refused(self) -> bool:
@@ -60,32 +61,23 @@ class Surveyed:
     pictures: Mapping[str, str]
 
     @property
-    def blind(self) -> list[Found]:
-        """The rows with a picture that does not open."""
-        return [row for row in self.rows if any(self.pictures[uri] for uri in row.pictures)]
+    def seen(self) -> list[Found]:
+        """The rows whose pictures open, if they show any."""
+        return [row for row in self.rows if not any(self.pictures[uri] for uri in row.pictures)]
 
     @property
     def whole(self) -> bool:
-        return bool(self.rows) and not (self.ended or self.blind or any(row.refused for row in self.rows))
+        whole = len(self.seen) == len(self.rows) and not any(row.refused for row in self.rows)
+        return bool(self.rows) and whole and not self.ended
 
     def counts(self) -> tuple[int, ...]:
         """Return the numbers of all rows, rows for SFT, playable, refused, and with a broken picture.
 
         Rows with a broken picture are neither for SFT nor playable.
         """
-        blind = {row.number for row in self.blind}
-        seen = [row for row in self.rows if row.number not in blind]
+        seen = self.seen
         learned, played = sum(not row.no_dialogue for row in seen), sum(not row.no_scenario for row in seen)
-        return len(self.rows), learned, played, sum(row.refused for row in self.rows), len(blind)
-
-    def repeated(self) -> Iterator[int]:
-        """Yield the numbers of readable rows whose content an earlier row has, whatever their ids."""
-        known: set[str] = set()
-        for row in self.rows:
-            if row.content in known:
-                yield row.number
-            elif row.content:
-                known.add(row.content)
+        return len(self.rows), learned, played, sum(row.refused for row in self.rows), len(self.rows) - len(seen)
 
     def faults(self) -> Iterator[tuple[str, int, str, str]]:
         """Yield (sort, row, reason, picture) for each fault.
@@ -112,8 +104,12 @@ class Surveyed:
         yield from (f"  {line}" for line in _held_lines([row for row in self.rows if not row.refused], len(self.rows)))
         unused = Counter(key for row in self.rows for key in row.unused)
         yield from (f"  {line}" for _, line in told_of_unused(unused))
-        if again := list(self.repeated()):
-            yield f"  the same as an earlier row, trained on once more, benchmarked once: {few_rows(again)}"
+        seen = self.seen
+        if again := _repeated((row.number, row.learned) for row in seen):
+            yield f"  the same as an earlier row, answers included, trained on once more by SFT: {few_rows(again)}"
+        if again := _repeated((row.number, row.played) for row in seen):
+            told = "played the same as an earlier row, benchmarked once, trained on once more by GRPO"
+            yield f"  {told}: {few_rows(again)}"
         reasons = alike(self.faults(), lambda fault: f"{fault[0]}: {fault[2]}", lambda fault: fault[1])
         shown = reasons[: _EVERY if alone else _REASONS]
         for faults in shown:
@@ -168,8 +164,26 @@ def _found(value: object, path: Path, number: int) -> Found:
         kind=played.kind or _NO_KIND,
         system=played.system is not None,
         unused=unused_keys(value),
-        content=digest(repr(content_of(record)), 24),
+        learned=_content(dialogue),
+        played=_content(scenario),
     )
+
+
+def _content(record: Record | None) -> str:
+    """Return a digest of all but the record's id, as far as a run takes it by default; "" for None."""
+    return "" if record is None else digest(repr(content_of(cut_after(record, DATA_MAX_TURNS))), 24)
+
+
+def _repeated(contents: Iterable[tuple[int, str]]) -> list[int]:
+    """Return the numbers of rows, given as (number, content), whose content an earlier row has; "" is no content."""
+    known: set[str] = set()
+    again = []
+    for number, content in contents:
+        if content in known:
+            again.append(number)
+        elif content:
+            known.add(content)
+    return again
 
 
 def _read(reader: Callable[[object, str, int], T], value: object, path: Path, number: int) -> tuple[T | None, str]:

@@ -55,7 +55,7 @@ def test_a_row_given_twice_is_played_once_also_with_blank_pictures(
         caplog.clear()
         rows = of_file(tmp_path / "a.jsonl", *asked, asked[0], {**asked[1], "id": "c"}, blank_images=blank)
         assert [row.id for row in rows] == ["red", "blue"]
-        assert caplog.messages == ["2 rows left out, the same as earlier rows: each is played once"]
+        assert caplog.messages == ["2 rows left out (3, 4), the same as earlier rows: each is played once"]
     given_once = of_file(tmp_path / "a.jsonl", *asked, blank_images=True)
     assert rows.facts() == given_once.facts()
 
@@ -68,8 +68,19 @@ def test_rows_that_differ_only_in_what_is_not_played_are_played_once(
     for played, left in ((2, ["ab", "ac", "ba"]), (None, ["ab", "ac", "ba"]), (1, ["ab", "ba"])):
         assert not caplog.messages
         assert [row.id for row in of_file(tmp_path / "a.jsonl", *asked, turns_played=played)] == left
-    said = "1 row left out, the same as earlier rows in what is played, 1 turn: each is played once"
+    said = "1 row left out (2), the same as earlier rows in what is played, 1 turn: each is played once"
     assert caplog.messages == [said]
+
+
+def test_rows_left_out_of_several_files_are_named_with_their_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = [str(tmp_path / name) for name in ("a.jsonl", "b.jsonl")]
+    for file in files:
+        Path(file).write_text('{"turns": ["What?"]}\n{"turns": ["What?"]}\n', encoding="utf-8")
+    assert len(BenchRows(FileSource(bench=files), 10)) == 1
+    a, b = files
+    assert f"3 rows left out (2 of {a}, 1 of {b}, 2 of {b}), the same" in caplog.text
 
 
 def test_its_facts_change_with_the_questions(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from steer_lit.data.plain import QUESTIONS, read_answered, read_turns
+from steer_lit.data.plain import ANSWERS, QUESTIONS, read_answered, read_turns
 from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.errors import RowError
 from steer_lit.types import Dialogue, ImageRef, Message, Scenario
@@ -16,6 +16,7 @@ HI = {"role": "user", "content": "Hi"}
 HELLO = {"role": "assistant", "content": "Hello"}
 PAIRS = [{"user": "One?", "bot": "1"}, {"user": "Two?", "bot": "2"}]
 BESIDE = {"question": "Three?", "history": PAIRS}
+TO_PLAY = "a row to play (data.source.rl), not to learn from"
 
 
 def contents(scenario: Scenario) -> list[tuple[object, ...]]:
@@ -222,7 +223,9 @@ def test_an_answer_labelled_safe_or_not_at_all_is_learned_from(row: dict[str, ob
     ("row", "field", "reason"),
     [
         ({}, "", "it has no keys, and none of messages"),
-        ({"q": 1, "turns": ["Hi"]}, "", "is no dialogue: it has 'q', 'turns', and none of"),
+        ({"q": 1, "turns": [3]}, "", "is no dialogue: it has 'q', 'turns', and none of"),
+        ({"q": 1, "turns": ["Hi"]}, "", f"is no dialogue: it holds questions without answers, {TO_PLAY}"),
+        ({"prompt": "Hi", "reply": "Hello"}, "", f"without answers (none of {', '.join(ANSWERS)}), {TO_PLAY}"),
         ({"history": []}, "history", "got no message"),
         ({"history": ["Hi"]}, "history[0]", "an object with user and bot, or a list of the two texts"),
         ({"history": [["Hi"]]}, "history[0]", "an object with user and bot"),

@@ -50,7 +50,10 @@ def test_held_out_rows_are_whole_blocks_and_never_trained_on() -> None:
 @pytest.mark.parametrize(
     ("rows", "size", "count", "reason"),
     [
-        (97, 10, 25, "multiple of 10"),
+        (97, 10, 25, "must be a multiple of 10, such as 20 or 30: STEER-mini's rows come in blocks of 10 that belong"),
+        (47, 10, 2, "such as 0 or 10:"),
+        (20, 10, 15, "such as 10:"),
+        (5, 10, 2, "such as 0:"),
         (30, 10, 30, "nothing to train on: of 30 rows, at most 20 can be held out$"),
         (37, 10, 40, "nothing to train on: of 37 rows, at most 30 can be held out$"),
         (20, 1, 64, "nothing to train on: of 20 rows, at most 19 can be held out$"),

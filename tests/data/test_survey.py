@@ -11,9 +11,11 @@ from PIL import Image
 
 from steer_lit.cli import main as cli
 from steer_lit.data import images
+from steer_lit.data.bench_rows import BenchRows
 from steer_lit.data.images import open_image
+from steer_lit.data.sources import FileSource
 from steer_lit.data.survey import main
-from steer_lit.data.survey_file import survey_rows
+from steer_lit.data.survey_file import DATA_MAX_TURNS, survey_rows
 from steer_lit.types import ImageRef
 
 
@@ -193,8 +195,29 @@ def test_rows_that_stand_there_twice_are_told(tmp_path: Path, capsys: pytest.Cap
         {"id": f"{at}", "turns": [text], "kind": "benign"} for at, text in enumerate(["a", "b", "a", "a", "c", "b"])
     ]
     lines = surveyed(tmp_path, capsys, rows="\n".join(map(json.dumps, [*rows, {**rows[0], "kind": "red_team"}])))
-    assert "  the same as an earlier row, trained on once more, benchmarked once: 3 rows (3, 4, 6)" in lines
-    assert not any("the same as" in line for line in surveyed(tmp_path, capsys, rows=json.dumps(rows[0])))
+    told = "played the same as an earlier row, benchmarked once, trained on once more by GRPO: 3 rows (3, 4, 6)"
+    assert [line.strip() for line in lines if "the same" in line] == [told]
+    assert not any("the same" in line for line in surveyed(tmp_path, capsys, rows=json.dumps(rows[0])))
+
+
+def test_rows_that_repeat_as_played_are_those_that_a_benchmark_leaves_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A benchmark plays what is asked, up to data.max_turns: other answers make no other row for it, nor more turns.
+    A row whose picture does not open is put aside, however often it stands there.
+    """
+    long, longer = ({"turns": ["?"] * 10 + ["more"] * more, "kind": "benign"} for more in (0, 1))
+    blind = {"turns": ["Hm"], "images": ["none.png"]}
+    rows = [*map(json.loads, map(row, ["a", "b", "a"])), long, longer, blind, blind]
+    text = "\n".join(map(json.dumps, rows))
+    lines = surveyed(tmp_path, capsys, 1, rows=text)
+    assert [line.strip() for line in lines if "the same" in line] == [
+        "the same as an earlier row, answers included, trained on once more by SFT: 1 row (3)",
+        "played the same as an earlier row, benchmarked once, trained on once more by GRPO: 3 rows (2, 3, 5)",
+    ]
+    source = FileSource(bench=str(tmp_path / "rows.jsonl"))
+    assert len(BenchRows(source, DATA_MAX_TURNS, max_bad_rows=2)) == 2
+    assert caplog.messages[-1].startswith("3 rows left out (2, 3, 5), the same as earlier rows")
 
 
 def test_a_good_file_to_play_has_no_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -217,7 +240,7 @@ def test_a_good_file_to_play_has_no_faults(tmp_path: Path, capsys: pytest.Captur
     # In a file with dialogues such a row is reported, because SFT would stop at it.
     lines = surveyed(tmp_path, capsys, 1, rl="", mixed=f"{row('<answer>Ho</answer>')}\n{plays}")
     assert counted(lines, "mixed.jsonl") == ["2", "1", "2", "0", "0"]
-    assert [line for line in lines if line.startswith("  * not for SFT, 1 row (2): is no dialogue: it has 'turns',")]
+    assert [line for line in lines if line.startswith("  * not for SFT, 1 row (2): is no dialogue: it holds questions")]
 
 
 def test_files_written_by_runs_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
