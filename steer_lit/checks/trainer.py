@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 from functools import cache
+from importlib.metadata import distribution
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,7 @@ REPLACED = {
 @cache
 def trainer_arguments() -> frozenset[str]:
     """Return the names that `lightning.Trainer` takes, read in its source: importing Lightning takes seconds."""
-    spec = find_spec("lightning")
-    assert spec is not None and spec.origin is not None  # a dependency
-    source = Path(spec.origin).parent / "pytorch/trainer/trainer.py"
+    source = Path(str(distribution("lightning").locate_file("lightning/pytorch/trainer/trainer.py")))
     made = next(
         node
         for trainer in ast.parse(source.read_text(encoding="utf-8")).body
