@@ -103,13 +103,17 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
         if folder := WholeSweep.elsewhere:
             going = f"Runs that the launcher has started go on in {folder}; for the rest, later:"
             return f"stopped waiting for this sweep. {going}\n{next_step(resume_sweep_command(program, words, folder))}"
-        return "\n".join([_stopped(*(begun[-1] if begun else (None, [])), alone=not rest), *rest])
+        return "\n".join([_stopped(*(begun[-1] if begun else (None, [])), alone=not rest), *map(next_step, rest)])
+
+    def after_the_run() -> list[str]:  # which has said how it is resumed if it left a checkpoint
+        label = "then" if begun and latest_checkpoint(begun[-1][0]) else "next"
+        return [next_step(command, label=label) for command in rest]
 
     def task(config: DictConfig) -> float | None:
         find_configs_in(folder_of_hydra())  # a launcher's process has not read the command line
         begun.append((folder := Path(HydraConfig.get().runtime.output_dir), typed_words()))
         if sweeping():
-            rest[:] = [next_step(resume_sweep_command(program, words, Path(str(HydraConfig.get().sweep.dir))))]
+            rest[:] = [resume_sweep_command(program, words, Path(str(HydraConfig.get().sweep.dir)))]
         try:
             with sigterm_ends(stopped), env_override({_FULL_ERROR: full}):  # for processes that the run starts
                 return RUNS[program](config, folder)
@@ -128,7 +132,7 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
             if sweeping() and several_ranks():
                 traceback.print_exc()  # Hydra would show it after the last run
                 raise SystemExit(1) from None
-            for note in rest:
+            for note in after_the_run():
                 error.add_note(note)
             raise
 
@@ -145,10 +149,10 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
         print(stopped(), file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
     except SystemExit:
-        print("".join(f"{line}\n" for line in rest), end="", file=sys.stderr)
+        print("".join(f"{line}\n" for line in after_the_run()), end="", file=sys.stderr)
         raise
     except AlreadyReported:
-        print(_not_finished(failed), file=sys.stderr)
+        print(_not_finished(failed, rest), file=sys.stderr)
         raise SystemExit(REFUSED) from None
     finally:
         sys.argv, WholeSweep.elsewhere = arguments, None
@@ -172,13 +176,17 @@ def _begin_again(down: ServerDown, folder: Path) -> str:
     return f"{said}{correct}\n{next_step(typed_command(folder if own else None))}"
 
 
-def _not_finished(failed: Sequence[str]) -> str:
-    """Return the last message of a sweep. A launcher that starts other processes does not say which runs failed."""
+def _not_finished(failed: Sequence[str], rest: Sequence[str]) -> str:
+    """Return the last message of a sweep, of which `rest` are the commands that go on with it.
+
+    A launcher that starts other processes does not say which runs failed, and leaves `rest` empty.
+    """
     if folder := WholeSweep.elsewhere:
         logs = f"in the launcher's logs (submitit's are in {shown_path(folder / '.submitit')})"
         return f"not finished, for the reasons above or {logs}: runs of this sweep"
-    again = "resume what had begun, then give this command again"
-    return f"not finished, for the reasons above: {', '.join(failed) or 'runs'} of this sweep; {again}"
+    then = "".join(f"\n{next_step(command, label='then')}" for command in rest) or ", then give this command again"
+    which = f"{', '.join(failed) or 'runs'} of this sweep"
+    return f"not finished, for the reasons above: {which}; resume what had begun{then}"
 
 
 def _hydra_calls(
