@@ -105,10 +105,6 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
             return f"stopped waiting for this sweep. {going}\n{next_step(resume_sweep_command(program, words, folder))}"
         return "\n".join([_stopped(*(begun[-1] if begun else (None, [])), alone=not rest), *map(next_step, rest)])
 
-    def after_the_run() -> list[str]:  # which has said how it is resumed if it left a checkpoint
-        label = "then" if begun and latest_checkpoint(begun[-1][0]) else "next"
-        return [next_step(command, label=label) for command in rest]
-
     def task(config: DictConfig) -> float | None:
         find_configs_in(folder_of_hydra())  # a launcher's process has not read the command line
         begun.append((folder := Path(HydraConfig.get().runtime.output_dir), typed_words()))
@@ -132,7 +128,7 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
             if sweeping() and several_ranks():
                 traceback.print_exc()  # Hydra would show it after the last run
                 raise SystemExit(1) from None
-            for note in after_the_run():
+            for note in _after_the_run(folder, rest):
                 error.add_note(note)
             raise
 
@@ -149,7 +145,8 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
         print(stopped(), file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
     except SystemExit:
-        print("".join(f"{line}\n" for line in after_the_run()), end="", file=sys.stderr)
+        for line in _after_the_run(begun[-1][0], rest) if begun else ():
+            print(line, file=sys.stderr)
         raise
     except AlreadyReported:
         print(_not_finished(failed, rest), file=sys.stderr)
@@ -174,6 +171,14 @@ def _begin_again(down: ServerDown, folder: Path) -> str:
     said = "stopped before the run began: nothing new was saved"
     correct = f"; correct first: {down.correct}" if down.correct else ""
     return f"{said}{correct}\n{next_step(typed_command(folder if own else None))}"
+
+
+def _after_the_run(folder: Path, rest: Sequence[str]) -> list[str]:
+    """Return the lines with the commands `rest` that go on with a sweep after its run in `folder` has ended early.
+
+    If that run left a checkpoint, it has said how it is resumed, which comes first.
+    """
+    return [next_step(command, label="then" if latest_checkpoint(folder) else "next") for command in rest]
 
 
 def _not_finished(failed: Sequence[str], rest: Sequence[str]) -> str:
