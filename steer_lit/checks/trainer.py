@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.metadata import distribution
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from steer_lit.checks.facts import Config
+from steer_lit.checks.unread import HYDRAS
 from steer_lit.dotted import ABSENT, at
 from steer_lit.errors import NOT_GIVEN, Problem
 from steer_lit.numbers import SHARE, Bound, whole
+from steer_lit.terminal.nearest import nearest
 
+TRAINER = "lightning.Trainer"
 _COUNT = whole(1)
 _STRATEGIES = ("auto", "ddp")
 _ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
@@ -41,6 +48,20 @@ REPLACED = {
     "trainer.callbacks": "use callbacks.<name>",
     "trainer.logger": "use logger=<option>",
 }
+
+
+@cache
+def trainer_arguments() -> frozenset[str]:
+    """Return the names that `lightning.Trainer` takes, read in its source: importing Lightning takes seconds."""
+    source = Path(str(distribution("lightning").locate_file("lightning/pytorch/trainer/trainer.py")))
+    made = next(
+        node
+        for trainer in ast.parse(source.read_text(encoding="utf-8")).body
+        if isinstance(trainer, ast.ClassDef) and trainer.name == "Trainer"
+        for node in trainer.body
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__"
+    )
+    return frozenset(argument.arg for argument in made.args.kwonlyargs)
 
 
 def trainer_problems(config: Config) -> Iterator[Problem]:
@@ -79,6 +100,11 @@ def trainer_problems(config: Config) -> Iterator[Problem]:
         idle = (None, ABSENT, 1) if key.endswith("accumulate_grad_batches") else (None, ABSENT)  # Lightning's default
         if (value := at(config, key)) not in idle:
             yield Problem(key, value, remedy)
+    if trainer.get("_target_") == TRAINER:  # a user's own may take more
+        for name in sorted(trainer.keys() - {*HYDRAS} - trainer_arguments(), key=str):
+            known = [f"trainer.{argument}" for argument in trainer_arguments()]
+            remedy = f"{TRAINER} has no such argument.{nearest(f'trainer.{name}', known)}"
+            yield Problem(f"trainer.{name}", trainer[name], remedy)
     strategy = trainer.get("strategy", "auto")
     if strategy not in _STRATEGIES:
         nf4 = "NF4 weights cannot be sharded, and " if at(config, "model.quantize") == "nf4" else ""

@@ -103,13 +103,13 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
         if folder := WholeSweep.elsewhere:
             going = f"Runs that the launcher has started go on in {folder}; for the rest, later:"
             return f"stopped waiting for this sweep. {going}\n{next_step(resume_sweep_command(program, words, folder))}"
-        return "\n".join([_stopped(*(begun[-1] if begun else (None, [])), alone=not rest), *rest])
+        return "\n".join([_stopped(*(begun[-1] if begun else (None, [])), alone=not rest), *map(next_step, rest)])
 
     def task(config: DictConfig) -> float | None:
         find_configs_in(folder_of_hydra())  # a launcher's process has not read the command line
         begun.append((folder := Path(HydraConfig.get().runtime.output_dir), typed_words()))
         if sweeping():
-            rest[:] = [next_step(resume_sweep_command(program, words, Path(str(HydraConfig.get().sweep.dir))))]
+            rest[:] = [resume_sweep_command(program, words, Path(str(HydraConfig.get().sweep.dir)))]
         try:
             with sigterm_ends(stopped), env_override({_FULL_ERROR: full}):  # for processes that the run starts
                 return RUNS[program](config, folder)
@@ -128,7 +128,7 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
             if sweeping() and several_ranks():
                 traceback.print_exc()  # Hydra would show it after the last run
                 raise SystemExit(1) from None
-            for note in rest:
+            for note in _after_the_run(folder, rest):
                 error.add_note(note)
             raise
 
@@ -145,10 +145,11 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
         print(stopped(), file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
     except SystemExit:
-        print("".join(f"{line}\n" for line in rest), end="", file=sys.stderr)
+        for line in _after_the_run(begun[-1][0], rest) if begun else ():
+            print(line, file=sys.stderr)
         raise
     except AlreadyReported:
-        print(_not_finished(failed), file=sys.stderr)
+        print(_not_finished(failed, rest), file=sys.stderr)
         raise SystemExit(REFUSED) from None
     finally:
         sys.argv, WholeSweep.elsewhere = arguments, None
@@ -172,13 +173,25 @@ def _begin_again(down: ServerDown, folder: Path) -> str:
     return f"{said}{correct}\n{next_step(typed_command(folder if own else None))}"
 
 
-def _not_finished(failed: Sequence[str]) -> str:
-    """Return the last message of a sweep. A launcher that starts other processes does not say which runs failed."""
+def _after_the_run(folder: Path, rest: Sequence[str]) -> list[str]:
+    """Return the lines with the commands `rest` that go on with a sweep after its run in `folder` has ended early.
+
+    If that run left a checkpoint, it has said how it is resumed, which comes first.
+    """
+    return [next_step(command, label="then" if latest_checkpoint(folder) else "next") for command in rest]
+
+
+def _not_finished(failed: Sequence[str], rest: Sequence[str]) -> str:
+    """Return the last message of a sweep, of which `rest` are the commands that go on with it.
+
+    A launcher that starts other processes does not say which runs failed, and leaves `rest` empty.
+    """
     if folder := WholeSweep.elsewhere:
         logs = f"in the launcher's logs (submitit's are in {shown_path(folder / '.submitit')})"
         return f"not finished, for the reasons above or {logs}: runs of this sweep"
-    again = "resume what had begun, then give this command again"
-    return f"not finished, for the reasons above: {', '.join(failed) or 'runs'} of this sweep; {again}"
+    then = "".join(f"\n{next_step(command, label='then')}" for command in rest) or ", then give this command again"
+    which = f"{', '.join(failed) or 'runs'} of this sweep"
+    return f"not finished, for the reasons above: {which}; resume what had begun{then}"
 
 
 def _hydra_calls(

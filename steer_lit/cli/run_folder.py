@@ -41,7 +41,15 @@ from steer_lit.files.run_files import (
 from steer_lit.policy.model_facts import ADAPTER_WEIGHTS
 from steer_lit.prompts.fill import digests
 from steer_lit.ranks import first_rank, local_rank, restarted, several_ranks
-from steer_lit.terminal.commands import folder_key, path_word, resume_command, shown_path, sweeping, typed_command
+from steer_lit.terminal.commands import (
+    folder_key,
+    path_word,
+    resume_command,
+    resuming_step,
+    shown_path,
+    sweeping,
+    typed_command,
+)
 
 log = logging.getLogger(__name__)
 
@@ -142,24 +150,28 @@ def _holds(run_dir: Path, kind: str) -> bool:
     return any(any(run_dir.glob(name)) for name in LEFT_BY[kind])
 
 
-def check_unused(run_dir: Path, words: Sequence[str]) -> None:
+def check_unused(run_dir: Path, words: Sequence[str], *, continued: bool = False) -> None:
     """Raise SteerError if the folder already holds a training, which one with `words` would overwrite.
 
+    `continued` says that it is the same run, of a sweep that goes on: another folder would begin the sweep anew.
     If Slurm has restarted that training before its first save, what it wrote is set aside instead. Only the first rank
     checks: the others find there what it has written.
     """
     if not first_rank() or not _holds(run_dir, "training"):
         return
-    holds = "holds a training, which a new one would overwrite"
-    said = f"hydra.run.dir={shown_path(run_dir)}: {holds}: name another folder, {folder_key()}=..."
+    said = f"hydra.run.dir={shown_path(run_dir)}: holds "
+    if continued:
+        said += "this run, begun before"
+    else:
+        said += f"a training, which a new one would overwrite: name another folder, {folder_key()}=..."
     if (latest := latest_checkpoint(run_dir)) is None:
         if restarted():
             _set_aside(run_dir)
             return
-        raise SteerError(f"{said}, or remove this one: it has no checkpoint to go on from")
-    raise SteerError(
-        f"{said}, or go on with that one:\n{resume_command('train', words, run_dir, path_word('ckpt_path', latest))}"
-    )
+        remove = ": remove this folder first" if continued else ", or remove this one"
+        raise SteerError(f"{said}{remove}: it has no checkpoint to go on from")
+    resume = resume_command("train", words, run_dir, path_word("ckpt_path", latest))
+    raise SteerError(f"{said}\n{resuming_step(resume)}" if continued else f"{said}, or go on with that one:\n{resume}")
 
 
 def latest_checkpoint(run_dir: Path) -> Path | None:
@@ -221,7 +233,12 @@ def mark_finished(run_dir: Path) -> None:
 
 def finished(run_dir: Path, config: DictConfig) -> bool:
     """Return whether the folder holds a training of exactly this config, resumed or not, that ran to its end."""
-    if saved_versions(run_dir).get("finished") is not True or not (run_dir / CONFIG).is_file():
+    return saved_versions(run_dir).get("finished") is True and begun_as(run_dir, config)
+
+
+def begun_as(run_dir: Path, config: DictConfig) -> bool:
+    """Return whether the folder holds a training of exactly this config, resumed or not."""
+    if not (run_dir / CONFIG).is_file():
         return False
     saved, asked = OmegaConf.load(run_dir / CONFIG), config.copy()
     saved.ckpt_path = asked.ckpt_path = None

@@ -14,7 +14,16 @@ from steer_lit.cli.run_folder import EXPORTED, latest_checkpoint
 from steer_lit.cli.signals import INTERRUPTED, TERMINATED
 from steer_lit.errors import ConfigError, NothingWritten, ServerDown, SteerError, TooManyFailures
 from steer_lit.files.run_files import FAILED, LAST
-from steer_lit.terminal.commands import command, next_step, path_word, resume_command, shown_path, typed_words
+from steer_lit.terminal.commands import (
+    command,
+    next_step,
+    path_word,
+    resume_command,
+    resuming_step,
+    shown_path,
+    sweeping,
+    typed_words,
+)
 from steer_lit.terminal.stdout import CLOSED
 
 if TYPE_CHECKING:
@@ -35,7 +44,7 @@ def continuable(run_dir: Path, name: str, finished: Callable[[], bool]) -> Itera
         said = "stopped, what was finished is saved" if finished() else "stopped before anything was finished"
         if correct := getattr(stop, "correct", ""):
             said += f"; correct first: {correct}"
-        _tell(stop, f"{said}\n{next_step(resume_command(name, typed_words(), run_dir))}")
+        _tell(stop, said + _continuing(name, run_dir))
         if isinstance(stop, KeyboardInterrupt):
             raise SystemExit(INTERRUPTED) from None
         raise
@@ -43,9 +52,13 @@ def continuable(run_dir: Path, name: str, finished: Callable[[], bool]) -> Itera
         raise
     except Exception as error:  # such as one of a user's own judge
         if finished():
-            following = next_step(resume_command(name, typed_words(), run_dir))
-            error.add_note(f"stopped, what was finished is saved\n{following}")
+            error.add_note("stopped, what was finished is saved" + _continuing(name, run_dir))
         raise
+
+
+def _continuing(name: str, run_dir: Path) -> str:
+    """Return the line with the command that continues the program `name`, "" in a sweep, whose own command does."""
+    return "" if sweeping() else f"\n{next_step(resume_command(name, typed_words(), run_dir))}"
 
 
 def _tell(stop: BaseException, said: str) -> None:
@@ -117,6 +130,8 @@ def _unsaved(run_dir: Path, words: Sequence[str], resumed: str | Path | None) ->
     whole = [name for name in EXPORTED if (run_dir / name).is_file()]  # the disk had room for these
     kept = f"; {shown_path(run_dir / Path(whole[0]).parts[0])} is whole" if whole else ""
     said = "stopped before anything was saved that a run goes on from"
+    if sweeping():  # its command begins this run again
+        return f"{said}: remove {shown_path(run_dir)} first{kept}"
     if resumed and Path(resumed).is_file():
         return f"{said}{kept}\n{next_step(command('train', *words, path_word('ckpt_path', Path(resumed))))}"
     return f"{said}: begin again in another folder, or remove {shown_path(run_dir)}{kept}"
@@ -127,5 +142,5 @@ def _resuming(run_dir: Path, words: Sequence[str], saved: Path, reached: int = 0
     from steer_lit.lit.training_checkpoint import read_checkpoint
 
     step = read_checkpoint(saved)["global_step"]
-    following = next_step(resume_command("train", words, run_dir, path_word("ckpt_path", saved)))
+    following = resuming_step(resume_command("train", words, run_dir, path_word("ckpt_path", saved)))
     return f"stopped{f' at step {reached}' if reached > step else ''}, step {step} is saved\n{following}"

@@ -21,6 +21,7 @@ from steer_lit.cli.players import PLAYERS, build_player, greet, hanging_up
 from steer_lit.cli.quiet import quieten, say
 from steer_lit.cli.run_folder import (
     alone_in,
+    begun_as,
     check_unused,
     children_read,
     finished,
@@ -57,7 +58,7 @@ def run_training(config: DictConfig, run_dir: Path) -> float | None:
             say(f"finished already, left as it is: {shown_path(run_dir)}")
             return None
         if config.ckpt_path is None or not _lies_in(Path(config.ckpt_path), run_dir):
-            check_unused(run_dir, typed_words())
+            check_unused(run_dir, typed_words(), continued=sweeping() and begun_as(run_dir, config))
         say(opening(config, run_dir))
         with _ending_wandbs_run():
             return _train(config, run_dir)
@@ -133,8 +134,8 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
                 say(f"{gone}: {config.ckpt_path} goes on alone")
         datamodule.turns_played = OmegaConf.select(config, "rollout.max_turns")
         datamodule.unfit = module.unfit  # the policy knows which of a file's rows are too long for it
-        frozen, words = freeze(config, run_dir), typed_words()  # before `children_read` unsets Hydra's config
-        with children_read(frozen), resumable(run_dir, words, trainer):
+        frozen, words = freeze(config, run_dir), typed_words()
+        with resumable(run_dir, words, trainer), children_read(frozen):  # this one unsets Hydra's config
             trainer.fit(module, datamodule, ckpt_path=config.ckpt_path, weights_only=True)
             # After a resume at its last step a run may lack that validation, or the value that it gave. And
             # `check_val_every_n_epoch` may have left it out.

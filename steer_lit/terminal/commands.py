@@ -38,9 +38,17 @@ def resume_command(name: str, words: Sequence[str], run_dir: Path, *more: str) -
     return command(name, *words, path_word("hydra.run.dir", run_dir), *more)
 
 
-def next_step(following: str, *wanted: str) -> str:
-    """Return a program's last lines: the command that comes next and, each on a line of its own, what that lacks."""
-    return "\n".join([f"next:    {following}", *(f"         ({want})" for want in wanted)])
+def next_step(following: str, *wanted: str, label: str = "next") -> str:
+    """Return a program's last lines: the command that comes next and, each on a line of its own, what that lacks.
+
+    Of two commands, the labels tell the order: `first` and `then`.
+    """
+    return "\n".join([f"{f'{label}:':<9}{following}", *(f"         ({want})" for want in wanted)])
+
+
+def resuming_step(following: str) -> str:
+    """Return the line with the command that resumes a run. In a sweep the command for its rest comes after it."""
+    return next_step(following, label="first" if sweeping() else "next")
 
 
 def resume_sweep_command(name: str, words: Sequence[str], folder: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import torch
 from safetensors.numpy import save
 
-from steer_lit.checks.files import adapter_problem, file_problems, source_problems
+from steer_lit.checks.files import _checkpoint_remedy, adapter_problem, file_problems, source_problems
 
 EMPTY_WEIGHTS = (2).to_bytes(8, "little") + b"{}"
 
@@ -179,3 +180,35 @@ def test_row_files_of_a_list_are_looked_at_one_by_one(tmp_path: Path, monkeypatc
     for other in ("./rows/sft.jsonl", "rows/link.jsonl"):
         (twice,) = said("rows/sft.jsonl", other)
         assert "names a file twice" in twice
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("sft_tiny/*/adapter", ["sft_tiny/4/adapter", "sft_tiny/3/adapter", "sft_tiny/2/adapter"]),
+        ("sft_tny/4/adapter", ["sft_tiny/4/adapter"]),
+        ("sft_tiny/4/adaptr", ["sft_tiny/4/adapter"]),
+        ("sft_tny/9/adapter", []),
+        ("other/*", []),
+    ],
+)
+def test_a_missing_adapter_is_told_with_those_that_may_be_meant(
+    typed: str, meant: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for age in (1, 4, 2, 3):
+        (adapter := tmp_path / f"sft_tiny/{age}/adapter").mkdir(parents=True)
+        os.utime(adapter, (age, age))
+    told = f"; did you mean {' or '.join(meant)}?" if meant else ""
+    for written in ("", f"{tmp_path}/"):
+        problem = adapter_problem("init_from", written + typed, {"name": "tiny"})
+        assert problem is not None
+        said = told.replace("sft_tiny", f"{written}sft_tiny")
+        assert problem.remedy == f"no such folder{said}: name the adapter/ folder that a training run wrote"
+
+
+def test_a_missing_checkpoint_is_told_with_those_that_may_be_meant(tmp_path: Path) -> None:
+    (saved := tmp_path / "run/checkpoints/last.ckpt").parent.mkdir(parents=True)
+    saved.touch()
+    for typed in (tmp_path / "*/checkpoints/last.ckpt", tmp_path / "runs/checkpoints/last.ckpt"):
+        assert f"no such file; did you mean {saved}?" in str(_checkpoint_remedy(typed))

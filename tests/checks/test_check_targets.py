@@ -159,3 +159,12 @@ def test_a_key_that_can_be_added_is_offered_with_its_plus(words: list[str], refu
     key, told = words[-1].partition("=")[0], refused(*words, run_dir)
     assert f"{key}: there is no such key in this run." in told
     assert f"+{key}=<value> adds it." in told
+
+
+@pytest.mark.parametrize("sign", ["", "+", "++"])
+def test_a_key_that_lightnings_trainer_does_not_take_is_not_offered_and_not_added(
+    sign: str, refused: Refused, run_dir: str
+) -> None:
+    told = refused(f"{sign}trainer.max_step=2", run_dir)
+    assert told.startswith("trainer.max_step: there is no such key in this run. Did you mean trainer.max_steps or ")
+    assert "adds it" not in told

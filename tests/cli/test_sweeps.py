@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
@@ -17,12 +18,14 @@ from omegaconf import DictConfig, read_write
 
 from steer_lit.cli import main as cli
 from steer_lit.cli import sweeps, train_run
-from steer_lit.cli.run_folder import freeze, mark_finished
+from steer_lit.cli.run_folder import children_read, freeze, mark_finished
 from steer_lit.cli.signals import INTERRUPTED
+from steer_lit.cli.stopping import resumable
 from steer_lit.errors import ServerDown, SteerError
 from steer_lit.terminal.conf_files import conf_dir
 from steer_lit.terminal.stdout import REFUSED
 from steer_lit.terminal.words import SWEPT
+from tests.cli.test_run_folder import checkpoint
 from tests.settings import Refused
 from tests.test_conf import empty_adapter
 
@@ -124,12 +127,18 @@ def test_a_repeated_sweep_skips_finished_runs_and_compares_only_those(
     assert again.out.count("finished already, left as it is: ") == 2
     assert f"finished already, left as it is: {tmp_path}/0_seed-1\n" in again.out
     assert compared in again.out
-    assert again.err.count("holds a training, which a new one would overwrite") == 1
-    assert "not finished, for the reasons above: #1 of this sweep; resume what had begun, then give" in again.err
+    assert again.err.splitlines()[-3:] == [
+        f"hydra.run.dir={tmp_path}/1_seed-2: holds this run, begun before: "
+        "remove this folder first: it has no checkpoint to go on from",
+        "not finished, for the reasons above: #1 of this sweep; resume what had begun",
+        f"then:    python train.py {' '.join(words)}",
+    ]
     mark_finished(tmp_path / "1_seed-2")
     assert cli.run("train", words) == 0
     assert cli.run("train", [*words, "trainer.max_steps=9"]) == REFUSED  # none of which is finished
-    assert ": #0, #1, #2 of this sweep; resume" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.count("holds a training, which a new one would overwrite: name another folder, hydra.sweep.dir=") == 3
+    assert ": #0, #1, #2 of this sweep; resume" in said
     assert begun == [1, 2, 3]
 
 
@@ -176,6 +185,43 @@ def test_an_exception_in_a_runs_own_code_is_followed_by_the_command_that_goes_on
     with pytest.raises(RuntimeError) as caught:
         cli.run("train", ["-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}"])
     assert caught.value.__notes__ == [f"next:    python train.py -m seed=1,2 hydra.sweep.dir={tmp_path}"]
+
+
+@pytest.mark.parametrize("stop", [SystemExit(130), RuntimeError("CUDA out of memory")])
+def test_a_stopped_sweep_says_what_comes_first(
+    stop: BaseException, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To resume the run at work, then the rest: the other way round that run would be refused."""
+    policy = SimpleNamespace(is_global_zero=True, checkpoint_callbacks=[], ckpt_path=None, global_step=7)
+
+    def fit(config: DictConfig, run_dir: Path) -> None:
+        frozen = freeze(config, run_dir)
+        (run_dir / "checkpoints").mkdir()
+        torch.save(checkpoint(7), run_dir / "checkpoints" / "last.ckpt")
+        with resumable(run_dir, ["seed=1"], policy), children_read(frozen):
+            raise type(stop)(*stop.args)
+
+    monkeypatch.setattr(train_run, "_train", fit)
+    words, last = ["-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}"], tmp_path / "0_seed-1/checkpoints/last.ckpt"
+    first = f"first:   python train.py seed=1 hydra.run.dir={tmp_path}/0_seed-1 ckpt_path={last}"
+    then = f"then:    python train.py {' '.join(words)}"
+    if isinstance(stop, RuntimeError):
+        with pytest.raises(RuntimeError) as caught:
+            cli.run("train", words)
+        assert "\n".join(caught.value.__notes__).splitlines() == ["stopped, step 7 is saved", first, then]
+        return
+    assert cli.run("train", words) == 130
+    assert capsys.readouterr().err.splitlines() == ["stopped, step 7 is saved", first, then]
+    monkeypatch.setattr(train_run, "_train", lambda config, run_dir: None)
+    assert cli.run("train", words) == REFUSED
+    refused = f"hydra.run.dir={tmp_path}/0_seed-1: holds this run, begun before"
+    told = capsys.readouterr().err.splitlines()
+    assert told == [
+        refused,
+        first,
+        "not finished, for the reasons above: #0 of this sweep; resume what had begun",
+        then,
+    ]
 
 
 OPTUNA, ELSEWHERE = "hydra_plugins.hydra_optuna_sweeper.OptunaSweeper", "hydra_plugins.elsewhere.Elsewhere"
