@@ -193,10 +193,10 @@ class Connection:
         self._loop.close()
 
     async def _end(self) -> None:
-        under_way = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in under_way:
-            task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
+        while under_way := asyncio.all_tasks() - {asyncio.current_task()}:  # a task may begin others as it ends
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
         await self._client.close()
 
 

@@ -201,6 +201,28 @@ def test_a_request_during_closing_is_not_waited_for(monkeypatch: pytest.MonkeyPa
         closing.result(timeout=10)
 
 
+def test_what_a_cancelled_request_begins_is_cancelled_too() -> None:
+    """A task left behind is told as one "never awaited" after the run's last lines."""
+    begun, ended = threading.Event(), threading.Event()
+
+    async def begins_another() -> None:
+        try:
+            begun.set()
+            await asyncio.sleep(60)
+        finally:
+            asyncio.create_task(last()).add_done_callback(lambda task: ended.set())
+
+    async def last() -> None:
+        await asyncio.sleep(60)
+
+    settings = ChatSettings(base_url="http://127.0.0.1:9/v1", model="m", cache_dir=None)
+    connection = Connection(settings, "server.{}".format)
+    connection.start(begins_another())
+    assert begun.wait(10)
+    connection.close()
+    assert ended.is_set()
+
+
 def test_a_stopped_client_sends_nothing_more(client_of: MakeClient, question: Question) -> None:
     with ChaosServer() as server:
         client = client_of(server.base_url)
