@@ -23,6 +23,8 @@ DIALOGUES = "sft.jsonl"
 
 def bootstrap(script: Scenario, generator: Generator, settings: Stage2Settings) -> Outcome:
     """Make one row of Stage II. Raises RowEnds if no dialogue comes of it that can be kept."""
+    if not script.scripted:
+        raise RowEnds("rejected", "a script of one turn")
     sampling_seed = stable_hash(settings.seed, "stage 2", script.id)
     (trajectory,) = play([script], [sampling_seed], generator.blue, generator.red, generator.tutor, settings.max_turns)
     if trajectory.ended == "truncated":

@@ -8,6 +8,7 @@ import json
 import logging
 from collections import Counter
 from pathlib import Path
+from typing import cast
 
 import pytest
 from PIL import Image
@@ -18,11 +19,12 @@ from steer_lit.mini_world import FRAMINGS, STRATEGIES
 from steer_lit.numbers import counted
 from steer_lit.prompts.fill import FOLDER, Prompt
 from steer_lit.synthesis.estimate import estimate, total
-from steer_lit.synthesis.generator import SeedQuestion
+from steer_lit.synthesis.generator import Generator, SeedQuestion
 from steer_lit.synthesis.llm import PROMPTS
+from steer_lit.synthesis.outcome import RowEnds
 from steer_lit.synthesis.settings import Stage1Settings, Stage2Settings, picture_folder
 from steer_lit.synthesis.stage1 import draw_tactic
-from steer_lit.synthesis.stage2 import dialogue_of, why_not
+from steer_lit.synthesis.stage2 import bootstrap, dialogue_of, why_not
 from steer_lit.synthesis.starts import mini_seed_questions, read_seed_questions
 from steer_lit.types import Attack, Completion, ImageRef, Kind, Message, Scenario, Trajectory, Turn, Verdict
 
@@ -51,6 +53,12 @@ def played(*scores: tuple[int, int]) -> Trajectory:
 )
 def test_eq_15_keeps_by_lowest_safety_and_mean_usefulness(scores: list[tuple[int, int]], kept: bool) -> None:
     assert (why_not(played(*scores), RULES) is None) is kept
+
+
+def test_a_script_of_one_turn_makes_no_dialogue_and_asks_nobody() -> None:
+    with pytest.raises(RowEnds) as caught:
+        bootstrap(played((10, 10)).scenario, cast(Generator, None), RULES)
+    assert (caught.value.status, caught.value.reason) == ("rejected", "a script of one turn")
 
 
 def test_the_reason_holds_the_numbers() -> None:

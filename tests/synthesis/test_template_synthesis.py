@@ -81,7 +81,7 @@ def test_both_stages_in_turn_equal_both_in_one_run(tmp_path: Path) -> None:
 
 
 def test_scripts_of_another_generator_are_set_aside(tmp_path: Path) -> None:
-    row = {"question_id": "q", "multiturn_qa": [{"role": "user", "content": "Hello?"}]}
+    row = {"question_id": "q", "multiturn_qa": [{"role": "user", "content": "Hello?"}] * 2}
     (tmp_path / "stage1.jsonl").write_text(json.dumps(row))
     with pytest.raises(SteerError, match="plays only its own scripts"):
         run(settings("red_team", "2"), tmp_path)
