@@ -153,19 +153,10 @@ def test_parts_that_a_run_does_not_make_are_not_looked_for(program: str, words: 
     [
         ["callbacks.early._target_=own_parts.Open"],
         ["+callbacks.early._target_=own_parts.Open", "callbacks.early.monitor=loss"],
-        ["trainer.max_time=3"],
+        ["trainer.max_time=3"],  # Lightning has more arguments than the config names
     ],
 )
 def test_a_key_that_can_be_added_is_offered_with_its_plus(words: list[str], refused: Refused, run_dir: str) -> None:
     key, told = words[-1].partition("=")[0], refused(*words, run_dir)
     assert f"{key}: there is no such key in this run." in told
     assert f"+{key}=<value> adds it." in told
-
-
-@pytest.mark.parametrize("sign", ["", "+", "++"])
-def test_a_key_that_lightnings_trainer_does_not_take_is_not_offered_and_not_added(
-    sign: str, refused: Refused, run_dir: str
-) -> None:
-    told = refused(f"{sign}trainer.max_step=2", run_dir)
-    assert told.startswith("trainer.max_step: there is no such key in this run. Did you mean trainer.max_steps or ")
-    assert "adds it" not in told
