@@ -89,13 +89,8 @@ class NothingWritten(SteerError):
 class ServerDown(SteerError):
     """Most of the latest requests to a server failed, or it refused the first ones in a way no retry can help.
 
-    Earlier answers are kept; the same command goes on from there once the server works. If something of the user's may
-    be wrong instead, `correct` names it: `server.base_url or server.model`.
+    Earlier answers are kept; the same command goes on from there once the server works.
     """
-
-    def __init__(self, message: str, correct: str = "") -> None:
-        super().__init__(message)
-        self.correct = correct
 
 
 def _cut(text: str) -> str:

@@ -17,14 +17,13 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError
-from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
 from steer_lit.chat.cache import ReplyCache, request_key
 from steer_lit.chat.connection import Connection, Fault
 from steer_lit.chat.health import ChatUsage, ServerHealth
-from steer_lit.chat.messages import ChatMessage, ChatReply, ChatRequest
+from steer_lit.chat.messages import ChatReply, ChatRequest
 from steer_lit.chat.settings import ChatSettings, with_own
 from steer_lit.chat.wire import filtered, read_answer, refused_feature, request_body
 from steer_lit.errors import ServerDown
@@ -88,13 +87,10 @@ class ChatClient:
     def greet(self) -> None:
         """Ask for the server's list of models: before anything heavy loads, not after the first answers are sampled.
 
-        Raises ServerDown if nobody answers or the key is refused. A web page only logs a warning. So does a list
-        without this model, which the server may know by another name: it is asked for a few words, and ServerDown is
-        raised if it refuses.
+        Raises ServerDown if nobody answers or the key is refused.
         """
         connection = self._connected()
-        if not self._health.greeted(result_of(connection.start(self._models(connection)))):
-            result_of(connection.start(self._tested(connection)))
+        self._health.greeted(result_of(connection.start(self._models(connection))))
 
     def stop(self) -> None:
         """Close the client for good: whoever asks from now on gets a CancelledError."""
@@ -157,7 +153,7 @@ class ChatClient:
             if attempt > self.settings.retries or not patient:
                 after = f", after {attempt} attempts" if attempt > 1 else ""
                 return ChatReply(failed=f"{outcome.reason}{after}")
-            self._health.retried(outcome)
+            self._health.retried()
             await asyncio.sleep(self._wait(outcome.wait, attempt))
             attempt += 1
         return outcome
@@ -183,9 +179,8 @@ class ChatClient:
             return Fault(str(error), transient=True)
 
     async def _sent(self, request: ChatRequest, refused: frozenset[str], connection: Connection) -> bytes | Fault:
-        begun = time.monotonic()
         content = await connection.send(request_body(request, self.settings.model, self.settings.structured, refused))
-        self._health.heard(content, time.monotonic() - begun)
+        self._health.heard(content)
         return content
 
     async def _models(self, connection: Connection) -> bytes | Fault:
@@ -195,13 +190,6 @@ class ChatClient:
                 return outcome
             await asyncio.sleep(self._wait(None, attempt))
         return await connection.models()
-
-    async def _tested(self, connection: Connection) -> None:
-        """Ask for a few words. No answer is no fault here: a model may load at its first request."""
-        request = ChatRequest((ChatMessage("user", "Hello"),), max_tokens=16)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self.settings.connect_timeout):
-                await self._attempt(request, connection)
 
     def _wait(self, asked: float | None, attempt: int) -> float:
         """Return the seconds before the next attempt, with jitter to separate requests that failed together."""
@@ -219,8 +207,7 @@ def greet_all(clients: Iterable[Any]) -> None:
             down.append(error)
     if down:
         said = dict.fromkeys(str(error) for error in down)
-        correct = dict.fromkeys(error.correct for error in down if error.correct)
-        raise ServerDown("\n".join(said), "; ".join(correct)) from down[0]
+        raise ServerDown("\n".join(said)) from down[0]
 
 
 def _worth_keeping(reply: ChatReply, request: ChatRequest) -> bool:

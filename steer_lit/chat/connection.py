@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import threading
 import time
@@ -15,8 +14,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from steer_lit.chat.settings import SECRET, ChatSettings
 from steer_lit.chat.wire import brief, error_object, retry_after
@@ -25,13 +22,11 @@ from steer_lit.errors import ConfigError, Problem
 if TYPE_CHECKING:
     import httpx2
 
-UNTRUSTED = -1  # in place of a status: the certificate came before any request, so there is none
 _TRANSIENT = frozenset({408, 409, 425, 429})  # and 500 up
 _PATIENCE = 5.0  # seconds for a list of models, once connected
 _UNHEARD = ("ConnectError", "ConnectTimeout", "ProxyError")  # raised by httpx if no server can be reached
 _OPENAI = "OPENAI_API_KEY"  # the openai client also reads account and headers from variables beside it
 _HEADERS = re.compile("accept|accept-encoding|authorization|connection|content-.*|host|user-agent|x-stainless-.*")
-_SURROUNDINGS = ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 T = TypeVar("T")
 _MAX_BODY = 16 << 20  # bytes; an answer of 100,000 tokens has half a million
 _MAX_REFUSAL = 64 << 10  # bytes read of a refusal, in the thread in which all other requests wait
@@ -79,7 +74,11 @@ class Connection:
                 limits=limits, timeout=timeout, follow_redirects=False, event_hooks=hooks
             )
         except (ImportError, OSError, ValueError, httpx2.InvalidURL) as error:
-            raise ConfigError([_surroundings(key("base_url"), settings.base_url, error)]) from error
+            # Nothing of the error is shown or chained: it may hold the login of a proxy's address.
+            remedy = (
+                f"no client can be made: look at the proxies and SSL_CERT_* of the environment ({type(error).__name__})"
+            )
+            raise ConfigError([Problem(key("base_url"), settings.base_url, remedy)]) from None
         self._client = openai.AsyncOpenAI(
             base_url=settings.base_url,
             api_key=self._key or "none",
@@ -132,10 +131,8 @@ class Connection:
             return self._refusal(error.status_code, error.response.content, error.response.headers)
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
-            if untrusted := re.search(r"certificate verify failed: (.*?)(?:\. )?\(_ssl", str(cause)):
-                return Fault(untrusted[1].strip(), transient=False, status=UNTRUSTED)
             connected = type(cause).__name__ not in _UNHEARD
-            to = "" if connected else f" to {self._base_url}{_through(self._base_url)}"
+            to = "" if connected else f" to {self._base_url}"
             return Fault(f"no connection{to}: {brief(self._hidden(repr(cause)))}", transient=True, connected=connected)
         content = answer.http_response.content
         return self._hidden_in(content) if len(self._key) >= SECRET else content
@@ -198,26 +195,6 @@ class Connection:
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
         await self._client.close()
-
-
-def _surroundings(key: str, base_url: str, error: Exception) -> Problem:
-    """Return why no client can be made in this environment. A proxy's address is not shown: it may hold a login."""
-    if isinstance(error, OSError):
-        sort, why = "SSL_CERT", brief(error)
-    else:
-        missing = isinstance(error, ImportError)
-        sort, why = "PROXY", "a SOCKS proxy needs `pip install socksio`" if missing else "no address of a proxy"
-    names = [name for name in os.environ if name.upper() in _SURROUNDINGS and sort in name.upper()]
-    return Problem(key, base_url, f"cannot be asked with {', '.join(names)} in the environment: {why}")
-
-
-def _through(url: str) -> str:
-    """Name the proxy that is asked first, if any: it may be what is down. Omit its address: it may hold a login."""
-    parts, proxies = urlsplit(url), getproxies()
-    named = next((name for name in (parts.scheme, "all") if name in proxies), None)
-    if named is None or proxy_bypass(parts.hostname or ""):
-        return ""
-    return f" through the proxy in {named.upper()}_PROXY, which no host in NO_PROXY is asked through"
 
 
 def _limited(stream: Any) -> httpx2.AsyncByteStream:

@@ -20,12 +20,9 @@ from steer_lit.texts import encodable
 
 Body = dict[str, Any]
 _REASON_LENGTH = 200
-_LOOKED_AT = 2000  # characters of foreign text, of which there may be megabytes: `_NO_MODEL` takes the square of them
+_LOOKED_AT = 2000  # characters of foreign text, of which there may be megabytes
 _OPTIONS = ("max_tokens", "temperature", "seed")
 _NOT_TAKEN = re.compile(r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|forbidden", re.I)
-_NO_MODEL = re.compile(  # vLLM, OpenAI, Ollama; OpenRouter; Mistral, LiteLLM
-    r"\bmodels?\b.*\b(not exist|not found)\b|model_not_found|not a valid model|\b(invalid|unknown)[ _]model\b", re.I
-)
 # The `code` in errors of content filters: Azure's, OpenAI's and OpenRouter's, Alibaba's.
 _FILTERS = ("content_filter", "content_policy_violation", "data_inspection_failed")
 _START = 60  # bytes quoted of a body that is not JSON, such as a proxy's page
@@ -89,11 +86,6 @@ def _faults(error: object) -> tuple[set[str], str]:
     return pointed, " ".join(said)
 
 
-def unknown_model(error: object) -> bool:
-    """Return whether an error, as `error_object` found it, says that there is no such model."""
-    return _NO_MODEL.search(_faults(error)[1][:_LOOKED_AT]) is not None
-
-
 def filtered(error: object) -> bool:
     """Return whether a filter before the model flagged the request's content."""
     if not isinstance(error, Mapping):
@@ -130,15 +122,6 @@ def error_object(content: bytes) -> object:
     if isinstance(body, list) and len(body) == 1 and isinstance(body[0], dict):  # Gemini's
         body = body[0]
     return body.get("error") or body.get("detail") or body if isinstance(body, dict) else body
-
-
-def listed_models(content: bytes) -> list[str]:
-    """Return the names in a list of models, sorted; none if the body is no such list."""
-    try:
-        rows = json.loads(content)["data"]
-        return sorted(row["id"] for row in rows if isinstance(row["id"], str))
-    except (ValueError, TypeError, LookupError, RecursionError):
-        return []
 
 
 def retry_after(value: str | None, now: float) -> float | None:

@@ -2,42 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator, Mapping
-from functools import cache
-from importlib.metadata import distribution
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from steer_lit.checks.facts import Config
-from steer_lit.checks.unread import HYDRAS
 from steer_lit.dotted import ABSENT, at
 from steer_lit.errors import NOT_GIVEN, Problem
-from steer_lit.numbers import SHARE, Bound, whole
-from steer_lit.terminal.nearest import nearest
+from steer_lit.numbers import Bound, whole
 
-TRAINER = "lightning.Trainer"
 _COUNT = whole(1)
 _STRATEGIES = ("auto", "ddp")
 _ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
-_PART = ((whole(0), SHARE), "must be a whole number of steps from 0 up, or a share of them from 0.0 to 1.0")
-# Keys that Lightning accepts unchecked and fails on later. Null leaves each to Lightning.
-_TAKES: Mapping[str, tuple[tuple[Bound, ...], str]] = {
-    "num_nodes": ((_COUNT,), _COUNT.allowed),
-    "min_steps": ((whole(0),), whole(0).allowed),
-    "min_epochs": ((whole(0),), whole(0).allowed),
-    "val_check_interval": (
-        (_COUNT, Bound(0, 1, above=True)),
-        "must be a whole number of steps from 1 up, or a share of an epoch up to 1.0",
-    ),
-    "check_val_every_n_epoch": ((_COUNT,), f"{_COUNT.allowed}, or null to count steps over the whole run"),
-    "num_sanity_val_steps": ((whole(-1),), "must be a whole number from 0 up, or -1 for all"),
-    "log_every_n_steps": ((whole(0),), whole(0).allowed),
-    "limit_train_batches": _PART,
-    "limit_val_batches": _PART,
-    "overfit_batches": _PART,
-}
 
 # Keys of Lightning's that a key of this kit replaces, and what to use instead.
 REPLACED = {
@@ -50,22 +26,10 @@ REPLACED = {
 }
 
 
-@cache
-def trainer_arguments() -> frozenset[str]:
-    """Return the names that `lightning.Trainer` takes, read in its source: importing Lightning takes seconds."""
-    source = Path(str(distribution("lightning").locate_file("lightning/pytorch/trainer/trainer.py")))
-    made = next(
-        node
-        for trainer in ast.parse(source.read_text(encoding="utf-8")).body
-        if isinstance(trainer, ast.ClassDef) and trainer.name == "Trainer"
-        for node in trainer.body
-        if isinstance(node, ast.FunctionDef) and node.name == "__init__"
-    )
-    return frozenset(argument.arg for argument in made.args.kwonlyargs)
-
-
 def trainer_problems(config: Config) -> Iterator[Problem]:
-    """Yield what is wrong with the keys under `trainer`, as far as can be told here, and those that have no effect."""
+    """Yield keys under `trainer` with which a run would end late or go wrong, or which have no effect. Lightning itself
+    refuses others as the run builds its trainer, before rows and policy are read.
+    """
     trainer = config.get("trainer", {})
     steps, epochs = trainer.get("max_steps", -1), trainer.get("max_epochs")
     if "max_steps" not in trainer:
@@ -84,15 +48,14 @@ def trainer_problems(config: Config) -> Iterator[Problem]:
         remedy = f"must be a multiple of objective.epochs={per_batch}, the steps that a batch takes, such as {near}"
         yield Problem("trainer.max_steps", steps, remedy)
     yield from device_problems(trainer)
-    share = trainer.get("val_check_interval")
-    if isinstance(share, float) and trainer.get("check_val_every_n_epoch") is None:
-        remedy = "must be a whole number of steps: they are counted over the whole run, as "
-        remedy += "trainer.check_val_every_n_epoch=null says, and with 1 there this may be a share of an epoch"
-        yield Problem("trainer.val_check_interval", share, remedy)
-    for key, (bounds, allowed) in _TAKES.items():
-        value = trainer.get(key)
-        if value is not None and not any(bound.fits(value) for bound in bounds):
-            yield Problem(f"trainer.{key}", value, allowed)
+    interval, every = trainer.get("val_check_interval"), trainer.get("check_val_every_n_epoch")
+    share = every is not None and Bound(0, 1, above=True).fits(interval)
+    if interval is not None and not (share or _COUNT.fits(interval)):
+        remedy = f"{_COUNT.allowed}, of steps over the whole run, or a share of an epoch up to 1.0 with "
+        yield Problem("trainer.val_check_interval", interval, f"{remedy}trainer.check_val_every_n_epoch=1")
+    if every is not None and not _COUNT.fits(every):
+        remedy = f"{_COUNT.allowed}, or null to count steps over the whole run"
+        yield Problem("trainer.check_val_every_n_epoch", every, remedy)
     if trainer.get("accelerator", "auto") not in _ACCELERATORS:
         remedy = f"must be one of {', '.join(_ACCELERATORS)}"
         yield Problem("trainer.accelerator", trainer["accelerator"], remedy)
@@ -100,11 +63,6 @@ def trainer_problems(config: Config) -> Iterator[Problem]:
         idle = (None, ABSENT, 1) if key.endswith("accumulate_grad_batches") else (None, ABSENT)  # Lightning's default
         if (value := at(config, key)) not in idle:
             yield Problem(key, value, remedy)
-    if trainer.get("_target_") == TRAINER:  # a user's own may take more
-        for name in sorted(trainer.keys() - {*HYDRAS} - trainer_arguments(), key=str):
-            known = [f"trainer.{argument}" for argument in trainer_arguments()]
-            remedy = f"{TRAINER} has no such argument.{nearest(f'trainer.{name}', known)}"
-            yield Problem(f"trainer.{name}", trainer[name], remedy)
     strategy = trainer.get("strategy", "auto")
     if strategy not in _STRATEGIES:
         nf4 = "NF4 weights cannot be sharded, and " if at(config, "model.quantize") == "nf4" else ""

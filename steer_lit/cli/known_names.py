@@ -7,7 +7,6 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from steer_lit.checks.trainer import TRAINER, trainer_arguments
 from steer_lit.checks.unread import HYDRAS, OWN_NAMES
 from steer_lit.data.bench_rows import READ
 from steer_lit.dotted import ABSENT, at, nodes
@@ -58,16 +57,12 @@ def has(config: Any, key: str) -> bool:
 def takes(config: Mapping[str, Any], key: str) -> bool:
     """Return whether the config has the dotted key or may be given it.
 
-    Configs of our classes list every key, and Lightning's trainer has its arguments; other classes may take more.
+    Configs of our classes list every key; other classes, such as Lightning's trainer, may take more.
     """
     *sections, last = key.split(".")
     above = [at(config, ".".join([*sections[:depth], "_target_"])) for depth in range(1, len(sections) + 1)]
     others = any(target is not ABSENT and not str(target).startswith("steer_lit.") for target in above)
-    if has(config, key) or last in HYDRAS:
-        return True
-    if above[:1] == [TRAINER]:
-        return key.split(".")[1] in trainer_arguments()
-    if others:
+    if has(config, key) or last in HYDRAS or others:
         return True
     return above[-1:] == [ABSENT] and sections[0] in OWN_NAMES and sections[0] in config
 

@@ -161,16 +161,15 @@ def _report(refusal: BaseException, folder: Path, program: str, words: Sequence[
     message = unusable(refusal, folder) if isinstance(refusal, OSError) else explain(refusal, program, words)
     notes = getattr(refusal, "__notes__", ())
     if isinstance(refusal, ServerDown) and not notes and not sweeping():  # from a training's greeting of its servers
-        notes = [_begin_again(refusal, folder)]
+        notes = [_begin_again(folder)]
     print(visible("\n".join([message, *notes])), file=sys.stderr)
 
 
-def _begin_again(down: ServerDown, folder: Path) -> str:
+def _begin_again(folder: Path) -> str:
     """Return what to do about a server that refused a run's first contact: nothing was begun that is resumed."""
     own = words_setting(given_words("hydra"), ["hydra.run.dir"])
     said = "stopped before the run began: nothing new was saved"
-    correct = f"; correct first: {down.correct}" if down.correct else ""
-    return f"{said}{correct}\n{next_step(typed_command(folder if own else None))}"
+    return f"{said}\n{next_step(typed_command(folder if own else None))}"
 
 
 def _after_the_run(folder: Path, rest: Sequence[str]) -> list[str]:

@@ -42,8 +42,6 @@ def continuable(run_dir: Path, name: str, finished: Callable[[], bool]) -> Itera
             yield
     except (KeyboardInterrupt, SystemExit, ServerDown, TooManyFailures, OSError) as stop:
         said = "stopped, what was finished is saved" if finished() else "stopped before anything was finished"
-        if correct := getattr(stop, "correct", ""):
-            said += f"; correct first: {correct}"
         _tell(stop, said + _continuing(name, run_dir))
         if isinstance(stop, KeyboardInterrupt):
             raise SystemExit(INTERRUPTED) from None

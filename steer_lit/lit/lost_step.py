@@ -25,11 +25,10 @@ def stopping_together(module: PolicyModule) -> Iterator[None]:
     except ServerDown as error:
         down = error
     if module.add_up(down is not None)[0]:
-        known = module.gather(None if down is None else (str(down), down.correct))
-        reason, correct = next(said for said in known if said is not None)
+        known = module.gather(None if down is None else str(down))
+        reason = next(said for said in known if said is not None)
         _save(module.trainer)
-        mended = f"once this is correct: {correct}" if correct else "once the server answers"
-        raise ServerDown(f"{reason}\nThe run is saved, to go on {mended}", correct) from down
+        raise ServerDown(f"{reason}\nThe run is saved, to go on once the server answers") from down
 
 
 def stop_when_too_many_failed(module: PolicyModule, trajectories: Sequence[Trajectory], max_failed_share: float) -> str:

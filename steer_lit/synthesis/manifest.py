@@ -11,7 +11,6 @@ Files are replaced in one step: a run that is killed leaves the old file or the 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections import Counter
@@ -88,31 +87,12 @@ def made_with(settings: SynthesisSettings, stage: str, generator: Mapping[str, o
     return {"seed": rules.pop("seed"), "settings": rules, "generator": dict(generator)}
 
 
-def write_stage(result: StageResult, files: Sequence[str], run_dir: Path) -> dict[str, dict[str, Any]]:
-    """Write the stage's `files` and its quarantine. Returns rows and digest of each file, for the manifest.
-
-    The manifest first forgets the digests of the files before: a run that is killed here has changed none by hand.
-    """
-    if file_digests(entry := earlier_stages(run_dir / MANIFEST).get(result.name, {})):
-        write_manifest(run_dir, {result.name: {key: value for key, value in entry.items() if key != "files"}})
+def write_stage(result: StageResult, files: Sequence[str], run_dir: Path) -> None:
+    """Write the stage's `files` and its quarantine."""
     for name in files:
         write_rows(run_dir / name, (row.rows[name] for row in result.rows))
     aside = "".join(json.dumps(entry) + "\n" for entry in result.put_aside())
     replace_text(run_dir / f"quarantine.{result.name}.jsonl", aside)
-    return {name: {"rows": len(result.rows), "sha256": file_digest(run_dir / name)} for name in files}
-
-
-def file_digests(entry: Mapping[str, Any]) -> dict[str, str]:
-    """Return the digests of a stage's files as its entry in the manifest gives them: none if it is damaged."""
-    files = entry.get("files")
-    made = files.items() if isinstance(files, Mapping) else ()
-    return {name: str(of["sha256"]) for name, of in made if isinstance(of, Mapping) and "sha256" in of}
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a row file, as the manifest holds it. Empty lines, as editors leave, do not change it."""
-    lines = map(bytes.strip, path.read_bytes().split(b"\n"))
-    return hashlib.sha256(b"".join(line + b"\n" for line in lines if line)).hexdigest()
 
 
 def write_manifest(run_dir: Path, stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -50,11 +50,11 @@ def run_synthesis(
         result = StageResult.of(
             name, _made(name, starts, generator, settings, run_dir, console), settings.near_duplicate
         )
-        written = write_stage(result, STAGES[name][1], run_dir)
+        write_stage(result, files := STAGES[name][1], run_dir)
         seconds = round(time.perf_counter() - began, 1)
         kinds = {start.kind if isinstance(start, Scenario) else settings.stage1.kind for start in starts.values()}
         made = {"kinds": sorted(kinds), **made_with(settings, name, generator.identity)}
-        came = {**result.counts(), "files": written, "seconds": seconds, "usage_of_last_start": generator.usage()}
+        came = {**result.counts(), "files": list(files), "seconds": seconds, "usage_of_last_start": generator.usage()}
         stages[name] = {**made, **came}
         manifest = write_manifest(run_dir, stages)
         if not result.rows:
@@ -77,11 +77,9 @@ def _made(
     if any(work.finished(key) is None for key in starts):
         generator.greet()
     with row_bar(stage, len(starts), console) as show:
-        outcomes = make_rows(
+        return make_rows(
             starts, lambda start: make(start, generator, rules), work, generator.workers, show, generator.stop
         )
-    work.put_in_front(starts)
-    return outcomes
 
 
 def keyed(

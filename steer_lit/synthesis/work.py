@@ -1,21 +1,19 @@
 """Rows made in parallel, each written to a journal the moment it is finished.
 
-The journal has one line a row, appended whole; a row made again gets another, which counts. When a stage is finished,
-its rows are put in front.
+The journal has one line a row, appended whole; a row made again gets another, which counts.
 A run that goes on makes only rows that failed or have no line. Final files are in the order of the rows, so that they
 do not depend on which row was finished first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Protocol, TypeVar
 
-from steer_lit.files.atomic import replace_text
 from steer_lit.files.lines import append_lines, as_line, readable
 from steer_lit.files.typed_lines import line_reader
 from steer_lit.synthesis.outcome import Outcome, RowEnds
@@ -39,10 +37,13 @@ class WorkFile:
         self.path = path
         self._done = dict(readable(path, _entry, "finished rows"))
 
-    @property
-    def keys(self) -> list[str]:
-        """The keys of all rows that were begun, in the journal's order."""
-        return list(self._done)
+    def lines(self) -> dict[str, set[str]]:
+        """Return what finished rows add to the stage's files, by the file's name, as lines without their ends."""
+        found: dict[str, set[str]] = {}
+        for outcome in self._done.values():
+            for name, row in outcome.rows.items():
+                found.setdefault(name, set()).add(as_line(row).strip())
+        return found
 
     def finished(self, key: str) -> Outcome | None:
         """Return what became of the row, None if it has to be made: never begun, half done, or without an answer."""
@@ -51,12 +52,7 @@ class WorkFile:
 
     def add(self, key: str, outcome: Outcome) -> None:
         self._done[key] = outcome
-        append_lines(self.path, [_line(key, outcome)])
-
-    def put_in_front(self, keys: Iterable[str]) -> None:
-        """Move the rows of a stage that is finished before those of stopped runs, which it does not have."""
-        self._done = {**{key: self._done[key] for key in keys}, **self._done}
-        replace_text(self.path, "".join(_line(key, outcome) for key, outcome in self._done.items()))
+        append_lines(self.path, [as_line({"key": key, **asdict(outcome)})])
 
 
 def any_finished(run_dir: Path) -> bool:
@@ -128,10 +124,6 @@ def make_rows(
 @dataclass(frozen=True, slots=True)
 class _Keyed:
     key: str
-
-
-def _line(key: str, outcome: Outcome) -> str:
-    return as_line({"key": key, **asdict(outcome)})
 
 
 _read_key, _read_outcome = line_reader(_Keyed), line_reader(Outcome)

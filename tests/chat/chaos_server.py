@@ -197,8 +197,6 @@ REFUSALS: dict[str | None, tuple[int, object]] = {  # in the words of hosted ser
     "no seed, Mistral": (422, {"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Extra"}]}),
     "no seed, Gemini": (400, [{"error": {"message": 'Unknown name "seed": Cannot find field.', "code": 400}}]),
     "long refusal": (400, {"error": {"input": "x" * (1 << 20), "message": "as told"}}),
-    "no such model": (404, {"error": {"message": "The model `mine` does not exist.", "code": "model_not_found"}}),
-    "not a model": (400, {"error": {"message": "mine is not a valid model ID", "code": 400}}),
 }
 SCORES = ("safety", "usefulness", "faithfulness")
 

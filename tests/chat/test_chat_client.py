@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import http.server
 import json
 import logging
 import os
 import re
-import shutil
 import socket
-import ssl
-import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
@@ -253,32 +250,10 @@ def test_one_answer_in_between_keeps_a_server_alive(client_of: MakeClient, quest
             assert client.ask([question(str(n))])[0].text == "Fine."
 
 
-def test_occasional_hangs_are_reported_but_not_each_time(
-    client_of: MakeClient, question: Question, caplog: pytest.LogCaptureFixture
-) -> None:
-    """With the defaults each attempt takes 5 minutes, and a request has 5 attempts."""
-    plan = lambda body, earlier: "hang" if body["messages"][0]["content"] == "long" else None  # noqa: E731
-    with ChaosServer(plan) as server:
-        client = client_of(server.base_url, concurrency=1, retries=1, read_timeout=0.2)
-        for _ in range(9):
-            client.ask([question("long"), question("short")])
-    told = [record.getMessage() for record in caplog.records if "timed out" in record.getMessage()]
-    key = "Where the server is only slow, raise server.read_timeout=0.2 or lower server.concurrency=1"
-    gets = f"s; a request gets 2 in all (server.retries=1). {key}"
-    starts = ["an attempt timed out", *(f"{n} attempts timed out so far, the latest" for n in (2, 4, 8, 16))]
-    assert len(told) == len(starts)  # of 18
-    for line, start in zip(told, starts, strict=True):
-        assert re.fullmatch(rf"{re.escape(f'{server.base_url}: {start} after ')}0\.\d {re.escape(gets)}", line)
-
-
-def test_an_address_that_never_answers_fails_by_the_connect_time_out(
-    client_of: MakeClient, question: Question, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_address_that_never_answers_fails_by_the_connect_time_out(client_of: MakeClient, question: Question) -> None:
     with nobody_accepts() as base_url:
         [reply] = client_of(base_url, connect_timeout=0.2).ask([question()])
     assert reply.failed == "timed out: ConnectTimeout"
-    assert "an attempt timed out after 0.2 s; a request gets 1 in all (server.retries=0)" in caplog.text
-    assert "raise server.connect_timeout=0.2" in caplog.text
 
 
 # ---- structured output
@@ -503,34 +478,35 @@ def test_without_a_key_a_placeholder_is_sent(client_of: MakeClient, question: Qu
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value"),
     [
-        ("ALL_PROXY", "socks5://me:hunter2@127.0.0.1:1", "socksio"),
-        ("https_proxy", "http://me:hunter2@host:port", "no address"),
-        ("HTTP_PROXY", "gopher://me:hunter2@host", "no address"),
-        ("SSL_CERT_FILE", "/nowhere", "No such file"),
+        ("ALL_PROXY", "socks5://me:hunter2@127.0.0.1:1"),
+        ("https_proxy", "http://me:hunter2@host:port"),
+        ("HTTP_PROXY", "gopher://me:hunter2@host"),
+        ("SSL_CERT_FILE", "/nowhere"),
     ],
 )
-def test_an_environment_in_which_no_client_can_be_made_is_reported(
-    client_of: MakeClient, question: Question, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+def test_an_environment_in_which_no_client_can_be_made_is_refused_without_a_proxys_login(
+    client_of: MakeClient, question: Question, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.delenv("SSL_CERT_DIR", raising=False)
     monkeypatch.setenv(name, value)
-    if said == "socksio":
-        monkeypatch.setitem(sys.modules, "socksio", None)
-    with pytest.raises(ConfigError, match=f"asked with {name} in the environment.*{said}") as refused:
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    with pytest.raises(ConfigError, match=r"server.base_url=.*look at the proxies and SSL_CERT_\*") as refused:
         client_of("http://127.0.0.1:1/v1").ask([question()])
-    assert "ter2" not in str(refused.value)
+    assert "ter2" not in "".join(traceback.format_exception(refused.value))
 
 
-def test_a_proxy_that_does_not_answer_is_named(client_of: MakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_does_not_answer_is_used_and_its_login_not_shown(
+    client_of: MakeClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setenv("ALL_PROXY", "http://me:hunter2@127.0.0.1:1")
-    with ChaosServer() as server:
-        with pytest.raises(ServerDown, match="through the proxy in ALL_PROXY") as down:
+    with ChaosServer() as server, caplog.at_level("DEBUG"):
+        with pytest.raises(ServerDown, match="nobody answers there") as down:
             client_of(server.base_url).greet()
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         client_of(server.base_url).greet()
-    assert "hunter2" not in str(down.value)
+    assert "hunter2" not in str(down.value) + caplog.text
 
 
 @pytest.mark.parametrize(("variable", "goes"), [("OPENAI_API_KEY", True), ("JUDGE_KEY", False), (None, False)])
@@ -569,38 +545,6 @@ def test_a_client_connects_at_its_first_request() -> None:
     assert set(threading.enumerate()) <= threads
 
 
-LISTED = json.dumps({"object": "list", "data": [{"id": "other"}, {"id": "chaos"}]}).encode()
-
-
-def test_greeting_a_server_that_lists_the_model_sends_no_chat_request(
-    client_of: MakeClient, caplog: pytest.LogCaptureFixture
-) -> None:
-    with ChaosServer(models=LISTED) as server, caplog.at_level(logging.WARNING):
-        client_of(server.base_url).greet()
-    assert (caplog.messages, server.bodies, len(server.headers)) == ([], [], 1)
-
-
-@pytest.mark.parametrize("fault", [None, "500", "400", "hang", "reset"])
-def test_a_model_that_is_not_listed_may_be_there_under_another_name(
-    client_of: MakeClient, caplog: pytest.LogCaptureFixture, fault: str | None
-) -> None:
-    with ChaosServer(lambda body, earlier: fault, models=LISTED) as server, caplog.at_level(logging.WARNING):
-        client_of(server.base_url, model="mine", connect_timeout=0.5).greet()
-    assert f"server.model=mine is not among the models that {server.base_url} lists: chaos, other" in caplog.text
-    (asked,) = server.bodies
-    assert (asked["model"], asked["max_tokens"]) == ("mine", 16)
-
-
-@pytest.mark.parametrize("fault", ["404", "no such model", "not a model"])
-def test_a_model_that_the_server_refuses_is_found_at_the_greeting(client_of: MakeClient, fault: str) -> None:
-    with ChaosServer(lambda body, earlier: fault, models=LISTED) as server:
-        with pytest.raises(ServerDown, match=r"(not|knows no) server\.model=mine: HTTP 40") as stop:
-            client_of(server.base_url, model="mine").greet()
-        assert ".." not in str(stop.value)
-        assert stop.value.correct == ("server.base_url or server.model" if fault == "404" else "server.model")
-        assert len(server.bodies) == 1
-
-
 @pytest.mark.parametrize(
     ("own", "keys"),
     [
@@ -619,17 +563,36 @@ def test_settings_are_named_by_the_keys_where_they_were_given(own: dict[str, Any
     assert client.key("retries") == client.key("min_requests").replace("min_requests", "retries") == "server.retries"
 
 
+@pytest.mark.parametrize("models", [404, 503, b"", b"<html>", b"[" * 100_000])
+def test_a_server_without_a_list_of_models_is_accepted(
+    client_of: MakeClient, question: Question, caplog: pytest.LogCaptureFixture, models: bytes | int
+) -> None:
+    with ChaosServer(models=models) as server, caplog.at_level(logging.WARNING):
+        client = client_of(server.base_url)
+        client.greet()
+        assert (server.bodies, len(server.headers)) == ([], 1)
+        assert client.ask([question()])[0].text == "Fine."
+    assert caplog.messages == []
+
+
+def test_a_refused_key_is_found_when_the_server_is_greeted(
+    client_of: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "sk-wrong-1234")
+    with ChaosServer(models=401) as server:
+        for variable, shown in (("JUDGE_KEY", "JUDGE_KEY"), (None, "null")):
+            with pytest.raises(ServerDown, match=rf"HTTP 401.*the key in server\.api_key_env={shown}\.$") as down:
+                client_of(server.base_url, api_key_env=variable).greet()
+            assert "sk-wrong" not in str(down.value)
+
+
 def test_errors_name_the_keys_of_a_client_with_a_server_of_its_own(question: Question) -> None:
     with ChaosServer(lambda body, earlier: "404") as server:
         client = ChatClient({"base_url": "http://b/v1", "model": "s"}, base_url=server.base_url, model="mine")
         client.place = "policies.mine"
-        with (
-            contextlib.closing(client),
-            pytest.raises(ServerDown, match=r"or not policies\.mine\.model=mine: HTTP 404") as stop,
-        ):
+        with contextlib.closing(client), pytest.raises(ServerDown, match=r" policies\.mine\.model=mine,") as stop:
             client.ask([question()])
-    assert str(stop.value).startswith(f"policies.mine.base_url={server.base_url}: ")
-    assert stop.value.correct == "policies.mine.base_url or policies.mine.model"
+    assert str(stop.value).startswith(f"policies.mine.base_url={server.base_url}: it refuses every request (HTTP 404: ")
 
 
 def test_the_usage_says_whose_it_is(question: Question, caplog: pytest.LogCaptureFixture) -> None:
@@ -641,36 +604,6 @@ def test_the_usage_says_whose_it_is(question: Question, caplog: pytest.LogCaptur
             client.close()
     told = [message.partition(": 1 request")[0] for message in caplog.messages if "1 request" in message]
     assert told == [f"tutor, {server.base_url}", f"policies.mine, {server.base_url}"]
-
-
-def test_a_web_page_instead_of_a_server_is_reported(client_of: MakeClient, caplog: pytest.LogCaptureFixture) -> None:
-    with ChaosServer(models=b"\n<!doctype html>") as server, caplog.at_level(logging.WARNING):
-        client_of(server.base_url).greet()
-    assert f"{server.base_url} answers with a web page" in caplog.text
-
-
-@pytest.mark.parametrize("models", [404, 503, b"", b"[]", b'{"data": [1]}', b'{"data": [{"id": 1}]}', b"[" * 100_000])
-def test_a_server_without_a_list_of_models_is_accepted(
-    client_of: MakeClient, question: Question, caplog: pytest.LogCaptureFixture, models: bytes | int
-) -> None:
-    with ChaosServer(models=models) as server, caplog.at_level(logging.WARNING):
-        client = client_of(server.base_url)
-        client.greet()
-        assert client.ask([question()])[0].text == "Fine."
-    assert caplog.messages == []
-
-
-def test_a_refused_key_is_found_when_the_server_is_greeted(
-    client_of: MakeClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with ChaosServer(models=401) as server:
-        with pytest.raises(ServerDown, match=r"wants a key, and the variable .*=OPENAI_API_KEY is not set"):
-            client_of(server.base_url).greet()
-        with pytest.raises(ServerDown, match="wants a key, and none was sent: name the variable"):
-            client_of(server.base_url, api_key_env=None).greet()
-        monkeypatch.setenv("OPENAI_API_KEY", "wrong")
-        with pytest.raises(ServerDown, match=r"refuses the key in the variable .*=OPENAI_API_KEY"):
-            client_of(server.base_url).greet()
 
 
 def test_greeting_reports_a_closed_port_at_once(client_of: MakeClient) -> None:
@@ -731,42 +664,3 @@ def test_a_server_that_is_starting_is_waited_for(client_of: MakeClient) -> None:
         later.start()
         client.greet()
         later.join(10)
-
-
-@pytest.fixture
-def encrypted(tmp_path: Path) -> Iterator[tuple[int, Path]]:
-    """Yield the port of a server whose certificate, for localhost, is its own, and the certificate's file."""
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    asked = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost -addext subjectAltName=DNS:localhost"
-    subprocess.run([*asked.split(), "-keyout", key, "-out", cert], check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(cert, key)
-    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server.server_port, cert
-        server.shutdown()
-        thread.join()
-
-
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl")
-@pytest.mark.parametrize("trusted", [False, True])
-def test_a_certificate_that_is_not_trusted_is_told_at_once(
-    trusted: bool,
-    encrypted: tuple[int, Path],
-    client_of: MakeClient,
-    question: Question,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    port, cert = encrypted
-    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
-    if trusted:
-        monkeypatch.setenv("SSL_CERT_FILE", str(cert))
-        client_of(f"https://localhost:{port}/v1").greet()
-    client = client_of(f"https://127.0.0.1:{port}/v1", retries=3, backoff=60.0)
-    why = "IP address mismatch, certificate is not valid for '127.0.0.1'" if trusted else "self-signed certificate"
-    said = f"it has a certificate that is not trusted here (export SSL_CERT_FILE=<its .pem file>, or mend it): {why}."
-    for speak in (client.greet, lambda: client.ask([question()])):
-        with pytest.raises(ServerDown, match=re.escape(said)):
-            speak()

@@ -10,7 +10,7 @@ import pytest
 
 from steer_lit.chat import ChatMessage, ChatReply, ChatRequest, ChatSettings
 from steer_lit.chat.cache import ReplyCache, request_key
-from steer_lit.chat.wire import brief, error_object, read_answer, refused_feature, retry_after, unknown_model
+from steer_lit.chat.wire import brief, error_object, read_answer, refused_feature, retry_after
 
 NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
 SETTINGS = ChatSettings("http://localhost:8000/v1", "judge")
@@ -148,28 +148,6 @@ def test_an_impossible_token_count_is_ignored(told: object, counted: int, tmp_pa
     path.write_text(json.dumps({**json.loads(path.read_text()), "prompt_tokens": told}))  # an earlier version kept any
     stored = cache.get("abc")
     assert stored is None if told != counted else stored == replace(reply, cached=True)
-
-
-@pytest.mark.parametrize(
-    ("said", "unknown"),
-    [
-        ({"message": "The model `m` does not exist.", "type": "NotFoundError"}, True),
-        ({"message": "as told", "code": "model_not_found"}, True),
-        ({"message": 'model "m" not found, try pulling it first'}, True),
-        ({"message": "models/m is not found for API version v1"}, True),
-        ({"message": "m is not a valid model ID"}, True),
-        ({"message": "Invalid model: m", "code": "1500"}, True),
-        ({"message": "Model Not Exist"}, True),
-        ({"message": "not found"}, False),
-        ({"message": "This model's maximum context length is 4096 tokens"}, False),
-        ({"message": "The model `m` does not support temperature"}, False),
-        ("404 page not found", False),
-        ("x" * 2000 + "The model `m` does not exist.", False),  # the search takes the square of what it looks at
-        (None, False),
-    ],
-)
-def test_what_says_that_there_is_no_such_model(said: object, unknown: bool) -> None:
-    assert unknown_model(said) is unknown
 
 
 @pytest.mark.parametrize(("text", "line"), [("It is so.", "It is so"), ("and so on...", "and so on..."), (".", "")])

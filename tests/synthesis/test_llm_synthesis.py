@@ -285,7 +285,7 @@ def test_the_manifest_describes_how_the_rows_were_made(ran: Ran, tmp_path: Path)
         assert re.fullmatch("[0-9a-f]{12}", stage["generator"]["prompts"]["synthesis_plan_red_team"])
     assert stages["stage2"]["settings"]["min_safety"] == 8
     assert stages["stage2"]["usage_of_last_start"]["agents and judges"]["requests"] > 0
-    assert stages["stage2"]["files"]["sft.jsonl"]["rows"] == 6
+    assert (stages["stage2"]["files"], stages["stage2"]["written"]) == (["sft.jsonl"], 6)
 
 
 @pytest.mark.parametrize("text", ["", '{"stages": {"stage1"', "[]", '{"stages": 3}', '{"stages": {"stage1": 3}}', "{}"])
