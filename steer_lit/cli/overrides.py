@@ -24,7 +24,6 @@ from steer_lit.cli.known_names import (
     read_by,
     takes,
 )
-from steer_lit.cli.other_libraries import KEYS, keys_here
 from steer_lit.data.bench_rows import READ
 from steer_lit.dotted import ABSENT, at, within
 from steer_lit.terminal.commands import command, script
@@ -162,8 +161,7 @@ def _dashed(word: str, program: str) -> str:
     known = [*groups(program), *keys_of(program, [])]
     if key in known:
         return f"{option}: keys are typed without dashes, {key}=<value>"
-    meant = did_you_mean(keys_here(key)) or nearest(key, known)
-    return f"{option}: there is no such option, and keys are typed without dashes, key=<value>.{meant}"
+    return f"{option}: there is no such option, and keys are typed without dashes, key=<value>.{nearest(key, known)}"
 
 
 def unreadable_override(error: OverrideParseException, program: str, words: Sequence[str]) -> str:
@@ -247,28 +245,16 @@ def no_key(wrong: str, program: str, words: Sequence[str], given: str = "") -> s
     near = nearest(wrong.lower(), known)
     if program == "bench" and "." not in wrong and _POLICY.search(given):
         near = nearest(wrong, [*groups(program), *config]) or did_you_mean([f"policies.{wrong}"])
-    hint = (there := _of_another_library(wrong, program, config)) or elsewhere or near
+    hint = elsewhere or near
     outer = at(config, wrong.rpartition(".")[0])
     inside = not (outer in (ABSENT, None) or isinstance(outer, Mapping))  # a value: `policies.base.system_prompt`
-    plus = f" +{wrong}=<value> adds it." if takes(config, wrong) and not (inside or there or elsewhere) else ""
+    plus = f" +{wrong}=<value> adds it." if takes(config, wrong) and not (inside or elsewhere) else ""
     return f"{wrong}: there is no such key in this run.{hint}{plus} {listing(wrong)} lists them all."
 
 
 def listing(key: str) -> str:
     """Return the option that prints the keys among which this one belongs."""
     return f"`--cfg {'hydra' if within(key.lstrip('+~'), 'hydra') else 'job'}`"
-
-
-def _of_another_library(key: str, program: str, config: Mapping[str, Any]) -> str:
-    """Return ` Here it is optim.lr.` for a name of another library, and which stage has the key if this run's has not.
-
-    A key in a section of this run's is more likely a mistyped one of ours.
-    """
-    mistyped = key not in KEYS and key.partition(".")[0] in config and nearest(key, known_keys(program, config))
-    if mistyped or not (keys := keys_here(key)):
-        return ""
-    where = _of_another_stage(keys[0], program, config) or _of_another_program(keys[0], program, config)
-    return f" Here it is {' with '.join(keys)}.{where}"
 
 
 def _of_another_stage(key: str, program: str, config: Mapping[str, Any]) -> str:
