@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from traceback import extract_tb
 
@@ -54,7 +55,8 @@ def _unknown_keys(program: str, words: Sequence[str]) -> list[str]:
             config = compose(program, left)
             break
         except Exception as error:
-            if not (key := _unknown_key(error)):  # another error, told once these keys are corrected
+            key = _unknown_key(error)
+            if not any(key_of(word) == key for word in left):  # another error, told once these keys are corrected
                 config = composed(program, []) or {}
                 break
             inner = str(getattr(error.__cause__, "full_key", ""))  # of a section that was given as a whole
@@ -62,7 +64,7 @@ def _unknown_keys(program: str, words: Sequence[str]) -> list[str]:
             left = [word for word in left if key_of(word) != key]
     known = [*(key for key, _ in nodes(config)), *groups(program), "hydra.run.dir", "hydra.sweep.dir"]
     told = []
-    for key in found.values():
+    for key in (each for each in found.values() if each not in known):  # a group's value may be none it can take
         section = key.partition(".")[0]
         more = f"; +{key}=<value> adds it" if section in _LIBRARIES else ""
         listed = f"`--cfg {'hydra' if section == 'hydra' else 'job'}` lists them all{more}"
@@ -73,9 +75,11 @@ def _unknown_keys(program: str, words: Sequence[str]) -> list[str]:
 def _one_value(word: str) -> str:
     """Return the word with the first value that it sweeps over, if it does."""
     override = OverridesParser.create().parse_override(word)
-    if not override.is_sweep_override():
-        return word
-    return f"{word.partition('=')[0]}={next(iter(override.sweep_string_iterator()))}"
+    if override.is_sweep_override():
+        with suppress(ValueError, ArithmeticError):  # of values that cannot be listed
+            for value in override.sweep_string_iterator():
+                return f"{word.partition('=')[0]}={value}"
+    return word
 
 
 def unforeseen(error: Exception) -> str:
