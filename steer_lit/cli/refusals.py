@@ -34,7 +34,8 @@ def explain(error: BaseException, program: str, words: Sequence[str]) -> str:
         return unusable(refusal)
     if isinstance(error, OverrideParseException):
         quoted = "no blanks beside = and after commas, other text than plain words in quotes: 'key=\"a b\"'"
-        return f"{error.override}: is no <key>=<value> that Hydra can read. Type {quoted}"
+        shown = re.sub(r"{.*", "{...", error.override)  # a mapping may hold a key of a server
+        return f"{shown}: is no <key>=<value> that Hydra can read. Type {quoted}"
     if _unknown_key(error):
         return "\n".join(_unknown_keys(program, words)) or str(error)
     text, cause = str(error).split("Config search path:")[0].strip(), error.__cause__

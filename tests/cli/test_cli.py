@@ -178,8 +178,7 @@ def test_all_unknown_keys_are_told_at_once(refused: Refused, run_dir: str) -> No
     assert told.startswith("foo: ")  # the other is added by a word of its own
     told = refused("-m", "foo=1,2", "optim.lrr=1", "seed=1,2").splitlines()
     assert [line.partition(":")[0] for line in told] == ["foo", "optim.lrr"]
-    (told,) = refused("-m", "foo=1", "seed=range(1,2,nan)").splitlines()
-    assert told.startswith("foo: ")
+    assert refused("-m", "foo=1", "seed=range(1,2,nan)").startswith("Could not override 'foo'.")
 
 
 @pytest.mark.parametrize("broken", ["rmdir", "iterdir"])
