@@ -408,10 +408,10 @@ def test_grpo_must_be_told_where_to_start() -> None:
     assert train_problems(compose("~experiment", "stage=grpo", "rollout.max_new_tokens=32", "init_from=null")) == []
 
 
-def test_a_run_folder_in_place_of_its_adapter_is_recognised(tmp_path: Path) -> None:
+def test_a_run_folder_in_place_of_its_adapter_is_refused(tmp_path: Path) -> None:
     empty_adapter(tmp_path / "adapter")
     (problem,) = train_problems(compose(f"init_from={tmp_path}"))
-    assert f"did you mean {tmp_path / 'adapter'}?" in problem.remedy
+    assert problem.remedy.startswith("is no adapter folder")
     assert train_problems(compose(f"init_from={tmp_path / 'adapter'}")) == []
     (problem,) = train_problems(compose(f"init_from={tmp_path / 'adapter' / 'adapter_config.json'}"))
     assert problem.remedy.startswith("is a file: name the adapter/ folder")

@@ -26,8 +26,10 @@ from steer_lit import checks
 from steer_lit.bench import tables
 from steer_lit.bench.charts import CHARTS
 from steer_lit.cli import main as cli
+from steer_lit.dotted import ABSENT, at
 from steer_lit.errors import ConfigError, Problem
 from steer_lit.policy import gpus, preflight
+from steer_lit.terminal.conf_files import composed
 from tests.test_conf import empty_adapter
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -125,6 +127,15 @@ def test_the_metrics_page_names_the_labels_of_the_report() -> None:
         *(title for title, _ in CHARTS.values()),
     ]
     assert [label for label in labels if label not in page] == []
+
+
+def test_every_key_beside_other_libraries_names_exists() -> None:
+    table = (ROOT / "docs/method.md").read_text().partition("## Coming from TRL")[2].partition("\n## ")[0]
+    here = " ".join(re.findall(r"^\| (.*?) \| ", table, re.MULTILINE))
+    keys = [key for key in re.findall(r"`([a-z_]+\.[\w.]+)", here) if not key.startswith("hydra.")]
+    config = composed("train", ["experiment=grpo_nano"]) or {}
+    assert len(keys) > 20
+    assert [key for key in keys if at(config, key) is ABSENT] == []
 
 
 def test_help_lists_every_target() -> None:

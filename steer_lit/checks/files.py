@@ -6,8 +6,6 @@ import json
 import os
 import zipfile
 from collections.abc import Iterator
-from difflib import get_close_matches
-from glob import glob
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,7 +17,6 @@ from steer_lit.data.rows import is_hub, source_problem
 from steer_lit.data.sources import FileSource, files_named
 from steer_lit.dotted import ABSENT, at
 from steer_lit.errors import Problem, problems_of
-from steer_lit.files.run_files import ADAPTER, CONFIG
 from steer_lit.policy.model_facts import (
     ADAPTER_CONFIG,
     ADAPTER_FACTS,
@@ -30,11 +27,8 @@ from steer_lit.policy.model_facts import (
     no_plain_lora,
     start_is_gone,
 )
-from steer_lit.terminal.commands import command, folder_key, shown_path, typed_words
-from steer_lit.terminal.nearest import did_you_mean
+from steer_lit.terminal.commands import folder_key
 from steer_lit.types import Split
-
-_DEMO = Path("outputs/demo")  # where `make demo` writes
 
 
 def file_problems(config: Config) -> Iterator[Problem]:
@@ -92,12 +86,10 @@ def adapter_problem(key: str, folder: str, model: Config) -> Problem | None:
     """Return why `folder` is no adapter of `model`, as far as can be told without loading the model, or None."""
     path = Path(folder)
     if not path.is_dir():
-        found = "is a file" if path.exists() else f"no such folder{_meant(path)}"
-        demo = ", or type make demo, which writes there" if path.is_relative_to(_DEMO) else ""
-        return Problem(key, folder, f"{found}: name the adapter/ folder that a training run wrote{demo}")
+        found = "is a file" if path.exists() else "no such folder"
+        return Problem(key, folder, f"{found}: name the adapter/ folder that a training run wrote")
     if reason := no_adapter(path):
-        inner = f"; did you mean {path / ADAPTER}?" if no_adapter(path / ADAPTER) is None else ""
-        return Problem(key, folder, f"{reason}{inner}")
+        return Problem(key, folder, reason)
     try:
         config = _json_object(path / ADAPTER_CONFIG)
         facts = _json_object(path / ADAPTER_FACTS) if (path / ADAPTER_FACTS).exists() else {}
@@ -109,24 +101,6 @@ def adapter_problem(key: str, folder: str, model: Config) -> Problem | None:
         return Problem(key, folder, f"is no whole adapter, {error}: copy it again, or name another")
     reason = no_plain_lora(config) or _base_reason(facts.get("base"), model)
     return None if reason is None else Problem(key, folder, reason)
-
-
-def _meant(path: Path) -> str:
-    """Return `; did you mean a or b?` for a missing path: what its `*` stands for, newest first, or names spelt alike.
-
-    At most three paths; "" if there are none.
-    """
-    if path.exists():  # a folder where a file is wanted
-        return ""
-    if "*" in str(path):
-        matches = sorted(filter(os.path.exists, glob(str(path))), key=os.path.getmtime, reverse=True)
-    else:  # the first part that is missing is taken for the mistyped one
-        missing = next(at for at in (*reversed(path.parents), path) if not at.exists())
-        names = [at.name for at in missing.parent.glob("*")]
-        close = [missing.parent / name for name in get_close_matches(missing.name, names, cutoff=0.7)]
-        matches = [str(at) for near in close if (at := near / path.relative_to(missing)).exists()]
-    found = did_you_mean(matches)
-    return f";{found.replace(' Did', ' did')}" if found else ""
 
 
 def _shape_problems(adapter: Path, model: Config) -> Iterator[Problem]:
@@ -160,20 +134,11 @@ def _base_reason(base: object, model: Config) -> str | None:
 
 
 def _checkpoint_remedy(path: Path) -> str | None:
-    """Return why the file is no whole checkpoint, or None. A cut zip archive, of `torch.save`, has no directory."""
-    run_dir = path.parent.parent
-    if path.match("checkpoints/*.ckpt") and (run_dir / CONFIG).is_file() and not any(path.parent.glob("*.ckpt")):
-        anew = f"without it a run begins anew, in a folder of its own: {command('train', *typed_words())}"
-        return f"no such file, the run in {shown_path(run_dir)} was ended before its first save: {anew}"
-    if not path.is_file():
-        return f"no such file{_meant(path)}: name a .ckpt under <run>/checkpoints"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if any(name.endswith("/data.pkl") for name in archive.namelist()):
-                return None
-    except (zipfile.BadZipFile, OSError):
-        pass
-    return "is no checkpoint, or one that was cut off: name a whole .ckpt under <run>/checkpoints"
+    """Return why the file is no whole checkpoint, a zip archive of `torch.save`, or None."""
+    if path.is_file() and zipfile.is_zipfile(path):  # one that was cut off has no directory
+        return None
+    found = "is no checkpoint, or one that was cut off" if path.is_file() else "no such file"
+    return f"{found}: name a whole .ckpt under <run>/checkpoints"
 
 
 def _json_object(path: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from steer_lit.checks.rows import made_row_problems, training_row_problems
 from steer_lit.checks.servers import HIDDEN, client_problems, saved_key_problems, server_problems
 from steer_lit.checks.targets import target_problems
 from steer_lit.checks.trainer import device_problems, part_problems, trainer_problems
-from steer_lit.checks.unread import own_config, removed_problems, unread_problems
+from steer_lit.checks.unread import idle_problems, own_config, removed_problems, unread_problems
 from steer_lit.dotted import ABSENT, at, leaves
 from steer_lit.errors import NOT_GIVEN, Problem, problems_of
 from steer_lit.numbers import is_whole
@@ -80,6 +80,7 @@ def _training_problems(config: Config, bad: Collection[str]) -> list[Problem]:
     """Return what is wrong with values that are valid by themselves. `bad` are the sections with others."""
     return [
         *_reward_problems(config),
+        *idle_problems(config),
         *trainer_problems(config),
         *part_problems(config),
         *target_problems(config, (*(_PLAYED if config.get("stage") == "grpo" else ()), "callbacks", "logger")),

@@ -13,12 +13,12 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from steer_lit.dotted import leaves, nodes, within
+from steer_lit.dotted import at, leaves, nodes, within
 from steer_lit.errors import NOT_GIVEN, Problem
 from steer_lit.terminal.commands import given_words
 from steer_lit.terminal.conf_files import composed, conf_dir, conf_file, conf_files, loaded
 from steer_lit.terminal.nearest import nearest
-from steer_lit.terminal.words import Word
+from steer_lit.terminal.words import key_of, words_setting
 
 HYDRAS = ("_target_", "_args_", "_convert_", "_partial_", "_recursive_")  # keys that Hydra reads anywhere
 OWN_NAMES = ("callbacks", "logger", "policies", "callbacks.settings.settings")  # sections with keys of any name
@@ -51,13 +51,25 @@ def removed_problems(config: Mapping[str, Any], ours: Mapping[str, Any]) -> list
     A class of the user's or of a library may do without. Ours, and the programs themselves, have no other defaults.
     """
     gone = [key for key, _ in _only_in(ours, config)]
-    words = map(Word.read, given_words("task") if gone else ())
-    typed = [word.key for word in words if word is not None and word.sign == "~"]
+    typed = [key_of(word) for word in (given_words("task") if gone else ()) if word.startswith("~")]
     return [
         Problem(key, NOT_GIVEN, f"a run needs it: leave out ~{key}, which removes it")
         for key in gone
         if any(within(key, other) for other in typed)
     ]
+
+
+def idle_problems(config: Mapping[str, Any]) -> list[Problem]:
+    """Return the keys of the return that words of the command line set in a run that does not learn from it: a sweep
+    over them would train the same policy again and again.
+    """
+    if at(config, "reward.credit") != "score" or not HydraConfig.initialized():
+        return []
+    typed = map(key_of, words_setting(given_words("task"), ["reward.alpha", "reward.return"]))
+    remedy = (
+        "changes nothing that this run learns with reward.credit=score: reward.credit=trajectory goes by the return"
+    )
+    return [Problem(key, at(config, key), remedy) for key in typed]
 
 
 def own_config(config: Mapping[str, Any]) -> Mapping[str, Any]:

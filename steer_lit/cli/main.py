@@ -21,9 +21,9 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
 from steer_lit.checks import key_problems
+from steer_lit.checks.facts import name_problem
 from steer_lit.cli.bench_run import run_benchmark
-from steer_lit.cli.options import options_first
-from steer_lit.cli.overrides import normalise_override, override_errors
+from steer_lit.cli.overrides import normalise_override, options_first
 from steer_lit.cli.refusals import explain, refusal_in, unforeseen, unusable
 from steer_lit.cli.run_folder import holds_a_run, latest_checkpoint, leave_nothing
 from steer_lit.cli.signals import FROZEN, INTERRUPTED, sigterm_ends
@@ -75,11 +75,11 @@ def run(program: str, arguments: Sequence[str] | None = None) -> int:
             options, words, folder = options_first(words)
             find_configs_in(folder)
             words = [normalise_override(word, program) for word in words]
-            if problems := list(key_problems(words)):
+            # Hydra names a log before the config is checked: with a slash it would lie outside of the run's folder.
+            names = [word.partition("=")[2] for word in words_setting(words, ["name"]) if "/" in word]
+            if problems := [*key_problems(words), *filter(None, map(name_problem, names))]:
                 raise ConfigError(problems)
-            if errors := override_errors(program, words):
-                raise SteerError("\n".join(errors))
-            _compose_and_run(program, [*options, *words], debugging)
+            _compose_and_run(program, options, words, debugging)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     # ValueError: raised by `logging` for a folder that cannot hold a log.
@@ -94,7 +94,7 @@ def run(program: str, arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> None:
+def _compose_and_run(program: str, options: Sequence[str], words: Sequence[str], debugging: bool) -> None:
     failed: list[str] = []  # the runs of a sweep
     begun: list[tuple[Path, list[str]]] = []  # folders of runs, and their words, which Hydra forgets during `fit`
     rest: list[str] = []  # the command that goes on with a sweep
@@ -133,12 +133,12 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
             raise
 
     arguments, full = sys.argv, os.environ.get(_FULL_ERROR, "0")
-    sys.argv = [sys.argv[0], *words]
+    sys.argv = [sys.argv[0], *options, *words]
     name_sweeps_folders(words)
     try:
         # Hydra raises what it would print, so that `explain` can say it better.
         with sigterm_ends(stopped), env_override({_FULL_ERROR: "1"}):
-            _hydra_calls(task, program, words, begun)
+            _hydra_calls(task, program, begun)
         if failed:
             raise AlreadyReported
     except KeyboardInterrupt:  # not from a run at work, which reports what it has saved and exits
@@ -193,10 +193,8 @@ def _not_finished(failed: Sequence[str], rest: Sequence[str]) -> str:
     return f"not finished, for the reasons above: {which}; resume what had begun{then}"
 
 
-def _hydra_calls(
-    task: Callable[[DictConfig], float | None], program: str, words: Sequence[str], begun: Sequence[object]
-) -> None:
-    """Let Hydra call `task`. Raise SteerError for settings of Hydra's that it fails on before a run has `begun`."""
+def _hydra_calls(task: Callable[[DictConfig], float | None], program: str, begun: Sequence[object]) -> None:
+    """Let Hydra call `task`. Raise SteerError for words that it fails on before a run has `begun`."""
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=program)(task)()
         return
@@ -204,7 +202,7 @@ def _hydra_calls(
         error = refused.why
     except Exception as other:
         error = other
-    if not (begun or WholeSweep.elsewhere) and (said := unforeseen(error, program, words)):
+    if not (begun or WholeSweep.elsewhere) and (said := unforeseen(error)):
         raise SteerError(said) from error
     raise error
 

@@ -5,76 +5,91 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from traceback import extract_tb
 
-from hydra.errors import HydraException, InstantiationException, OverrideParseException
-from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
-from steer_lit.cli.known_names import options_of
-from steer_lit.cli.overrides import listing, no_choice, no_key, no_sweep, unknown_keys, unreadable_override
+from steer_lit.cli.overrides import groups
+from steer_lit.dotted import nodes
 from steer_lit.errors import SteerError
 from steer_lit.terminal.commands import folder_key
-from steer_lit.terminal.words import words_besides, words_setting
+from steer_lit.terminal.conf_files import compose, composed
+from steer_lit.terminal.nearest import nearest
+from steer_lit.terminal.words import key_of
 from steer_lit.texts import first_lines
 
-_NOT_MADE = re.compile(r"Error in call to target '([^']+)':\n(.*)\nfull_key: (\S+)$", re.DOTALL)
 _PACKAGE = Path(__file__).parents[1]
+_LIBRARIES = ("callbacks", "logger", "trainer")  # sections of classes that take more than conf/ has
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # raised by writes, without the file's name
 
 
 def explain(error: BaseException, program: str, words: Sequence[str]) -> str:
-    """Say in one or two lines what is wrong with the command line, with the nearest name that exists."""
+    """Say in a few lines what is wrong with the command line: mostly Hydra's own, without the trace."""
     if isinstance(refusal := refusal_in(error), OSError) and not isinstance(error, HydraException):
         return unusable(refusal)
-    if isinstance(refusal, InterpolationResolutionError):
-        return unresolved(refusal)
     if isinstance(error, OverrideParseException):
-        return unreadable_override(error, program, words)
-    if isinstance(error, MarkedYAMLError) and (mark := error.problem_mark) is not None:
-        return f"{mark.name}, line {mark.line + 1}: is no YAML, {error.problem}"
-    if isinstance(error, InstantiationException) and (made := _NOT_MADE.match(str(error))):
-        key, why = made[3].removeprefix("module."), error.__cause__
-        reason = f"{type(why).__name__}: {first_lines(why)}" if why is not None else made[2]
-        return f"{key}._target_={made[1]}: could not be made: {reason} (HYDRA_FULL_ERROR=1 shows where)"
-    text = str(error).split("Config search path:")[0].strip()
-    if key := re.match(r"Could not override '([^'@]+)", text):
-        inner = str(getattr(error.__cause__, "full_key", ""))  # a key inside a section that was given as a whole
-        missing = inner if inner.startswith(f"{key[1]}.") else key[1]
-        others = [word for word in words if key[1] not in word]
-        return "\n".join(unknown_keys(program, words)) or no_key(missing, program, others)
-    if gone := re.match(r"Could not delete from config. '([^']+)'", text):
-        return "\n".join(unknown_keys(program, words)) or f"~{gone[1]}: it is null already, leave this word out"
-    if there := re.match(r"Could not append to config. An item is already at '([^']+)'", text):
-        return f"+{there[1]}: the run has this key already: type {there[1]}=<value>"
-    if merged := re.match(r"Error merging override ([^=\n]+)", text):  # the value may be a secret
-        return f"{merged[1]}: {first_lines(error.__cause__ or error)}: {listing(merged[1])} shows what the key holds"
-    if several := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", text):
-        return no_sweep(several[1], program, words)
-    if option := re.search(r"Could not find '((?:hydra/)?\w+)/([^']+)'", text):
-        known = options_of(option[1]) or re.findall(r"^\t(\S+)$", text, re.MULTILINE)
-        return no_choice(option[1], option[2], known)
-    cause = error.__cause__
+        quoted = "no blanks beside = and after commas, other text than plain words in quotes: 'key=\"a b\"'"
+        shown = re.sub(r"{.*", "{...", error.override)  # a mapping may hold a key of a server
+        return f"{shown}: is no <key>=<value> that Hydra can read. Type {quoted}"
+    if _unknown_key(error):
+        return "\n".join(_unknown_keys(program, words)) or str(error)
+    text, cause = str(error).split("Config search path:")[0].strip(), error.__cause__
     return f"{text}\n{cause}" if isinstance(cause, OmegaConfBaseException) and str(cause) not in text else text
 
 
-def unforeseen(error: Exception, program: str, words: Sequence[str]) -> str:
-    """Say which words led to an error that is not meant for users. Return "" if it is, or our code raised it: a bug.
+def _unknown_key(error: BaseException) -> str:
+    """Return the key that an error of Hydra's is about, if the config does not have it."""
+    found = re.match(r"Could not override '([^'@]+)'", str(error))
+    return found[1] if found else ""
 
-    Those are keys that `program` does not have, such as `stage=2` in a benchmark, and settings of Hydra's.
-    """
+
+def _unknown_keys(program: str, words: Sequence[str]) -> list[str]:
+    """Return the errors for all typed keys that the run does not have: Hydra stops at the first."""
+    left, found = list(map(_one_value, words)), dict[str, str]()
+    while True:
+        try:
+            config = compose(program, left)
+            break
+        except Exception as error:
+            key = _unknown_key(error)
+            if not any(key_of(word) == key for word in left):  # another error, told once these keys are corrected
+                config = composed(program, []) or {}
+                break
+            inner = str(getattr(error.__cause__, "full_key", ""))  # of a section that was given as a whole
+            found[key] = inner if inner.startswith(f"{key}.") else key
+            left = [word for word in left if key_of(word) != key]
+    known = [*(key for key, _ in nodes(config)), *groups(program), "hydra.run.dir", "hydra.sweep.dir"]
+    told = []
+    for key in (each for each in found.values() if each not in known):  # a group's value may be none it can take
+        section = key.partition(".")[0]
+        more = f"; +{key}=<value> adds it" if section in _LIBRARIES else ""
+        listed = f"`--cfg {'hydra' if section == 'hydra' else 'job'}` lists them all{more}"
+        told.append(f"{key}: there is no such key in this run.{nearest(key.lower(), known)} {listed}")
+    return told
+
+
+def _one_value(word: str) -> str:
+    """Return the word with the first value that it sweeps over, if it does."""
+    override = OverridesParser.create().parse_override(word)
+    if override.is_sweep_override():
+        with suppress(ValueError, ArithmeticError):  # of values that cannot be listed
+            for value in override.sweep_string_iterator():
+                return f"{word.partition('=')[0]}={value}"
+    return word
+
+
+def unforeseen(error: Exception) -> str:
+    """Return the error for one of Hydra's that is not meant for users. "" if it is, or our code raised it: a bug."""
     ours = Path(extract_tb(error.__traceback__)[-1].filename).is_relative_to(_PACKAGE)
     if ours or isinstance(error, HydraException | MarkedYAMLError | UnicodeError) or refusal_in(error) is not None:
         return ""
-    if unknown := unknown_keys(program, words):
-        return "\n".join(unknown)
-    settings = words_besides(words_setting(words, ["hydra", "hydra[./]*"]), ["hydra.run.dir", "hydra.sweep.dir"])
-    keys = [setting.partition("=")[0] for setting in settings]  # a value may be a secret
-    reason = f"{type(error).__name__}{f': {first_lines(error)}' if str(error) else ''}"
-    remedy = "leave it out, or see what `--cfg hydra` has there (HYDRA_FULL_ERROR=1 shows where)"
-    blamed = f"{'one of ' if keys[1:] else ''}{', '.join(keys)}"
-    return f"{blamed}: Hydra cannot use it, {reason}: {remedy}" if keys else ""
+    why = f"{type(error).__name__}: {first_lines(error)}" if str(error) else type(error).__name__
+    return f"Hydra cannot use one of these words, {why} (HYDRA_FULL_ERROR=1 shows where)"
 
 
 def refusal_in(error: BaseException | None) -> BaseException | None:
@@ -97,10 +112,3 @@ def unusable(error: OSError, folder: Path | None = None) -> str:
     remedy = "Make room there, or name" if error.errno in FULL else "Name"
     key = folder_key() if folder else "hydra.run.dir=<folder>, a sweep's with hydra.sweep.dir"  # Hydra is gone then
     return f"{where}: {reason}. {remedy} another folder with {key}=<folder>"
-
-
-def unresolved(error: OmegaConfBaseException) -> str:
-    """Return the error for an interpolation that cannot be resolved."""
-    reason = first_lines(error)
-    remedy = "type the value, or ${<key>} with a key that the run has; `--cfg job` lists them all"
-    return f"{error.full_key}: {reason[:1].lower()}{reason[1:]}: {remedy}"

@@ -26,12 +26,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.checks import bench_problems, synthesis_problems, train_problems
 from steer_lit.cli.next_command import compared
-from steer_lit.cli.refusals import unresolved
 from steer_lit.cli.run_folder import finished
 from steer_lit.errors import Problem, SteerError
 from steer_lit.files.run_files import ADAPTER
 from steer_lit.numbers import counted
-from steer_lit.terminal.words import SWEPT, Word, words_of_one_value
+from steer_lit.terminal.words import key_of
+from steer_lit.texts import first_lines
 
 _CHECKS: dict[str, Callable[[DictConfig], list[Problem]]] = {
     "train": train_problems,
@@ -98,7 +98,7 @@ class WholeSweep(Callback):
     def _check(self, config: DictConfig, program: str) -> None:
         found: dict[str, list[str]] = {}
         here = OmegaConf.select(config, "hydra.launcher._target_") in _HERE
-        self.common = words_of_one_value(_typed(config))
+        self.common = _not_swept(_typed(config))
         for point in _points(config):
             problems = _problems(program, point.config) if here else []
             for problem in problems:
@@ -132,7 +132,7 @@ def _problems(program: str, config: DictConfig) -> list[str]:
     try:
         return list(map(str, _CHECKS[program](config)))
     except OmegaConfBaseException as error:
-        return [unresolved(error)]
+        return [f"{error.full_key}: {first_lines(error)}"]
 
 
 def runs_in_process(settings: Any) -> bool:
@@ -179,11 +179,11 @@ def _values(word: Override) -> list[str]:
     if getattr(word.value(), "shuffle", False):  # Hydra draws again, now and each time the sweep goes on
         raise SteerError(f"{word.input_line}: runs are found again by their place among them: leave shuffle out")
     if word.is_interval_sweep():
-        raise SteerError(f"{word.input_line}: goes with a sweeper that chooses, hydra/sweeper=optuna; else {SWEPT}")
+        raise SteerError(f"{word.input_line}: goes with a sweeper that chooses, hydra/sweeper=optuna")
     try:
         values = list(islice(word.sweep_string_iterator(), _MOST + 1))
     except (ValueError, ArithmeticError):  # of nan
-        raise SteerError(f"{word.input_line}: has steps of 0 or without end") from None
+        raise SteerError(f"{word.input_line}: has values that cannot be listed") from None
     if not values:
         raise SteerError(f"{word.input_line}: stands for no value, so that no run is in this sweep")
     if twice := [value for value, count in Counter(values).items() if count > 1]:
@@ -195,6 +195,12 @@ def _typed(config: DictConfig) -> list[str]:
     """Return the sweep's words unresolved: `optim.lr=${rate}` refers to a key of the run, not of Hydra's config."""
     words: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
     return list(words)
+
+
+def _not_swept(words: Sequence[str]) -> list[str]:
+    """Return the words that have one value in all runs."""
+    parser = OverridesParser.create()
+    return [word for word in words if not parser.parse_override(word).is_sweep_override()]
 
 
 def _describe_problems(found: Mapping[str, Sequence[str]], runs: int) -> str:
@@ -219,12 +225,13 @@ def _swept(words: Sequence[str], of_run: Sequence[str]) -> str:
 
     Values that a shell or Hydra would need quoted are left out, and so are parts that make the name too long.
     """
-    fixed = {word.key for word in map(Word.read, words) if word is not None and not word.several}
+    fixed = set(map(key_of, _not_swept(words)))
     name = ""
-    for word in map(Word.read, of_run if words else []):
-        if word is None or word.sign == "~" or word.key in fixed:
+    for word in of_run if words else []:
+        key, value = key_of(word), word.partition("=")[2]
+        if word.startswith("~") or key in fixed:
             continue
-        part = f"_{word.key}-{word.given}"
+        part = f"_{key}-{value}"
         if re.fullmatch(r"[\w.+-]+", part, re.ASCII) and len(name + part) <= _LONGEST:
             name += part
     return name

@@ -8,9 +8,8 @@ it learns of all its bad rows at once; a hub dataset is not fetched any further.
 from __future__ import annotations
 
 import difflib
-import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,16 +18,13 @@ from steer_lit.data.hub import FORM, SCHEME, HubAddress, hub_rows
 from steer_lit.errors import MissingResource, RowError, TooManyBadRows
 from steer_lit.files.atomic import replace_text
 from steer_lit.files.lines import as_line
-from steer_lit.numbers import counted, few
+from steer_lit.numbers import and_more, counted, few
 from steer_lit.terminal.commands import shown_path
 from steer_lit.terminal.nearest import did_you_mean
 
 T = TypeVar("T")
 Parse = Callable[[object, str, int], T]  # (row, source, number) -> record, or RowError
-_FEW = 5  # sorts of problems shown
-# A number, or a text in quotes that stand outside a word: another value, or another place, is not another problem.
-# Nor is another list of texts.
-_VALUES = re.compile(r"""(?:(?<!\w)(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")(?!\w)(?:, (?:\.{3}, )?)?)+|\d+""")
+_FEW = 5  # problems shown
 
 
 class Quarantine:
@@ -59,10 +55,8 @@ class Quarantine:
             self.path.unlink(missing_ok=True)
         if (count := len(self.errors)) <= self.limit:
             return
-        groups = alike(self.errors, lambda bad: f"{bad.source}\n{bad.field}\n{bad.reason}", lambda bad: bad.row)
-        shown = "\n".join(f"  * {_told(group)}" for group in groups[:_FEW])
-        others = sum(map(len, groups[_FEW:]))
-        more = f"\n  ... and {counted(others, 'row')} with other problems" if others else ""
+        shown = "\n".join(f"  * {error}" for error in self.errors[:_FEW])
+        more = f"\n  ... {and_more(count - _FEW).strip()}" if count > _FEW else ""
         where = f"; {'all are' if count > 1 else 'it is'} in {shown_path(self.path)}" if self.path else ""
         source = self.errors[0].source
         survey = f"`python -m steer_lit.data.survey {shlex.quote(source)}` shows what can be read. "
@@ -71,12 +65,6 @@ class Quarantine:
             f"{self.limit}{where}. {'' if is_hub(source) else survey}Repair the file, or raise data.max_bad_rows to go "
             f"on without {'them' if count > 1 else 'it'}:\n{shown}{more}"
         )
-
-
-def _told(group: Sequence[RowError]) -> str:
-    if len(group) == 1:
-        return str(group[0])
-    return f"{few_rows(error.row for error in group)}, the first: {group[0]}"
 
 
 def _line(error: RowError) -> str:
@@ -109,24 +97,6 @@ def read_records(source: Path | str, parse: Parse[T], quarantine: Quarantine, *,
             quarantine.settle()
     if check:
         quarantine.settle()
-
-
-def alike(problems: Iterable[T], message: Callable[[T], str], row: Callable[[T], int]) -> list[list[T]]:
-    """Return the problems in groups that `message` tells apart only by numbers, quoted texts and lists of these.
-
-    The group of most different rows comes first, so that a rare problem is not lost among many rows of another; of
-    equally many the one that begins first.
-    """
-    groups: dict[str, list[T]] = {}
-    for problem in problems:
-        groups.setdefault(_VALUES.sub("'", message(problem)), []).append(problem)
-    return sorted(groups.values(), key=lambda group: -len(set(map(row, group))))
-
-
-def few_rows(numbers: Iterable[int]) -> str:
-    """Return text such as `1 row (7)` or `43 rows (3, 7, 12, 13, 20 and 38 more)`."""
-    named = list(dict.fromkeys(map(str, numbers)))
-    return f"{counted(len(named), 'row')} ({few(named)})"
 
 
 def is_hub(source: str) -> bool:

@@ -84,7 +84,7 @@ def _hint(row: RawRow) -> str:
 
 
 def _found(row: RawRow, wanted: Iterable[str], remedy: str = "") -> str:
-    """Return the row's keys, in quotes, by which `rows.alike` tells them from the problem; then what may be wrong."""
+    """Return the row's keys, in quotes, then what may be wrong."""
     names = [repr(name) for name, value in row.values.items() if value is not None]
     keys = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "") or "no keys"
     none = f", and none of {', '.join(wanted)}{remedy}"

@@ -13,7 +13,6 @@ from typing import TypeVar, cast
 from steer_lit.data.files import BadRow, file_rows
 from steer_lit.data.images import PLACE, broken_pictures
 from steer_lit.data.plain import NO_DIALOGUE
-from steer_lit.data.rows import alike, few_rows
 from steer_lit.data.shapes import NO_SCENARIO, read_dialogue, read_scenario
 from steer_lit.data.sources import Record, bare_answers, content_of, cut_after, pictures_of
 from steer_lit.data.unused_keys import UnusedKey, told_of_unused, unused_keys, watched
@@ -106,17 +105,20 @@ class Surveyed:
         yield from (f"  {line}" for _, line in told_of_unused(unused))
         seen = self.seen
         if again := _repeated((row.number, row.learned) for row in seen):
-            yield f"  the same as an earlier row, answers included, trained on once more by SFT: {few_rows(again)}"
+            yield f"  the same as an earlier row, answers included, trained on once more by SFT: {_few_rows(again)}"
         if again := _repeated((row.number, row.played) for row in seen):
             told = "played the same as an earlier row, benchmarked once, trained on once more by GRPO"
-            yield f"  {told}: {few_rows(again)}"
-        reasons = alike(self.faults(), lambda fault: f"{fault[0]}: {fault[2]}", lambda fault: fault[1])
+            yield f"  {told}: {_few_rows(again)}"
+        of_reason: dict[tuple[str, str], list[tuple[str, int, str, str]]] = {}
+        for fault in self.faults():
+            of_reason.setdefault((fault[0], fault[2]), []).append(fault)
+        reasons = sorted(of_reason.values(), key=len, reverse=True)
         shown = reasons[: _EVERY if alone else _REASONS]
         for faults in shown:
             uris = list(dict.fromkeys(uri for *_, uri in faults if uri))
             pictures = f"{few([repr(uri[:LONGEST]) for uri in uris])}: " if uris else ""
             sort, _, reason, _ = faults[0]
-            yield f"  * {sort}, {few_rows(number for _, number, _, _ in faults)}: {pictures}{reason}"
+            yield f"  * {sort}, {_few_rows(number for _, number, _, _ in faults)}: {pictures}{reason}"
         if more := len(reasons) - len(shown):
             where = "" if alone else ", shown if the file is named by itself"
             yield f"  * and {counted(more, 'more reason')}{where}"
@@ -228,3 +230,9 @@ def _turns(turns: Sequence[int]) -> str:
 
 def _of(count: int, rows: int) -> str:
     return "in every row" if count == rows else f"in {counted(count, 'row')}" if count else "in no row"
+
+
+def _few_rows(numbers: Iterable[int]) -> str:
+    """Return text such as `1 row (7)` or `43 rows (3, 7, 12, 13, 20 and 38 more)`."""
+    named = list(dict.fromkeys(map(str, numbers)))
+    return f"{counted(len(named), 'row')} ({few(named)})"

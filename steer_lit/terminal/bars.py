@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 
 from rich.console import Console
 from rich.progress import (
@@ -24,7 +25,6 @@ from rich.text import Text
 from steer_lit.terminal.visible import print_lines
 
 _BAR, _WIDE = 20, 120  # columns of the bar, and of a terminal that has room for one
-_SOON_S = 1.0  # what takes no longer shows no count
 _SPEED_OVER_S = 3600.0  # a slow run has no two updates within Rich's 30 s, which would show no time left
 
 
@@ -64,21 +64,11 @@ class _Told(TextColumn):
 def running_count(console: Console, counted: str) -> Iterator[Callable[[], None]]:
     """Yield a function to call for each of many things, whose total nobody knows yet, such as "rows read".
 
-    Once that has taken a second, a terminal shows how many there were, until the end. Without one nothing is shown.
+    A terminal shows how many there were, until the end. Without one nothing is shown.
     """
     columns = TextColumn("{task.completed:,.0f}"), TextColumn(counted), TextColumn("elapsed"), TimeElapsedColumn()
-    progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    task, began = progress.add_task("", total=None), time.perf_counter()
-
-    def one() -> None:
-        progress.advance(task)
-        if not progress.live.is_started and time.perf_counter() - began > _SOON_S:
-            progress.start()
-
-    try:
-        yield one
-    finally:
-        progress.stop()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield partial(progress.advance, progress.add_task("", total=None))
 
 
 def clock(seconds: float) -> str:

@@ -15,8 +15,6 @@ from omegaconf import OmegaConf
 from steer_lit.terminal.conf_files import conf_dir, own_conf_dir
 from steer_lit.terminal.words import names_policy, words_besides, words_setting
 
-_CONFIG_DIR = "--config-dir="
-
 
 def command(name: str, *words: str) -> str:
     """Return the command of the program `name` with `words`, which it quotes for the shell.
@@ -24,7 +22,7 @@ def command(name: str, *words: str) -> str:
     `--config-dir` is added if this run's command has it.
     """
     own = own_conf_dir()
-    folder = [] if own is None else [f"{_CONFIG_DIR}{shown_path(own)}"]
+    folder = [] if own is None else [f"--config-dir={shown_path(own)}"]
     return " ".join([script(name), *map(shlex.quote, [*folder, *words])])
 
 
@@ -53,8 +51,8 @@ def resuming_step(following: str) -> str:
 
 def resume_sweep_command(name: str, words: Sequence[str], folder: Path) -> str:
     """Return the command that runs the rest of a stopped sweep in `folder`, begun with `words`."""
-    kept = [word for word in words_besides(words, ["hydra.sweep.dir"]) if not word.startswith(_CONFIG_DIR)]
-    return command(name, *map(_as_taught, kept), path_word("hydra.sweep.dir", folder))
+    kept = map(_as_taught, words_besides(words, ["hydra.sweep.dir"]))
+    return command(name, "-m", *kept, path_word("hydra.sweep.dir", folder))
 
 
 def typed_command(run_dir: Path | None = None) -> str:

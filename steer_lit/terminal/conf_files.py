@@ -89,15 +89,21 @@ def defaults_of(path: Path) -> Sequence[Any]:
 
 def composed(name: str, words: Sequence[str]) -> Mapping[str, Any] | None:
     """Return the config composed of `words`, unresolved, or None if they do not compose."""
-    return _composed(_Own.folder, name, tuple(word for word in words if not word.startswith("-")))
+    return _composed(_Own.folder, name, tuple(words))
 
 
 @cache
-def _composed(folder: Path | None, name: str, words: tuple[str, ...]) -> dict[str, Any] | None:
-    with suppress(HydraException, OmegaConfBaseException, ValueError), _hydra_begun(folder):  # ValueError: `model=3`
+def _composed(folder: Path | None, name: str, words: tuple[str, ...]) -> Mapping[str, Any] | None:
+    with suppress(HydraException, OmegaConfBaseException, ValueError):  # ValueError: an option named `3`
+        return compose(name, words)
+    return None
+
+
+def compose(name: str, words: Sequence[str]) -> Mapping[str, Any]:
+    """Return the config composed of `words`, unresolved. Raise Hydra's error if they do not compose."""
+    with _hydra_begun(_Own.folder):
         config: Any = OmegaConf.to_container(hydra.compose(name, list(words)), resolve=False)
         return dict(config)
-    return None
 
 
 @contextmanager

@@ -1,45 +1,16 @@
-"""The words of a command line as Hydra reads them: `seed=3`, `+rate=0.1`, `~callbacks.export`, `optim.lr=1e-4,1e-5`."""
+"""The words of a command line that Hydra has accepted: `seed=3`, `+rate=0.1`, `~callbacks.export`."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cache
-from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-
-SWEPT = "values to sweep over are a,b,c or, alone, range(<from>,<to>,<step>), choice(a,b) or glob(a*)"
-_POLICY = re.compile(r"policies\.[\w-]+")
+_POLICY = re.compile(r"\+*policies\.[\w-]+=")
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
-    """A word of a command line: the `sign` before the `key`, one of "", "+", "++" and "~", the text `given` after its
-    `=`, as typed, and the `value` read from that. A word with `several` values is one to sweep over.
-    """
-
-    sign: str
-    key: str
-    given: str
-    value: Any
-    several: bool
-
-    @classmethod
-    @cache
-    def read(cls, text: str) -> Word | None:
-        """Read a word. Return None if Hydra cannot."""
-        try:
-            override = OverridesParser.create().parse_override(text)
-        except HydraException:
-            return None
-        signed = override.get_key_element()
-        key = signed.lstrip("+~")
-        given = text.partition("=")[2]
-        return cls(signed.removesuffix(key), key, given, override.value(), override.is_sweep_override())
+def key_of(word: str) -> str:
+    return word.partition("=")[0].lstrip("+~")
 
 
 def words_setting(words: Sequence[str], keys: Sequence[str]) -> list[str]:
@@ -52,16 +23,10 @@ def words_besides(words: Sequence[str], keys: Sequence[str]) -> list[str]:
     return [word for word in words if not _sets(word, keys)]
 
 
-def _sets(text: str, keys: Sequence[str]) -> bool:
-    word = Word.read(text)
-    return word is not None and word.sign != "~" and any(fnmatchcase(word.key, key) for key in keys)
+def _sets(word: str, keys: Sequence[str]) -> bool:
+    return not word.startswith("~") and any(fnmatchcase(key_of(word), key) for key in keys)
 
 
-def words_of_one_value(words: Sequence[str]) -> list[str]:
-    """Return the words that Hydra can read and that a sweep does not vary."""
-    return [text for text in words if (word := Word.read(text)) is not None and not word.several]
-
-
-def names_policy(text: str) -> bool:
+def names_policy(word: str) -> bool:
     """Return whether the word sets `policies.<name>`, with or without Hydra's signs."""
-    return (word := Word.read(text)) is not None and word.sign != "~" and bool(_POLICY.fullmatch(word.key))
+    return _POLICY.match(word) is not None

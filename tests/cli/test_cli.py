@@ -13,7 +13,6 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
-from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,17 +21,16 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.bench.constant import ALWAYS_REFUSE
-from steer_lit.cli import known_names, overrides, players, refusals, run_folder, sweeps
 from steer_lit.cli import main as cli
+from steer_lit.cli import overrides, players, refusals, run_folder, sweeps
 from steer_lit.cli.quiet import quieten
 from steer_lit.cli.refusals import refusal_in
-from steer_lit.data.bench_rows import BenchRows
 from steer_lit.errors import ConfigError, SteerError
 from steer_lit.terminal import conf_files
 from steer_lit.terminal.commands import command
 from steer_lit.terminal.conf_files import composed
 from steer_lit.terminal.stdout import REFUSED
-from steer_lit.terminal.words import Word
+from steer_lit.terminal.words import key_of
 from tests.settings import Refused
 from tests.test_conf import empty_adapter
 
@@ -119,105 +117,48 @@ def test_training_refuses_a_gpu_that_torch_cannot_use(
     [
         ("sed=3", "sed: there is no such key in this run. Did you mean seed"),
         ("lr=1e-3", "Did you mean optim.lr?"),
-        ("+ablation=no_tscr", "ablation=no_tscr: there is no such option. Did you mean no_tcsr"),
-        ("+experiment=grpo_8b", "experiment=grpo_8b: there is no such option. Did you mean grpo_7b"),
-        ("model=3b", "model=3b: there is no such option. Did you mean qwen2_5_vl_3b? Choose from: nano, "),
-        ("model=Org/Name", "model=Org/Name: there is no such option. Choose from: nano, qwen2_5_vl_3b, "),
-        ("callbacks=checkpoint", "a part of callbacks=default, and chosen alone would drop the others: choose"),
-        ("callbacks=chekpoint", "callbacks=chekpoint: there is no such option. Choose from: default, none"),
-        ("optim.lr=[3", "optim.lr=[3: cannot be read: brackets and quotes come in pairs"),
-        ("name=a=b", "name=a=b: cannot be read: mismatched input '='"),
-        ("grpo_tiny", "grpo_tiny: is no key=value. Did you mean experiment=grpo_tiny?"),
-        ("seed", "seed: is no key=value. Did you mean seed=<value>?"),
-        ("help", "help: is no key=value. --help lists the keys most often typed."),
-        ("reward.alpha=0,", "no blanks beside = and after commas"),
-        ("--experiment", "--experiment: keys are typed without dashes, experiment=<value>"),
-        ("--seed=3", "--seed: keys are typed without dashes, seed=<value>"),
-        ("--batch-size", "keys are typed without dashes, key=<value>. Did you mean data.batch_size?"),
-        ("seed=range(1,3)", "begins with -m: python train.py -m 'seed=range(1,3)' ..."),
-        ("rollout.group_size=8", "This is sft; rollout is a section of grpo, as in +experiment=grpo_tiny."),
-        ("+optim.lrr=1", "optim.lrr: there is no such key in this run. Did you mean optim.lr"),
-        ("+rollout.group_size=2", "rollout.group_size: there is no such key in this run. This is sft; rollout is"),
-        ("trainer.deterministic=true", "+trainer.deterministic=<value> adds it"),
-        ("trainer.precision=16", "trainer.precision: model.dtype and model.lora.dtype say in which numbers"),
-        ("trainer.accumulate_grad_batches=4", "trainer.accumulate_grad_batches: hardware.micro_tokens cuts a step"),
-        ("trainer.logger=false", "trainer.logger: use logger=<option>"),
-        ("ckpt_path=${nothing}", "ckpt_path: interpolation key 'nothing' not found: type the value, or "),
-        ("optim.lr=${nope:3}", "optim.lr: unsupported interpolation type nope: type the value, or "),
-        ("name=null", "name=null: must be text, and names the run's log and a folder: 1 to 100 letters"),
-        ("name=[a]", "name=['a']: must be text, and names the run's log and a folder: 1 to 100 letters"),
-        ("expirement=grpo_nano", "expirement: there is no such key in this run. Did you mean experiment?"),
         ("SEED=1", "SEED: there is no such key in this run. Did you mean seed?"),
-        ("hydra.rundir=x", "hydra.rundir: there is no such key in this run. Did you mean hydra.run.dir"),
-        ("hydra.tree=x", "hydra.tree: there is no such key in this run. `--cfg hydra` lists them all."),
-        ("experiment=", "experiment=: there is no such option. Choose from: ablation_7b,"),
-        (" ", "' ': is no key=value."),
-        ("=3", "=3: names no key before the ="),
-        ("optim..lr=3", "optim..lr=3: cannot be read: a key is of plain letters, digits"),
-        ("+_foo=3", "_foo: there is no such key in this run."),  # only Hydra's own begin so
-        ("~init_from", "~init_from: it is null already, leave this word out"),
-        ("+seed=3", "+seed: the run has this key already: type seed=<value>"),
-        ("optim.betas={a:1}", "optim.betas: Cannot merge DictConfig with ListConfig: `--cfg job` shows what"),
-        ("init_from=~/adapter", "init_from=~/adapter: only a shell fills in ~, and this one did not"),
-        ("hydra.run.dir='~/run'", "hydra.run.dir='~/run': names no folder of the run's own"),
-        ("hydra.run.dir=", "hydra.run.dir=: names no folder of the run's own"),  # it would be the current one
-        ("--config-name=bench", "--config-name=bench: each program has its own config"),
-        ("hydra.verbose=3", "hydra.verbose: Hydra cannot use it, AssertionError"),
-        ("hydra.job_logging.version=7", "hydra.job_logging.version: Hydra cannot use it, ValueError: Uns"),
-        ("~hydra.run", "~hydra.run: HydraConf (DictConfig) does not support deletion: `--cfg hydra` shows what"),
+        ("expirement=grpo_nano", "expirement: there is no such key in this run. Did you mean experiment?"),
+        ("data={batchsize:2}", "data.batchsize: there is no such key in this run. Did you mean data.batch_size"),
+        ("trainer.deterministic=true", "+trainer.deterministic=<value> adds it"),
+        ("hydra.tree=x", "hydra.tree: there is no such key in this run. `--cfg hydra` lists them all"),
+        ("+optim.lrr=1", "optim.lrr=1: nothing reads it. Did you mean optim.lr"),
+        ("+rate=0.1", "rate=0.1: nothing reads it."),
+        ("+trainer.precision=16", "trainer.precision=16: model.dtype and model.lora.dtype say in which numbers"),
+        ("~sead", "Could not delete from config. 'sead' does not exist."),
+        (
+            "+experiment=grpo_8b",
+            "Could not find 'experiment/grpo_8b'\n\nAvailable options in 'experiment':\n\tablation",
+        ),
+        ("model=3b", "Could not find 'model/3b'\n\nAvailable options in 'model':\n\tnano\n\tqwen2_5_vl_3b\n"),
+        ("model=3", "Could not find 'model/3'\n\nAvailable options in 'model':\n\tnano\n"),  # Hydra wants a text
+        ("model=null", "Could not find 'model/null'\n\nAvailable options in 'model':\n\tnano\n"),
+        ("optim.lr=[3", "optim.lr=[3: is no <key>=<value> that Hydra can read. Type no blanks beside ="),
+        ("seed = 3", "seed = 3: is no <key>=<value> that Hydra can read. Type no blanks beside ="),
+        ("seed", "seed: is no <key>=<value> that Hydra can read."),
+        ("name=a\udcff", "is no <key>=<value> that Hydra can read."),
+        ("=3", "Hydra cannot use one of these words, ValueError: Config group override must be a string"),
+        ("hydra.verbose=3", "Hydra cannot use one of these words, AssertionError"),
+        ("--resolve", "Hydra cannot use one of these words, ValueError: The --resolve flag can only be used"),
+        ("--seed=3", "unrecognized arguments: --seed=3. Keys are typed without dashes, <key>=<value>"),
+        ("--experiment", "unrecognized arguments: --experiment. Keys are typed without dashes"),
+        ("--cfg=jobs", "argument --cfg/-c: invalid choice: 'jobs' (choose from"),
+        ("seed=1,2", "Ambiguous value for argument 'seed=1,2'"),
+        ("seed=1,2", "To sweep over it, add --multirun to your command line"),
+        ("seed=range(1,3)", "Sweep parameters 'seed=range(1,3)' requires --multirun"),
+        ("ckpt_path=${nothing}", "Interpolation key 'nothing' not found\n    full_key: ckpt_path"),
+        ("name=null", "While dereferencing interpolation '${name}': Incompatible value 'None'"),
+        ("optim.betas={a:1}", "Error merging override optim.betas={a:1}\nCannot merge DictConfig with ListConfig"),
         ("~optim", "1 problem in the configuration:\n  * optim is not given: must hold keys"),
         ("seed=true", "1 problem in the configuration:\n  * seed=true: is no number"),
-        ("~seed", "model.seed: interpolation key 'seed' not found"),
         ("~trainer.max_steps", "trainer.max_steps is not given: how many steps the run takes: a whole number"),
-        ("data={batchsize:2}", "data.batchsize: there is no such key in this run. Did you mean data.batch_size"),
-        ("++data={batchsize:2}", "data.batchsize=2: nothing reads it. Did you mean data.batch_size"),
-        ("~sead", "sead: there is no such key in this run. Did you mean seed"),
-        ("~bench.limit", "bench.limit: there is no such key in this run. bench belongs to python bench.py."),
     ],
 )
-def test_a_wrong_word_is_told_with_what_to_type(
+def test_a_wrong_word_is_refused_without_a_traceback(
     word: str, said: str, refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    message = refused(word)
-    assert said in message
-    assert len(message.splitlines()) <= 4
-    assert not list(tmp_path.glob("[!o]*"))  # no folder of the name ~
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["seed=1,2"], "-m seed=1,2 ..."),
-        (["+reward=tcsr,mean_verdicts"], "-m reward=tcsr,mean_verdicts ..."),
-        (["data.source.sft=1,2"], "-m data.source.sft=1,2 ..."),
-        (["data=steer", "data.source.sft=a,b"], "... One value that is a list is data.source.sft=[a,b]."),
-    ],
-)
-def test_a_list_is_offered_for_several_values_where_a_key_can_take_one(
-    refused: Refused, run_dir: str, words: list[str], said: str
-) -> None:
-    assert refused(*words, run_dir).endswith(said)
-
-
-def test_blanks_beside_the_equals_sign_are_reported_with_the_runs_keys(refused: Refused, run_dir: str) -> None:
-    message = refused("+experiment=grpo_tiny", "rollout.max_turns", "=", "6", run_dir)
-    assert "rollout.max_turns: is no key=value. Did you mean rollout.max_turns=<value>?" in message
-
-
-def test_a_key_of_another_stage_names_its_experiment_of_the_same_model(refused: Refused, run_dir: str) -> None:
-    message = refused("+experiment=sft_nano", "objective.kl_coef=0.1", run_dir)
-    assert "This is sft; objective is a section of grpo, as in +experiment=grpo_nano." in message
-    message = refused("+experiment=grpo_nano", "replay.dialogues=1", run_dir)
-    assert "This is grpo; replay is a section of ground, pretrain, sft, as in +experiment=ground_nano or " in message
-    assert "a section of" not in refused("rolout.group_size=8", run_dir)
-
-
-@pytest.mark.parametrize("word", ["name=a\udcff", "hydra.run.dir=/tmp/\udcff", "\udcff=1"])
-def test_words_that_are_not_utf_8_are_refused(refused: Refused, word: str) -> None:
-    key = word.partition("=")[0].replace("\udcff", "\N{REPLACEMENT CHARACTER}")
-    said = refused(word)
-    assert said == f"{key}: holds bytes that are no UTF-8: type others, or rename the file or folder"
+    assert said in refused(word)
 
 
 def test_a_plus_is_removed_from_a_group_that_has_an_option_already() -> None:
@@ -235,78 +176,9 @@ def test_all_unknown_keys_are_told_at_once(refused: Refused, run_dir: str) -> No
     assert "Did you mean optim.lr" in told[1]
     (told,) = refused("foo=1", "+trainer.sync_batchnorm=true", "trainer.sync_batchnorm=false", run_dir).splitlines()
     assert told.startswith("foo: ")  # the other is added by a word of its own
-    words = ["foo=1", "+optim.lrr=1", "~sead", "model=[nano,tiny]"]
-    told = refused(*words, run_dir).splitlines()
-    assert [line.partition(":")[0] for line in told] == ["model=[nano,tiny]", "foo", "optim.lrr", "sead"]
-
-
-def test_several_options_at_once_are_refused(refused: Refused, run_dir: str) -> None:
-    said = refused("model=[nano,tiny]", run_dir)
-    assert said == "model=[nano,tiny]: a run has one of nano|qwen2_5_vl_3b|qwen2_5_vl_7b|smol|tiny"
-    for word in ("model=[nano]", "logger=[csv,tensorboard]", "experiment=[sft_tiny]"):
-        assert overrides.override_errors("train", [word]) == []
-
-
-@pytest.mark.parametrize("word", ["data.val_size=5", "+data.val_size=5", "data.val_size=5,6", "data._target_=x.Rows"])
-def test_a_benchmark_refuses_data_keys_of_training(word: str) -> None:
-    """The config of a benchmark contains them, because it also uses conf/data/, but nothing reads them."""
-    key = word.lstrip("+").partition("=")[0]
-    said = f"{key}: nothing of a benchmark reads it. Of data it reads source, max_turns, "
-    assert overrides.override_errors("bench", [word])[0].startswith(said)
-    for program in ("train", "synthesize"):
-        assert "nothing of a benchmark" not in "".join(overrides.override_errors(program, [word]))
-
-
-def test_a_benchmark_suggests_no_key_that_it_does_not_read() -> None:
-    assert "data.val_size" not in overrides.no_key("data.batch_size", "bench", [])
-
-
-@pytest.mark.parametrize("option", ["steer", "steer_mini"])
-def test_every_data_key_that_a_benchmark_accepts_reaches_its_rows(option: str) -> None:
-    taken = {key.split(".")[1] for key in known_names.keys_of("bench", [f"data={option}"]) if key.startswith("data.")}
-    assert taken <= signature(BenchRows).parameters.keys()
-    words = ["data.source.folder=null", "data.max_turns=4", "data.blank_images=true", "data.source.scale=0.1"]
-    assert overrides.override_errors("bench", words) == []
-
-
-@pytest.mark.parametrize(
-    ("program", "word"),
-    [
-        ("bench", "+rollout.top_p=0.9"),
-        ("bench", "++bench.tresholds.safety=2"),
-        ("bench", "+data.source.kind=benign"),
-        ("train", "+callbacks.checkpoint.every_n_step=5"),
-        ("synthesize", "+keep.min_safty=9"),
-        ("train", "+rate=0.1"),
-        ("bench", "+experiment=grpo_tiny"),
-    ],
-)
-def test_an_added_key_that_its_section_does_not_accept_is_refused(program: str, word: str) -> None:
-    key = word.lstrip("+").partition("=")[0]
-    for words in ([word], [word, "seed=1,2"]):  # a sweep's as well
-        (said,) = overrides.override_errors(program, words)
-        assert said.startswith(f"{key}: there is no such key in this run.")
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["+callbacks.mine._target_=my.Callback", "+callbacks.mine.often=true"],
-        ["+callbacks.settings.settings.note=first"],
-        ["+logger.wandb.project=x", "logger=csv"],
-        ["+trainer.plugins.x.y=1", "+optim._convert_=all"],
-        ["+data.source.kind=benign", "data=steer"],
-        ["+rate=0.1", "optim.lr=${rate}"],
-        ["+trainer.precision=16", "+hydra.sweep.subdir=x"],
-        ["++rollout.group_size=2", "experiment=grpo_tiny"],
-        ["+optim.base=1", "optim.lr=${optim.base}"],
-        ["+optim.base=1", "optim.lr=${.base}"],
-        ["++tutor._target_=my.Tutor", "++tutor.url=x", "experiment=grpo_tiny"],
-        ["+optim.lrr=1", "stage=sft,grpo"],  # composed run by run, so the run refuses it
-    ],
-)
-def test_an_added_key_that_something_may_accept_is_not_refused_here(words: list[str]) -> None:
-    assert overrides.override_errors("train", words) == []
+    told = refused("-m", "foo=1,2", "optim.lrr=1", "seed=1,2").splitlines()
+    assert [line.partition(":")[0] for line in told] == ["foo", "optim.lrr"]
+    assert refused("-m", "foo=1", "seed=range(1,2,nan)").startswith("Could not override 'foo'.")
 
 
 @pytest.mark.parametrize("broken", ["rmdir", "iterdir"])
@@ -336,44 +208,9 @@ def test_a_benchmark_names_every_problem(refused: Refused, run_dir: str) -> None
         assert f"* {key}" in message
 
 
-@pytest.mark.parametrize(
-    ("word", "meant"),
-    [
-        ("policy.sft=base", "policies.sft"),
-        ("sft=outputs/demo/sft/adapter", "policies.sft"),  # not data.source.sft
-        ("mine=server:any", "policies.mine"),
-        ("mine=base", "policies.mine"),
-        ("mine=outputs/sft/best_adapter/", "policies.mine"),
-        ("mine=[a/adapter,b/adapter]", "policies.mine"),
-        ("sft=rows/sft.jsonl", "data.source.sft"),
-        ("source=/models/qwen", "data.source"),
-        ("from_rum=outputs/demo/bench", "from_run"),
-        ("sft=rows.jsonl", "data.source.sft"),
-    ],
-)
-def test_a_policy_without_its_section_suggests_the_right_key(
-    refused: Refused, run_dir: str, word: str, meant: str
-) -> None:
-    key = word.partition("=")[0]
-    message = refused(word, run_dir, program="bench")
-    assert f"{key}: there is no such key in this run. Did you mean {meant}?" in message
-
-
-@pytest.mark.parametrize(
-    ("program", "word", "said"),
-    [
-        ("train", "policies.sft=base", "policies belongs to python bench.py."),  # once accepted without effect
-        ("train", "++policies.sft=base", "policies belongs to python bench.py."),
-        ("synthesize", "policies.sft=base", "policies belongs to python bench.py."),
-        ("train", "bench.limit=3", "bench belongs to python bench.py."),
-        ("bench", "optim.lr=3", "optim belongs to python train.py."),
-        ("bench", "experiment=grpo_nano", "experiment belongs to python train.py."),
-        ("synthesize", "init_from=a", "init_from belongs to python train.py and python bench.py."),
-    ],
-)
-def test_a_key_of_another_program_names_it(refused: Refused, run_dir: str, program: str, word: str, said: str) -> None:
-    key = word.partition("=")[0].lstrip("+")
-    assert f"{key}: there is no such key in this run. {said}" in refused(word, run_dir, program=program)
+def test_a_policy_of_a_mistyped_section_suggests_the_right_one(refused: Refused, run_dir: str) -> None:
+    message = refused("policy.sft=base", run_dir, program="bench")
+    assert "policy.sft: there is no such key in this run. Did you mean policies.sft?" in message
 
 
 def test_a_benchmark_refuses_an_adapter_of_another_model_by_its_key(
@@ -408,7 +245,8 @@ def test_a_key_of_the_return_is_refused_with_score_credit(refused: Refused, tmp_
     """A sweep over alpha with `grpo_nano` would train the same policy several times."""
     start = ["+experiment=grpo_nano", f"init_from={tmp_path}", f"hydra.run.dir={tmp_path / 'run'}"]
     message = refused(*start, word, *(["-m"] if "," in word else []))
-    assert f"{word.partition('=')[0]}: changes nothing that this run learns" in message
+    assert f"* {word.partition('=')[0]}=" in message
+    assert ": changes nothing that this run learns" in message
     by_return = refused(*start, "reward.alpha=0", "reward.credit=trajectory")  # refused: there is no adapter
     assert "changes nothing" not in by_return
 
@@ -418,15 +256,6 @@ def test_a_benchmark_without_a_policy_is_refused(refused: Refused, tmp_path: Pat
     message = refused(*words, "attacker=adaptive", program="bench")
     assert "policies={}: is empty" in message
     assert "constant policies answer the script alone" in message
-
-
-@pytest.mark.parametrize("sign", ["", "+", "++"])
-@pytest.mark.parametrize("program", ["train", "bench"])
-def test_no_word_sends_bad_rows_into_another_folder(refused: Refused, run_dir: str, sign: str, program: str) -> None:
-    """Two runs that named the same folder would replace, or remove, each other's file."""
-    said = refused("data=steer", f"{sign}data.quarantine_dir=elsewhere", run_dir, program=program)
-    reason = "nothing of a benchmark reads it." if program == "bench" else "there is no such key in this run."
-    assert said.startswith(f"data.quarantine_dir: {reason}")
 
 
 def test_a_benchmark_of_a_served_policy_only_names_no_other_model(
@@ -644,7 +473,7 @@ def test_a_class_that_raises_as_it_is_made_is_named_with_its_key_and_error(
 
     monkeypatch.setitem(cli.RUNS, "train", run)
     target = f"{__name__}.Unmade"
-    said = f"tutor._target_={target}: could not be made: KeyError: 'weights' (HYDRA_FULL_ERROR=1 shows where)"
+    said = f"Error in call to target '{target}':\nKeyError('weights')\nfull_key: tutor"
     assert refused(f"tutor._target_={target}", run_dir) == said
 
 
@@ -666,24 +495,16 @@ def test_an_installed_program_finds_modules_in_the_current_folder_after_all_othe
     assert ("there is no such module in this folder" in done.stderr) == bool(safe)
 
 
-def test_settings_of_hydras_are_blamed_for_its_errors_and_not_for_ours() -> None:
+def test_a_bug_of_ours_is_not_blamed_on_a_word() -> None:
     def said(act: Callable[[], object]) -> str:
         try:
             act()
         except Exception as error:
-            return refusals.unforeseen(error, "train", words)
+            return refusals.unforeseen(error)
         raise AssertionError
 
-    words = ["hydra.verbose=true"]
-    assert said(lambda: int("x")).startswith("hydra.verbose: Hydra cannot use it, ValueError: invalid literal")
-    words += ["seed=2", "hydra.job.chdir=true"]
-    assert said(lambda: int("x")).startswith("one of hydra.verbose, hydra.job.chdir: Hydra cannot use it, ")
-    assert said(lambda: known_names.has({}, None)) == ""  # type: ignore[arg-type]
-
-
-def test_no_plus_is_suggested_that_would_be_refused(refused: Refused) -> None:
-    assert "+optim.lr.x" not in refused("optim.lr.x=3")
-    assert "+policies.x" not in refused("policies.x=base", program="synthesize")
+    assert said(lambda: int("x")).startswith("Hydra cannot use one of these words, ValueError: invalid literal")
+    assert said(lambda: key_of(None)) == ""  # type: ignore[arg-type]
 
 
 SERVED = ("server.base_url=http://localhost:1/v1", "server.model=any")
@@ -753,7 +574,6 @@ def test_a_sweeps_folders_are_named_by_its_swept_values_and_reused(
 )  # fmt: skip
 def test_the_name_of_a_sweeps_folder(typed: list[str], of_run: list[str], name: str) -> None:
     assert sweeps._swept(typed, of_run) == name
-    assert Word.read(f"init_from=outputs/0{name}/adapter") is not None  # can be typed as it is
 
 
 def test_a_sweeps_folders_have_numbers_if_its_words_are_unknown() -> None:
@@ -860,15 +680,15 @@ def test_each_program_has_a_help_text(capsys: pytest.CaptureFixture[str]) -> Non
         assert cli.run(name, ["--help"]) == 0
         shown = capsys.readouterr().out
         assert word in shown
-        assert shown.rstrip().endswith(f"by <group>=<option>:\n{known_names.choices(name)}")
+        assert shown.rstrip().endswith(f"by <group>=<option>:\n{overrides.choices(name)}")
 
 
 def test_help_lists_exactly_the_possible_choices() -> None:
-    listed = dict(line.split(": ") for line in known_names.choices("train").splitlines())
-    assert (listed["callbacks"], listed["tutor"]) == ("default, none", "llm, rubric")
+    listed = dict(line.split(": ") for line in overrides.choices("train").splitlines())
+    assert (listed["reward"], listed["tutor"]) == ("balanced, final_only, mean, tcsr", "llm, rubric")
     assert not {"generator", "judge", "hydra"} & set(listed)
-    assert [line.split(": ")[0] for line in known_names.choices("synthesize").splitlines()] == ["generator", "server"]
-    assert "judge: llm, rubric" in known_names.choices("bench").splitlines()
+    assert [line.split(": ")[0] for line in overrides.choices("synthesize").splitlines()] == ["generator", "server"]
+    assert "judge: llm, rubric" in overrides.choices("bench").splitlines()
 
 
 def test_control_characters_in_a_row_are_not_obeyed(refused: Refused, tmp_path: Path) -> None:

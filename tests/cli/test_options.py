@@ -10,10 +10,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from steer_lit.cli import main as cli
-from steer_lit.cli.known_names import options_of
 from steer_lit.cli.run_folder import children_read
 from steer_lit.terminal.commands import command, resume_command, typed_command, typed_words
-from steer_lit.terminal.conf_files import find_configs_in
 from tests.settings import Refused
 
 
@@ -70,19 +68,12 @@ def test_a_stopped_sweep_names_the_own_config_folder_once(
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("judge=mien", "Did you mean mine? Choose from: llm, mine, rubric"),
+        ("judge=mien", "Available options in 'judge':\n\tllm\n\tmine\n\trubric"),
         ("judge.cup=4", "Did you mean judge.cap or judge?"),
     ],
 )
 def test_suggestions_know_the_own_config_folder(own: Path, refused: Refused, word: str, said: str) -> None:
     assert said in refused("--config-dir", "mine/conf", "judge=mine", word, "hydra.run.dir=run", program="bench")
-
-
-def test_an_unknown_option_names_the_option_for_config_files_of_ones_own(own: Path, refused: Refused) -> None:
-    own_files = "Options of your own need --config-dir=<folder>"
-    for words, told in ((["judge=mine"], True), (["judge=rubrik"], False), (["judge=x", "-cd=mine/conf"], False)):
-        message = refused(*words, program="bench")
-        assert message.endswith(f"Choose from: llm, rubric. {own_files}") if told else own_files not in message
 
 
 @pytest.mark.parametrize("words", [["--cfg", "job"], ["name=a${b}"], ["seed=x", "hydra.run.dir=run"]])
@@ -97,9 +88,7 @@ def test_help_lists_the_options_of_the_own_config_folder(own: Path, capsys: pyte
 
 
 def test_a_config_folder_that_does_not_exist_is_refused(own: Path, refused: Refused) -> None:
-    for folder in ("mine/cnf", ""):  # the second is an empty variable of the shell
-        said = f"--config-dir={folder}: there is no such folder here"
-        assert refused("seed=1", f"--config-dir={folder}") == said
+    assert refused("seed=1", "--config-dir=mine/cnf").endswith("mine/cnf' not found")
 
 
 def test_a_config_file_is_read_again_by_a_later_run_of_the_process(own: Path, refused: Refused) -> None:
@@ -112,8 +101,7 @@ def test_a_config_file_is_read_again_by_a_later_run_of_the_process(own: Path, re
 
 def test_a_config_file_that_is_no_yaml_is_named(own: Path, refused: Refused) -> None:
     (own / "mine/conf/experiment/sft_own.yaml").write_text("# @package _global_\nseed: [5\n")
-    said = "mine/conf/experiment/sft_own.yaml, line 3: is no YAML, expected ',' or ']', but got '<stream end>'"
-    assert refused("--config-dir=mine/conf", "+experiment=sft_own").endswith(said)
+    assert 'mine/conf/experiment/sft_own.yaml", line 2' in refused("--config-dir=mine/conf", "+experiment=sft_own")
 
 
 def test_options_may_stand_between_words(
@@ -128,33 +116,3 @@ def test_options_may_stand_between_words(
     assert "\nseed: 17\n" in capsys.readouterr().out
     assert cli.run("train", ["seed=1", "--help", "model=tiny"]) == 0
     assert "Keys most often typed" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--cfg", "jobs"], "argument --cfg/-c: invalid choice: 'jobs' (choose from"),
-        (["seed=1", "--config-dir"], "argument --config-dir/-cd: expected one argument"),
-        (["-m", "--cfg", "job", "seed=1,2"], "-m --cfg=job: exclude each other, leave one out"),
-        (["seed=1", "--resolve"], "--resolve: goes with --cfg job"),
-        (["--experimental-rerun", "config.pickle"], "--experimental-rerun=config.pickle: unpickles a file, which may"),
-        (["--experimental-rerun=", "seed=1"], "--experimental-rerun=: unpickles a file, which may"),
-        (["seed=1", "--multi", "optim.lr=1,2"], "--multi: there is no such option"),
-    ],
-)
-def test_a_wrong_option_is_refused_in_one_line(refused: Refused, words: list[str], said: str) -> None:
-    message = refused(*words)
-    assert message.startswith(said)
-    assert len(message.splitlines()) == 1
-
-
-def test_what_was_read_is_read_again_where_other_folders_hold_the_configs(tmp_path: Path) -> None:
-    assert options_of("callbacks") == ["default", "none"]
-    (tmp_path / "callbacks").mkdir()
-    (tmp_path / "callbacks" / "default.yaml").write_text("defaults: [checkpoint]\n")
-    find_configs_in(tmp_path)
-    try:
-        assert {"best", "default", "export", "none"} < set(options_of("callbacks"))  # no parts of that default
-    finally:
-        find_configs_in(None)
-    assert options_of("callbacks") == ["default", "none"]

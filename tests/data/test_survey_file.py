@@ -45,11 +45,13 @@ rows.jsonl:
   unused keys: metadata.rest_mesages (1 row). Did you mean
     metadata.rest_messages?
   unused keys: note (2 rows), metadata.is_saef, metadata.source, � (1 row)
-  * refused, 2 rows (6, 7): `turns[1]`: must be text or a list of parts, got a
-    number
   * refused, 1 row (3): `images`: 0 pictures for 1 <image> mark: every picture
     has one <image> in a user's text, where it belongs; 'imags' is not read. Did
     you mean images?
+  * refused, 1 row (6): `turns[1]`: must be text or a list of parts, got a
+    number
+  * refused, 1 row (7): `turns[0]`: must be text or a list of parts, got a
+    number
   * refused, 1 row (8): `videos`: only text and pictures are read
 
 Every picture that rows name opens (1).
