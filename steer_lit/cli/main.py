@@ -26,7 +26,7 @@ from steer_lit.cli.bench_run import run_benchmark
 from steer_lit.cli.overrides import normalise_override, options_first
 from steer_lit.cli.refusals import explain, refusal_in, unforeseen, unusable
 from steer_lit.cli.run_folder import holds_a_run, latest_checkpoint, leave_nothing
-from steer_lit.cli.signals import FROZEN, INTERRUPTED, sigterm_ends
+from steer_lit.cli.signals import FROZEN, sigterm_ends
 from steer_lit.cli.sweeps import NotBegun, WholeSweep, name_sweeps_folders, runs_in_process
 from steer_lit.cli.synthesis_run import run_synthesizing
 from steer_lit.cli.train_run import run_training
@@ -44,7 +44,7 @@ from steer_lit.terminal.commands import (
     typed_words,
 )
 from steer_lit.terminal.conf_files import conf_dir, find_configs_in, folder_of_hydra
-from steer_lit.terminal.stdout import REFUSED
+from steer_lit.terminal.stdout import INTERRUPTED, REFUSED
 from steer_lit.terminal.visible import visible
 from steer_lit.terminal.words import words_setting
 

@@ -12,14 +12,13 @@ from functools import partial
 
 from steer_lit.cli.signals import (
     FROZEN,
-    INTERRUPTED,
     end_with_parent,
     heard_in_destructors,
     leave_other_ranks,
     sigterm_ends,
 )
 from steer_lit.ranks import first_rank
-from steer_lit.terminal.stdout import printing
+from steer_lit.terminal.stdout import INTERRUPTED, printing
 
 # torch's setting for how it takes GPU memory, by all its names: versions differ in which they read first.
 _ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")

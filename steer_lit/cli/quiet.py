@@ -19,6 +19,7 @@ def quieten() -> None:
     from huggingface_hub.utils import enable_progress_bars
     from transformers.utils import logging as transformers_logging
 
+    logging.raiseExceptions = False  # else each line that a full disk refuses would print a page about the log file
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # the table of +trainer.profiler=simple
     logging.getLogger("lightning").handlers.clear()  # Hydra's handlers print its messages too

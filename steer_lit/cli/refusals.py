@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -104,6 +105,7 @@ def unusable(error: OSError, folder: Path | None = None) -> str:
     where = error.filename2 or error.filename  # if a copy failed, the second is its target
     if where is None and error.errno in FULL:
         where = folder
+    where = os.fsdecode(where) if isinstance(where, bytes) else where  # TensorBoard's writer opens such names
     reason = error.strerror or str(error) or type(error).__name__
     if where is None:
         return f"{reason} (HYDRA_FULL_ERROR=1 shows where)"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from steer_lit.ranks import first_rank, several_ranks
 
-INTERRUPTED, TERMINATED = 130, 143  # as shells report Ctrl-C and SIGTERM
+TERMINATED = 143  # as shells report SIGTERM
 FROZEN = "--frozen="  # the option that gives a further process its run's config
 
 _PR_SET_PDEATHSIG = 1  # of Linux: the signal that this process gets when its parent has ended

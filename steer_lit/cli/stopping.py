@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steer_lit.cli.run_folder import EXPORTED, latest_checkpoint
-from steer_lit.cli.signals import INTERRUPTED, TERMINATED
+from steer_lit.cli.signals import TERMINATED
 from steer_lit.errors import ConfigError, NothingWritten, ServerDown, SteerError, TooManyFailures
 from steer_lit.files.run_files import FAILED, LAST
 from steer_lit.terminal.commands import (
@@ -24,7 +24,7 @@ from steer_lit.terminal.commands import (
     sweeping,
     typed_words,
 )
-from steer_lit.terminal.stdout import CLOSED
+from steer_lit.terminal.stdout import CLOSED, INTERRUPTED
 
 if TYPE_CHECKING:
     from lightning import Trainer

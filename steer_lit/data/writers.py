@@ -208,9 +208,20 @@ def _write_parquet(unfinished: Path, path: Path, rows: Iterable[Mapping[str, obj
         except mixed:  # some contents are text and others parts, but a column holds one type
             table = _table([_in_parts(row) for row in whole])
         parquet.write_table(table, unfinished)
+        _check_depth(unfinished)
     except (pyarrow.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise WriteError(f"{path}: Parquet gives a column one type ({error}); write these rows to .jsonl") from error
     return len(whole)
+
+
+def _check_depth(written: Path) -> None:
+    """Raise ValueError if values are nested so deeply that Arrow reads nothing of the file that it wrote itself."""
+    from pyarrow import parquet
+
+    try:
+        parquet.read_schema(written)
+    except OSError as error:
+        raise ValueError(str(error)) from error
 
 
 def _table(rows: Sequence[WrittenRow]) -> Any:

@@ -40,8 +40,9 @@ class CheckpointFile(TorchCheckpointIO):
             with part.open("wb") as file:
                 torch.save(checkpoint, file)
             os.replace(part, path)
-        except RuntimeError as error:  # torch's, which covers the system's
-            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+        except RuntimeError as error:  # torch's, which covers the system's and Ctrl-C's
+            covered = error.__context__
+            raise covered if isinstance(covered, OSError | KeyboardInterrupt) else error from None
         finally:
             part.unlink(missing_ok=True)
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 
-from rich.console import Console
+from rich.console import Console, OverflowMethod
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -34,15 +34,17 @@ def count_bar(console: Console, counted: str, told: str) -> Progress:
     A narrow terminal gets no bar, and then only as much of `told` as fits. Without a terminal nothing is shown: Rich
     would print the bar at the very end, after the lines that say the same.
     """
-    whole = Column(no_wrap=True)
+    # Without UTF-8 an ellipsis is printed as \u2026: the line would wrap, and each update would leave one behind.
+    cut: OverflowMethod = "crop" if console.options.ascii_only else "ellipsis"
+    whole = Column(no_wrap=True, overflow=cut)
     return Progress(
-        TextColumn(counted),
+        TextColumn(counted, table_column=whole),
         *([BarColumn(bar_width=_BAR)] if console.width >= _WIDE else []),
         MofNCompleteColumn(table_column=whole),
-        _Told(told, markup=False, table_column=Column()),
-        TextColumn("left"),
+        _Told(told, markup=False, table_column=Column(overflow=cut)),
+        TextColumn("left", table_column=whole),
         TimeRemainingColumn(table_column=whole),
-        TextColumn("elapsed"),
+        TextColumn("elapsed", table_column=whole),
         TimeElapsedColumn(table_column=whole),
         console=console,
         disable=not console.is_terminal,
@@ -52,11 +54,11 @@ def count_bar(console: Console, counted: str, told: str) -> Progress:
 
 
 class _Told(TextColumn):
-    """Text that ends in an ellipsis where it does not fit."""
+    """Text that is cut where it does not fit."""
 
     def render(self, task: Task) -> Text:
         text = super().render(task)
-        text.no_wrap, text.overflow = True, "ellipsis"
+        text.no_wrap = True
         return text
 
 

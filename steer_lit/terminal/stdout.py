@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from steer_lit.errors import SteerError
 from steer_lit.terminal.visible import visible
 
-CLOSED = 141  # as shells report a program that was ended by a closed pipe
+CLOSED, INTERRUPTED = 141, 130  # as shells report a program that was ended by a closed pipe, or by Ctrl-C
 LOST = REFUSED = 2
 
 
@@ -48,7 +48,7 @@ def carried_out(parser: ArgumentParser, arguments: Sequence[str], work: Callable
     """Parse the arguments, call `work` with them and return its exit code.
 
     For --help and for invalid arguments, return the parser's exit code. If `work` raises SteerError or OSError, print
-    it on standard error and return REFUSED.
+    it on standard error and return REFUSED; Ctrl-C ends it with one line and INTERRUPTED.
     """
     try:
         given = parser.parse_args(arguments)
@@ -59,6 +59,9 @@ def carried_out(parser: ArgumentParser, arguments: Sequence[str], work: Callable
     except (SteerError, OSError) as error:
         print(visible(str(error)), file=sys.stderr)
         return REFUSED
+    except KeyboardInterrupt:
+        print("stopped before the end: give the same command again", file=sys.stderr)
+        return INTERRUPTED
 
 
 def stop_unread_by(stop: Callable[[], None] | None) -> None:

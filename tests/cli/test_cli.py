@@ -423,6 +423,21 @@ def test_what_lightning_logs_is_shown_once_and_its_banners_are_not(
     assert (caplog.messages, stream.getvalue()) == (["a process has ended", "table"], "")
 
 
+def test_a_log_file_that_a_full_disk_refuses_prints_no_pages(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run's own files meet the same disk, and its last lines say so."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    quieten()
+    handler = logging.StreamHandler(SimpleNamespace(write=full, flush=full))
+    handler.handle(logging.LogRecord("any", logging.INFO, __file__, 1, "a line", None, None))
+    assert capsys.readouterr().err == ""
+
+
 def test_the_judge_sees_the_picture_if_the_policy_sees_a_blank_one() -> None:
     """data.blank_images measures what the pictures add to a policy. The judge must still see them."""
     from steer_lit.data.images import blank

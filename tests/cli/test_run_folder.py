@@ -372,6 +372,8 @@ def test_an_error_on_a_relative_path_in_the_run_folder_has_the_remedy(
 def test_an_error_on_a_file_elsewhere_has_no_remedy(tmp_path: Path) -> None:
     missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "/else/where")
     assert unusable(missing, tmp_path) == "/else/where: No such file or directory"
+    gone = FileNotFoundError(2, "No such file or directory", b"/else/events.out")
+    assert unusable(gone, tmp_path) == "/else/events.out: No such file or directory"
     copied = OSError(errno.ENOSPC, "No space left on device", "/tmp/x", None, str(tmp_path / "last.ckpt.part"))
     assert unusable(copied, tmp_path).startswith(f"{tmp_path}/last.ckpt.part: No space left on device. Make room")
     assert unusable(OSError("the hub says no"), tmp_path) == "the hub says no (HYDRA_FULL_ERROR=1 shows where)"

@@ -19,11 +19,10 @@ from omegaconf import DictConfig, read_write
 from steer_lit.cli import main as cli
 from steer_lit.cli import sweeps, train_run
 from steer_lit.cli.run_folder import children_read, freeze, mark_finished
-from steer_lit.cli.signals import INTERRUPTED
 from steer_lit.cli.stopping import resumable
 from steer_lit.errors import ServerDown, SteerError
 from steer_lit.terminal.conf_files import conf_dir
-from steer_lit.terminal.stdout import REFUSED
+from steer_lit.terminal.stdout import INTERRUPTED, REFUSED
 from tests.cli.test_run_folder import checkpoint
 from tests.settings import Refused
 from tests.test_conf import empty_adapter

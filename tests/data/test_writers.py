@@ -332,6 +332,10 @@ def test_lines_and_arrays_are_valid_json(tmp_path: Path) -> None:
     assert "图" in (tmp_path / "rows.jsonl").read_text(encoding="utf-8")
 
 
+def nested(depth: int) -> object:
+    return {"a": nested(depth - 1)} if depth else 1
+
+
 @pytest.mark.parametrize(
     ("name", "row", "reason"),
     [
@@ -339,6 +343,7 @@ def test_lines_and_arrays_are_valid_json(tmp_path: Path) -> None:
         ("rows.json", {"a": {1, 2}}, r"row 2: cannot be written as JSON \(Object of type set"),
         ("rows.jsonl", {"a": "\ud83d"}, r"row 2: cannot be written as JSON .*surrogates"),
         ("rows.parquet", {"a": "text"}, r"one type .*write these rows to \.jsonl"),
+        ("rows.parquet", {"b": nested(120)}, r"too deeply nested.*write these rows to \.jsonl"),
         ("rows.csv", {"a": 1}, r"\.jsonl, \.json and \.parquet"),
     ],
 )

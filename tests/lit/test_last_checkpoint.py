@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import resource
 import signal
 import tempfile
@@ -96,6 +97,28 @@ def test_a_partial_checkpoint_is_removed_when_the_disk_is_full(tmp_path: Path) -
     with pytest.raises(OSError, match="File too large"):
         CheckpointFile().save_checkpoint({"step": 2, "weights": torch.zeros(10_000)}, last)
     assert list(last.parent.iterdir()) == [last]
+    assert torch.load(last, weights_only=True) == {"step": 1}
+
+
+def test_ctrl_c_while_a_checkpoint_is_written_is_no_error_of_torchs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Pressed(io.FileIO):
+        writes = 0
+
+        def write(self, data: Any) -> int:
+            self.writes += 1
+            if self.writes == 3:
+                raise KeyboardInterrupt
+            return super().write(data)
+
+    last = tmp_path / "last.ckpt"
+    CheckpointFile().save_checkpoint({"step": 1}, last)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda path, mode: Pressed(path, mode))
+        with pytest.raises(KeyboardInterrupt):
+            CheckpointFile().save_checkpoint({"step": 2}, last)
+    assert list(tmp_path.iterdir()) == [last]
     assert torch.load(last, weights_only=True) == {"step": 1}
 
 

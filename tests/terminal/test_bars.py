@@ -38,6 +38,19 @@ def test_a_narrow_terminal_cuts_the_fields_but_not_step_and_time(width: int) -> 
     assert line.split() == f"{start}{shown}{end}".split()
 
 
+@pytest.mark.parametrize("width", [20, 80])
+def test_a_terminal_without_utf_8_gets_one_line_no_wider_than_it_is(width: int) -> None:
+    printed = io.TextIOWrapper(io.BytesIO(), "ascii", "backslashreplace")
+    console = Console(file=printed, width=width)
+    bar = count_bar(console, "step", "{task.fields[said]}")
+    bar.add_task("", total=100, said="score 0.378  right 0%  over-refusal 0%  KL 0.0000  tokens/s 2041")
+    console.print(bar)
+    printed.flush()
+    (line,) = printed.buffer.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert b"\\" not in line
+    assert len(line) <= width
+
+
 def test_lines_are_due_at_once_then_seconds_apart_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     lines, times = LinesApart(10.0), iter((3.0, 12.9, 13.0, 14.0, 23.9, 24.0))
     monkeypatch.setattr("steer_lit.terminal.bars.time", SimpleNamespace(perf_counter=lambda: next(times)))

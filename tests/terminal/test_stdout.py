@@ -15,7 +15,7 @@ import pytest
 
 from steer_lit.errors import SteerError
 from steer_lit.terminal import stdout
-from steer_lit.terminal.stdout import CLOSED, LOST, REFUSED, carried_out
+from steer_lit.terminal.stdout import CLOSED, INTERRUPTED, LOST, REFUSED, carried_out
 from tests.forked import started
 
 FULL = Path("/dev/full")
@@ -125,6 +125,8 @@ def test_a_small_program_returns_its_exit_code_or_prints_the_reason(capsys: pyte
             raise SteerError("no row\ncan be \x1bread")
         if given.word == "disk":
             raise OSError(28, "No space left on device", "there")
+        if given.word == "stop":
+            raise KeyboardInterrupt
         return 1
 
     assert carried_out(parser, ["other"], work) == 1
@@ -132,6 +134,8 @@ def test_a_small_program_returns_its_exit_code_or_prints_the_reason(capsys: pyte
     assert capsys.readouterr().err == "no row\ncan be \N{REPLACEMENT CHARACTER}read\n"
     assert carried_out(parser, ["disk"], work) == REFUSED
     assert capsys.readouterr().err == "[Errno 28] No space left on device: 'there'\n"
+    assert carried_out(parser, ["stop"], work) == INTERRUPTED
+    assert capsys.readouterr().err == "stopped before the end: give the same command again\n"
     assert carried_out(parser, [], work) == REFUSED
     assert "required: word" in capsys.readouterr().err
     assert carried_out(parser, ["--help"], work) == 0
