@@ -23,7 +23,7 @@ from steer_lit.checks.rows import made_row_problems, training_row_problems
 from steer_lit.checks.servers import HIDDEN, client_problems, saved_key_problems, server_problems
 from steer_lit.checks.targets import target_problems
 from steer_lit.checks.trainer import device_problems, part_problems, trainer_problems
-from steer_lit.checks.unread import idle_problems, own_config, removed_problems, unread_problems
+from steer_lit.checks.unread import idle_data_problems, idle_problems, own_config, removed_problems, unread_problems
 from steer_lit.dotted import ABSENT, at, leaves
 from steer_lit.errors import NOT_GIVEN, Problem, problems_of
 from steer_lit.numbers import is_whole
@@ -59,6 +59,7 @@ def bench_problems(config: DictConfig) -> list[Problem]:
 
     def deeper(plain: Config, bad: Collection[str]) -> Iterator[Problem]:
         yield from _bench_problems(plain)
+        yield from idle_data_problems(plain)
         if plain["from_run"] is None and plain["from_raw_eval"] is None:
             yield from target_problems(plain, ("judge", "attacker", "tutor") if reacts(plain) else ("judge",))
         yield from server_problems(plain)

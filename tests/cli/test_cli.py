@@ -251,6 +251,11 @@ def test_a_key_of_the_return_is_refused_with_score_credit(refused: Refused, tmp_
     assert "changes nothing" not in by_return
 
 
+def test_a_benchmark_refuses_keys_of_data_that_only_training_reads(refused: Refused, tmp_path: Path) -> None:
+    message = refused("data.val_size=3", f"hydra.run.dir={tmp_path / 'run'}", program="bench")
+    assert "* data.val_size=3: nothing of a benchmark reads it; of data it reads source" in message
+
+
 def test_a_benchmark_without_a_policy_is_refused(refused: Refused, tmp_path: Path) -> None:
     words = ["~policies.base", "bench.limit=5", f"hydra.run.dir={tmp_path / 'run'}"]
     message = refused(*words, "attacker=adaptive", program="bench")
