@@ -61,9 +61,15 @@ def test_trap_23_gains_that_differ_by_their_rounding_have_no_advantage(scale: st
 
 
 @pytest.mark.parametrize("scale", ["none", "group"])
-@pytest.mark.parametrize("size", [1.0, 1e6])
-def test_trap_23_equal_means_of_other_scores_have_no_advantage(scale: str, size: float) -> None:
-    values = torch.tensor([[size * tcsr(scores, 0.0)[-1] for scores in ([0.1, 0.5], [0.2, 0.4])]], dtype=torch.float64)
+@pytest.mark.parametrize(
+    ("size", "scores"),
+    [
+        (1e9, ([0.1, 0.5], [0.2, 0.4])),
+        (1.0, ([round(7 / 30, 12), 0.3], [round(8 / 30, 12)] * 2)),  # as with weights of 1/3
+    ],
+)
+def test_trap_23_equal_means_of_other_scores_have_no_advantage(scale: str, size: float, scores: tuple) -> None:
+    values = torch.tensor([[size * tcsr(row, 0.0)[-1] for row in scores]], dtype=torch.float64)
     assert values[0, 0] != values[0, 1]
     assert torch.equal(advantages(values, torch.ones(1, 2), scale), torch.zeros(1, 2, dtype=torch.float64))
 

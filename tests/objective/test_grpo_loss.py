@@ -38,16 +38,16 @@ def test_trap_18_at_step_0_the_kl_is_zero_and_the_ratio_one(estimator: str) -> N
 
 
 def test_the_clip_by_hand() -> None:
-    # Ratios 2 and 0.5 with advantages 1 and -1, clip 0.8..1.3:
-    # min(2, 1.3), min(-2, -1.3), min(0.5, 0.8), min(-0.5, -0.8).
+    # Ratios 2 and 0.5 with advantages 1, -1, 1 and -2, clip 0.8..1.3:
+    # min(2, 1.3), min(-2, -1.3), min(0.5, 0.8), min(-1.0, -1.6).
     logprobs = torch.tensor([[0.5, 0.5, 0.25, 0.25]]).log().requires_grad_()
     old = torch.tensor([[0.25, 0.25, 0.5, 0.5]]).log()
-    weight = torch.tensor([[1.0, -1.0, 1.0, -1.0]])
+    weight = torch.tensor([[1.0, -1.0, 1.0, -2.0]])
     loss, stats = loss_of(logprobs, old, None, weight, torch.ones(1, 4), clip_high=0.3, kl_coef=0.0)
-    assert loss.item() == pytest.approx(-(1.3 - 2.0 + 0.5 - 0.8), abs=1e-6)
+    assert loss.item() == pytest.approx(-(1.3 - 2.0 + 0.5 - 1.6), abs=1e-6)
     assert stats.means() == pytest.approx(
         {
-            "policy_loss": 1.0,
+            "policy_loss": 1.8,
             "kl_loss": 0.0,
             "kl": 0.0,
             "nll": 3 * math.log(2) / 2,
@@ -57,6 +57,7 @@ def test_the_clip_by_hand() -> None:
         },
         abs=1e-6,
     )
+    assert not stats.sums.requires_grad  # kept, it would hold on to every micro-batch's graph
     # A clipped token has no gradient; an unclipped one has -A * ratio.
     (gradient,) = torch.autograd.grad(loss, logprobs)
     torch.testing.assert_close(gradient, torch.tensor([[0.0, 2.0, -0.5, 0.0]]), atol=1e-6, rtol=0.0)
