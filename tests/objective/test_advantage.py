@@ -77,7 +77,9 @@ def test_trap_23_equal_means_of_other_scores_have_no_advantage(scale: str, size:
 def test_trap_23_a_small_true_spread_is_still_scaled() -> None:
     values = torch.tensor([[0.5, 0.5, 0.5 + 2.0**-20]])
     root = math.sqrt(3.0)
-    close(advantages(values, torch.ones(1, 3), "group"), [[-root / 3, -root / 3, 2 * root / 3]])
+    scaled = advantages(values, torch.ones(1, 3), "group")
+    close(scaled, [[-root / 3, -root / 3, 2 * root / 3]])
+    close(turn_advantages(values[..., None], torch.ones(1, 3, 1), torch.ones(1, 3), "group")[..., 0], scaled.tolist())
 
 
 @pytest.mark.parametrize("scale", ["none", "group"])
