@@ -23,7 +23,7 @@ def test_one_advantage_for_all_turns_of_a_trajectory() -> None:
     # Group 1: returns 3, 1 and a failed row. The mean of the two valid ones is 2, so the advantages are 1 and -1. Group
     # 2: returns 2, 2, 2, so nothing to compare.
     rewards = [reward(3.0, 3.0), reward(1.0), None, reward(2.0), reward(2.0), reward(2.0, 2.0, 2.0)]
-    credit = assign_credit(rewards, group_size=3, scale="none", by_turn=False)
+    credit = assign_credit(rewards, group_size=3, scale="none", credit="trajectory")
     assert credit.usable == (True, True, False, True, True, True)
     assert credit.advantages == ((1.0, 1.0), (-1.0,), (), (0.0,), (0.0,), (0.0, 0.0, 0.0))
     assert (credit.skipped, credit.flat) == (0, 1)
@@ -77,7 +77,9 @@ def test_a_fitting_reward_passes_in_floats_that_can_be_written_down(played: Call
 
 
 def test_a_group_with_one_valid_trajectory_is_skipped() -> None:
-    credit = assign_credit([reward(3.0), None, reward(1.0), reward(2.0)], group_size=2, scale="none", by_turn=False)
+    credit = assign_credit(
+        [reward(3.0), None, reward(1.0), reward(2.0)], group_size=2, scale="none", credit="trajectory"
+    )
     assert credit.usable == (False, False, True, True)
     assert credit.advantages == ((), (), (-0.5,), (0.5,))
     assert (credit.skipped, credit.flat) == (1, 0)
@@ -85,14 +87,14 @@ def test_a_group_with_one_valid_trajectory_is_skipped() -> None:
 
 def test_turn_credit_has_one_baseline_per_turn() -> None:
     # Two valid rows of two turns with returns-to-go 4, 1 and 2, 3. The baselines by turn are 3 and 2.
-    credit = assign_credit([reward(4.0, 1.0), reward(2.0, 3.0)], group_size=2, scale="none", by_turn=True)
+    credit = assign_credit([reward(4.0, 1.0), reward(2.0, 3.0)], group_size=2, scale="none", credit="turn")
     assert credit.advantages[0] == pytest.approx((1.0, -1.0))
     assert credit.advantages[1] == pytest.approx((-1.0, 1.0))
     assert credit.flat == 0
     equal = [reward(2.0, 1.0), reward(2.0, 1.0), None]
-    assert assign_credit(equal, group_size=3, scale="none", by_turn=True).flat == 1
+    assert assign_credit(equal, group_size=3, scale="none", credit="turn").flat == 1
 
 
 def test_a_rank_without_rows_has_no_credit() -> None:
-    credit = assign_credit([], group_size=4, scale="none", by_turn=False)
+    credit = assign_credit([], group_size=4, scale="none", credit="trajectory")
     assert (credit.usable, credit.advantages, credit.skipped, credit.flat) == ((), (), 0, 0)
