@@ -18,6 +18,7 @@ from steer_lit.lit.training_checkpoint import OWN
 from steer_lit.lit.trajectory_log import TrajectoryLog
 from steer_lit.objective.normalise import StepCounts
 from steer_lit.reward.reward import Reward
+from steer_lit.rollout import engine
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.types import Scenario, SoFar, TokenTrace, Turn, Verdict
 from tests.policies import ending_at_every
@@ -224,10 +225,12 @@ def test_a_validation_without_a_verdict_says_why_it_has_no_score(
     assert step["train/policy_loss"] == step["train/kl_loss"] == step["train/grad_norm"] == 0.0
 
 
-def test_a_step_reports_its_progress_in_playing_learning_and_validating(
-    make_trainer: Any, small_world: Any, tiny_policy: Any
+def test_a_step_reports_its_progress_in_playing_learning_and_validating_greedily(
+    make_trainer: Any, small_world: Any, tiny_policy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module, heard = make_module(tiny_policy()), list[tuple[str, int, int]]()
+    draws, drawn = list[bool](), engine.drawn
+    monkeypatch.setattr(engine, "drawn", lambda *given: draws.append(module.trainer.validating) or drawn(*given))
     module.tell = lambda what, done, total: heard.append((what, done, total))
     trainer = make_trainer(1, limit_val_batches=1, num_sanity_val_steps=0)
     trainer.fit(module, small_world("grpo", val_size=10))
@@ -237,6 +240,7 @@ def test_a_step_reports_its_progress_in_playing_learning_and_validating(
         assert told[what] == [(done, rows) for done in range(rows + 1)]
     done, total = told["learned"][-1]
     assert done == total > 0
+    assert set(draws) == {False}
 
 
 @pytest.mark.parametrize(("limits", "total"), [({"max_epochs": 1}, 26), ({"max_epochs": 1, "max_steps": 5}, 5)])
