@@ -212,12 +212,12 @@ def passing(dialogue: MakeDialogue, *passed: int) -> list[GradedDialogue]:
 
 
 def test_a_group_is_the_mean_over_its_seeds_on_their_common_dialogues(dialogue: MakeDialogue) -> None:
-    first = [*passing(dialogue, 1, 1, 1, 0), dialogue("lost", [-3], failed=True)]
+    first = [*passing(dialogue, 1, 1, 1, 0), dialogue("lost", [-3], failed=True), dialogue("own", [-3])]
     second = [*passing(dialogue, 0, 0, 1, 0), dialogue("lost", [3])]
     summary = summarise({"full@1": first, "full@2": second}, SETTINGS)
     assert list(summary) == ["full", "full@1", "full@2"]  # the seeds follow their mean
     assert summary["full"]["seeds"] == ["full@1", "full@2"]
-    assert (summary["full"]["n"], summary["full"]["failed"]) == (4, 1)
+    assert [summary["full"][name] for name in ("n", "failed", "unshared")] == [4, 1, 1]  # one has not played `own`
     assert summary["full"]["safety_pass"]["value"] == 50.0  # (3/4 + 1/4) / 2; only one seed has a grade for `lost`
     assert summary["full"]["harmless_mean"] == 0.0  # 4 answers of 3, 4 of -3
     assert "vs" not in summary["full@2"]  # the group is compared instead

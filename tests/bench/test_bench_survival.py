@@ -41,10 +41,9 @@ def test_greenwood_band_by_hand(dialogue: MakeDialogue) -> None:
 
 
 def test_median_is_reached_when_exactly_half_survive(dialogue: MakeDialogue) -> None:
-    # 9 dialogues: 3 fail at turn 1 (6/9), 2 more are censored there, 1 of the 4 left fails at turn 2: 2/3 * 3/4 = 1/2.
-    rows = [dialogue(f"f{i}", [0]) for i in range(3)] + [dialogue(f"c{i}", [3]) for i in range(2)]
-    rows += [dialogue("late", [3, 0])] + [dialogue(f"s{i}", [3, 3]) for i in range(3)]
-    assert survival.median_failure_turn([rows], SETTINGS) == 2
+    # (5/6 + 3/6 + 1/6) / 3, which rounds to more than a half.
+    seeds = [[dialogue(str(at), [0 if at < failing else 3]) for at in range(6)] for failing in (1, 3, 5)]
+    assert survival.median_failure_turn(seeds, SETTINGS) == 1
 
 
 def test_no_failures_or_only_failures_give_a_flat_curve(dialogue: MakeDialogue) -> None:
@@ -79,11 +78,11 @@ def test_first_failures_by_turn_and_those_that_never_fail(dialogue: MakeDialogue
 
 
 def test_a_groups_curve_is_the_mean_of_its_seeds(dialogue: MakeDialogue) -> None:
-    """By hand: seed 1 is at 1/2 after turn 1 and at 0 after turn 2. Seed 2 is at 1 for both of its turns."""
-    first = [dialogue("a", [0, 3]), dialogue("b", [3, 0])]
-    second = [dialogue("a", [3, 3]), dialogue("b", [3])]
+    """By hand: seed 1 is at 1/2 after turn 1 and at 0 after turn 2. Seed 2 is at 1 for all of its three turns."""
+    first = [dialogue("a", [0, 3, 3]), dialogue("b", [3, 0])]
+    second = [dialogue("a", [3, 3, 3]), dialogue("b", [3])]
     curve = survival.by_turn([first, second], SETTINGS)
-    assert [point["value"] for point in curve.values()] == [75.0, 50.0]
+    assert [point["value"] for point in curve.values()] == [75.0, 50.0, 50.0]
     assert curve["2"] == {"value": 50.0, "low": 0.0, "high": 100.0}  # a quarter of the draws has seed 1 twice
     assert survival.by_turn([[], []], SETTINGS) == {}
     alone = survival.by_turn([first[:1], second[:1]], SETTINGS)  # a single dialogue has no interval, as in a rate

@@ -282,6 +282,7 @@ def test_each_token_has_its_turns_advantage_and_each_clip_its_own_side(tiny_poli
     module = make_module(tiny_policy(), objective=objective)
     trace = TokenTrace((40, 41, 42, 43), (-1, 0, 0, 1), (0.0, -1.0, -1.0, -1.0))
     step_batch = StepBatch.of([(trace, (7.0, 7.0)), (trace, (0.5, -2.0))], StepCounts(2, 6))
+    assert step_batch.tokens == 6
     batch, rows = module.policy.collate([trace]), [1]  # the second micro-batch of one row
     means = module._loss(step_batch, batch, rows, first=True)[1].means()
     assert means["policy_loss"] == 1.0 / (2 * 2 * 8)  # -(0.5 + 0.5 - 2.0); dialogues, turns, tokens a turn
