@@ -272,10 +272,11 @@ def test_trap_34_the_random_state_is_restored_after_everything_is_built(
     straight, drawn[:] = list(drawn), []
     random.seed(3)
     torch.manual_seed(3)
-    fit(2, None)
-    torch.rand(100)  # as if another model had been built
-    random.random()
-    fit(4, tmp_path / "checkpoints/last.ckpt")
+    last = tmp_path / "checkpoints/last.ckpt"
+    for steps, resume in ((2, None), (3, last), (4, last)):
+        fit(steps, resume)
+        torch.rand(100)  # as if another model had been built
+        random.random()
     assert drawn == straight
 
 
