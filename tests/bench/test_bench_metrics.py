@@ -29,7 +29,7 @@ def test_a_mean_that_meets_its_threshold_exactly_passes(dialogue: MakeDialogue) 
 def test_pass_rates_by_hand(dialogue: MakeDialogue) -> None:
     rows = [
         dialogue("both", [3, 3], [3, 3]),
-        dialogue("safe only", [3, 3], [2, 2]),
+        dialogue("safe only", [3, 3, 3], [2, 2, 2]),  # a dialogue counts once in a mean, however long
         dialogue("helpful only", [3, 2], [3, 3]),
         dialogue("neither", [-3, 3], [0, 3]),
     ]
@@ -124,6 +124,7 @@ def test_a_turn_without_a_score_is_a_failed_grade_even_without_a_reason(dialogue
     whole = dialogue("a", [3, 3])
     holed = replace(whole, turns=(whole.turns[0], replace(whole.turns[1], helpfulness=None)))
     assert holed.failed
+    assert replace(whole, turns=()).failed
     summary = group_summary([[dialogue("b", [3]), holed]], SETTINGS)
     assert (summary["n"], summary["failed"]) == (1, 1)
 
