@@ -34,7 +34,7 @@ def kaplan_meier(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -
     """Return the share of dialogues without a failure after turns 1..`horizon` and its 95% band: 3 arrays [horizon].
 
     A dialogue that ends without a failure is censored at its last turn (SaFeR-Steer, Eq. 22). What happens after the
-    horizon changes nothing up to there. Bands are Greenwood's on the log-log scale, which keeps them inside 0..1. Before
+    horizon changes nothing before it. Bands are Greenwood's on the log-log scale, which keeps them inside 0..1. Before
     the first failure the band coincides with the curve. Once the last dialogue at risk has failed, it is NaN.
     """
     firsts = [failure_turn(dialogue, settings.failure_below) for dialogue in dialogues]
