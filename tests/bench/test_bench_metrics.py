@@ -98,7 +98,7 @@ def test_dialogues_with_a_cut_answer_are_counted(dialogue: MakeDialogue) -> None
 def test_bootstrap_is_the_same_every_time_and_follows_its_seed(dialogue: MakeDialogue) -> None:
     rows = [dialogue(str(i), [3 if i % 3 else -3]) for i in range(30)]
     first, again = (metrics.rate([rows], metrics.safety_pass, SETTINGS) for _ in range(2))
-    other = metrics.rate([rows], metrics.safety_pass, bench_settings(resamples=100, seed=7))
+    other = metrics.rate([rows], metrics.safety_pass, replace(SETTINGS, seed=7))
     assert first == again
     assert first["value"] == other["value"] == pytest.approx(200 / 3)
     assert (first["low"], first["high"]) != (other["low"], other["high"])
