@@ -33,17 +33,13 @@ def failure_turns(dialogues: Sequence[GradedDialogue], settings: BenchSettings) 
 def kaplan_meier(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -> tuple[Array, Array, Array]:
     """Return the share of dialogues without a failure after turns 1..`horizon` and its 95% band: 3 arrays [horizon].
 
-    A dialogue that ends without a failure is censored at its last turn, one that fails after the horizon at the
-    horizon (SaFeR-Steer, Eq. 22). Bands are Greenwood's on the log-log scale, which keeps them inside 0..1. Before
+    A dialogue that ends without a failure is censored at its last turn (SaFeR-Steer, Eq. 22). What happens after the
+    horizon changes nothing before it. Bands are Greenwood's on the log-log scale, which keeps them inside 0..1. Before
     the first failure the band coincides with the curve. Once the last dialogue at risk has failed, it is NaN.
     """
-    failed, censored = [], []
-    for dialogue in dialogues:
-        turn = failure_turn(dialogue, settings.failure_below)
-        if turn is not None and turn <= settings.horizon:
-            failed.append(turn)
-        else:
-            censored.append(min(len(dialogue.turns), settings.horizon))
+    firsts = [failure_turn(dialogue, settings.failure_below) for dialogue in dialogues]
+    failed = [turn for turn in firsts if turn is not None]
+    censored = [len(dialogue.turns) for dialogue, turn in zip(dialogues, firsts, strict=True) if turn is None]
     curve = ecdf(CensoredData(uncensored=failed, right=censored)).sf
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The confidence interval is undefined")
@@ -100,5 +96,5 @@ def median_failure_turn(seeds: GradedRuns, settings: BenchSettings) -> int | Non
     if not seeds[0]:
         return None
     alive = np.mean([kaplan_meier(dialogues, settings)[0] for dialogues in seeds], axis=0)
-    # The curve is a product of fractions: 2/3 * 3/4 must count as one half.
+    # The curve is a mean of products of fractions: (5/6 + 3/6 + 1/6) / 3 must count as one half.
     return next((turn for turn, share in enumerate(alive.tolist(), start=1) if share <= 0.5 + 1e-9), None)

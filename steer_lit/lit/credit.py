@@ -61,12 +61,12 @@ def _reward_of(reward: Reward, trajectory: Trajectory) -> TrajectoryReward | Non
 
 
 def assign_credit(
-    rewards: Sequence[TrajectoryReward | None], group_size: int, scale: Scale, by_turn: bool
+    rewards: Sequence[TrajectoryReward | None], group_size: int, scale: Scale, credit: str
 ) -> AssignedCredit:
     """Compute every turn's advantage. `rewards` holds groups of `group_size` in order, None for failed trajectories.
 
-    `by_turn` compares the credits of turns (`reward.credit` other than `trajectory`); otherwise each trajectory has one
-    advantage, given to all its turns.
+    With `credit="trajectory"` each trajectory has one advantage, given to all its turns; any other compares the credits
+    of turns.
     """
     by_row = [() if reward is None else reward.turn_credits for reward in rewards]
     turns = max([1, *map(len, by_row)])
@@ -75,10 +75,10 @@ def assign_credit(
     credits = torch.tensor(padded, dtype=torch.float64).view(*groups, turns)  # [G, K, T]
     lengths = torch.tensor([len(credits) for credits in by_row], dtype=torch.int64).view(groups)
     valid = lengths > 0  # a trajectory has at least one turn
-    if by_turn:
-        table = turn_advantages(credits, torch.arange(turns) < lengths[..., None], valid, scale)  # [G, K, T]
+    if credit == "trajectory":
+        table = advantages(credits[..., 0], valid, scale)[..., None].expand_as(credits)  # [G, K, T]
     else:
-        table = advantages(credits[..., 0], valid, scale)[..., None].expand_as(credits)
+        table = turn_advantages(credits, torch.arange(turns) < lengths[..., None], valid, scale)
     usable = usable_rows(valid)
     learned_from = usable.any(1)
     rows = zip(table.flatten(0, 1).tolist(), lengths.flatten().tolist(), usable.flatten().tolist(), strict=True)

@@ -111,7 +111,7 @@ class GRPOModule(PolicyModule):
         seeds = [stable_hash(self.seed, self.global_step, scenario.id, number) for scenario, number in members]
         trajectories = self.play([scenario for scenario, _ in members], seeds, self.rollout.temperature)
         rewards = rewards_of(self.reward, trajectories)
-        credit = assign_credit(rewards, group_size, self.objective.scale, by_turn=self.reward.credit != "trajectory")
+        credit = assign_credit(rewards, group_size, self.objective.scale, self.reward.credit)
         cost.log_part("rollout")
         self._log_rollouts(trajectories, rewards, credit)
         self._check_failures(trajectories)

@@ -44,7 +44,10 @@ class MasterAdamW(torch.optim.AdamW):
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         loss = super().step(closure)
-        self._round()
+        with torch.no_grad():
+            for name, parameter in self.compute.items():
+                if parameter is not self.masters[name]:
+                    parameter.copy_(self.masters[name])
         return loss
 
     def state_dict(self) -> dict[str, Any]:
@@ -57,10 +60,3 @@ class MasterAdamW(torch.optim.AdamW):
         super().load_state_dict({key: value for key, value in state_dict.items() if key != "masters"})
         for name, master in self.masters.items():
             master.copy_(masters[name])
-        self._round()
-
-    @torch.no_grad()
-    def _round(self) -> None:
-        for name, parameter in self.compute.items():
-            if parameter is not self.masters[name]:
-                parameter.copy_(self.masters[name])

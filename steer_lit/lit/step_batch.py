@@ -44,7 +44,7 @@ class StepBatch:
 
     def remember(self, batch: TokenBatch, rows: Sequence[int], logprobs: Tensor) -> None:
         """Keep the log-probs [B, L] of `rows`, scored afterwards under the policy that sampled them."""
-        gap = (logprobs - batch.old_logprobs.to(logprobs.device)).abs()[batch.completion_mask.to(logprobs.device)]
+        gap = (logprobs - batch.old_logprobs.to(logprobs.device)).abs()  # both are 0 where the policy did not sample
         self.gap_sum += float(gap.sum())
         self.gap_max = max(self.gap_max, float(gap.max()))
         self.old.update(zip(rows, logprobs, strict=True))

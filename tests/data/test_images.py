@@ -273,4 +273,5 @@ def test_many_pictures_are_checked_in_parallel(tmp_path: Path, monkeypatch: pyte
     broken = broken_pictures(refs, tmp_path)
     assert list(broken) == refs[1:]
     assert str(broken[refs[1]]) == f"picture '0.png': is no file in {tmp_path} ({PLACE})"
+    assert broken[refs[1]].__traceback__ is None  # it would hold on to the picture
     assert warnings.filters == filters

@@ -237,11 +237,11 @@ def test_non_finite_weights_or_gradients_are_neither_saved_nor_exported(
 
 
 def draw() -> tuple[float, float, float, float]:
-    return random.random(), random.gauss(0, 1), float(np.random.rand()), torch.rand(1).item()  # noqa: NPY002
+    return random.random(), random.gauss(0, 1), float(np.random.randn()), torch.rand(1).item()  # noqa: NPY002
 
 
 def test_trap_33_random_state_loads_under_weights_only_and_continues_exactly() -> None:
-    random.gauss(0, 1)  # creates a second normal number, which is kept in the state
+    draw()  # creates second normal numbers, which are kept in the state
     file = io.BytesIO()
     torch.save(random_state(), file)
     expected = [draw(), draw()]
@@ -272,10 +272,11 @@ def test_trap_34_the_random_state_is_restored_after_everything_is_built(
     straight, drawn[:] = list(drawn), []
     random.seed(3)
     torch.manual_seed(3)
-    fit(2, None)
-    torch.rand(100)  # as if another model had been built
-    random.random()
-    fit(4, tmp_path / "checkpoints/last.ckpt")
+    last = tmp_path / "checkpoints/last.ckpt"
+    for steps, resume in ((2, None), (3, last), (4, last)):
+        fit(steps, resume)
+        torch.rand(100)  # as if another model had been built
+        random.random()
     assert drawn == straight
 
 

@@ -23,7 +23,7 @@ def test_one_advantage_for_all_turns_of_a_trajectory() -> None:
     # Group 1: returns 3, 1 and a failed row. The mean of the two valid ones is 2, so the advantages are 1 and -1. Group
     # 2: returns 2, 2, 2, so nothing to compare.
     rewards = [reward(3.0, 3.0), reward(1.0), None, reward(2.0), reward(2.0), reward(2.0, 2.0, 2.0)]
-    credit = assign_credit(rewards, group_size=3, scale="none", by_turn=False)
+    credit = assign_credit(rewards, group_size=3, scale="none", credit="trajectory")
     assert credit.usable == (True, True, False, True, True, True)
     assert credit.advantages == ((1.0, 1.0), (-1.0,), (), (0.0,), (0.0,), (0.0, 0.0, 0.0))
     assert (credit.skipped, credit.flat) == (0, 1)
@@ -77,22 +77,28 @@ def test_a_fitting_reward_passes_in_floats_that_can_be_written_down(played: Call
 
 
 def test_a_group_with_one_valid_trajectory_is_skipped() -> None:
-    credit = assign_credit([reward(3.0), None, reward(1.0), reward(2.0)], group_size=2, scale="none", by_turn=False)
+    credit = assign_credit(
+        [reward(3.0), None, reward(1.0), reward(2.0)], group_size=2, scale="none", credit="trajectory"
+    )
     assert credit.usable == (False, False, True, True)
     assert credit.advantages == ((), (), (-0.5,), (0.5,))
     assert (credit.skipped, credit.flat) == (1, 0)
 
 
 def test_turn_credit_has_one_baseline_per_turn() -> None:
-    # Two valid rows of two turns with returns-to-go 4, 1 and 2, 3. The baselines by turn are 3 and 2.
-    credit = assign_credit([reward(4.0, 1.0), reward(2.0, 3.0)], group_size=2, scale="none", by_turn=True)
-    assert credit.advantages[0] == pytest.approx((1.0, -1.0))
-    assert credit.advantages[1] == pytest.approx((-1.0, 1.0))
+    # Returns-to-go 4, 1 and 2, 3, and of a dialogue that ended after one turn, 3. Turn 1: 2/3 * (4 - 2.5) and so on;
+    # turn 2, without the ended one: 2/3 * (1 - 3).
+    rewards = [reward(4.0, 1.0), reward(2.0, 3.0), reward(3.0)]
+    credit = assign_credit(rewards, group_size=3, scale="none", credit="turn")
+    assert credit.advantages[0] == pytest.approx((1.0, -4 / 3))
+    assert credit.advantages[1] == pytest.approx((-1.0, 4 / 3))
+    assert credit.advantages[2] == pytest.approx((0.0,))
     assert credit.flat == 0
-    equal = [reward(2.0, 1.0), reward(2.0, 1.0), None]
-    assert assign_credit(equal, group_size=3, scale="none", by_turn=True).flat == 1
+    for second, flat in ((2.0, 1), (2.0 + 1e-8, 0)):  # as far apart as repetition terms may be, which float32 drops
+        equal = [reward(2.0, 1.0), reward(second, 1.0), None]
+        assert assign_credit(equal, group_size=3, scale="none", credit="turn").flat == flat
 
 
 def test_a_rank_without_rows_has_no_credit() -> None:
-    credit = assign_credit([], group_size=4, scale="none", by_turn=False)
+    credit = assign_credit([], group_size=4, scale="none", credit="trajectory")
     assert (credit.usable, credit.advantages, credit.skipped, credit.flat) == ((), (), 0, 0)

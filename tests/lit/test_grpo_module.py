@@ -18,7 +18,10 @@ from steer_lit.lit.training_checkpoint import OWN
 from steer_lit.lit.trajectory_log import TrajectoryLog
 from steer_lit.objective.normalise import StepCounts
 from steer_lit.reward.reward import Reward
+from steer_lit.rollout import engine
+from steer_lit.rollout.seeds import stable_hash
 from steer_lit.types import Scenario, SoFar, TokenTrace, Turn, Verdict
+from tests.policies import ending_at_every
 from tests.settings import objective_settings, optim_settings, rollout_settings
 
 ROLLOUT = rollout_settings(group_size=3, max_turns=2, max_new_tokens=8)
@@ -222,10 +225,12 @@ def test_a_validation_without_a_verdict_says_why_it_has_no_score(
     assert step["train/policy_loss"] == step["train/kl_loss"] == step["train/grad_norm"] == 0.0
 
 
-def test_a_step_reports_its_progress_in_playing_learning_and_validating(
-    make_trainer: Any, small_world: Any, tiny_policy: Any
+def test_a_step_reports_its_progress_in_playing_learning_and_validating_greedily(
+    make_trainer: Any, small_world: Any, tiny_policy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module, heard = make_module(tiny_policy()), list[tuple[str, int, int]]()
+    draws, drawn = list[bool](), engine.drawn
+    monkeypatch.setattr(engine, "drawn", lambda *given: draws.append(module.trainer.validating) or drawn(*given))
     module.tell = lambda what, done, total: heard.append((what, done, total))
     trainer = make_trainer(1, limit_val_batches=1, num_sanity_val_steps=0)
     trainer.fit(module, small_world("grpo", val_size=10))
@@ -235,6 +240,7 @@ def test_a_step_reports_its_progress_in_playing_learning_and_validating(
         assert told[what] == [(done, rows) for done in range(rows + 1)]
     done, total = told["learned"][-1]
     assert done == total > 0
+    assert set(draws) == {False}
 
 
 @pytest.mark.parametrize(("limits", "total"), [({"max_epochs": 1}, 26), ({"max_epochs": 1, "max_steps": 5}, 5)])
@@ -271,19 +277,24 @@ def test_a_second_epoch_scores_against_the_policy_that_sampled(
     assert step["train/ratio_gap_max"] < 1e-4  # the gap is that of the first epoch
 
 
-def test_each_clip_bounds_its_own_side(tiny_policy: Any) -> None:
-    module = make_module(tiny_policy(), objective=objective_settings(kl_coef=0.0, clip_low=0.1, clip_high=9.0))
-    trace = TokenTrace((40, 41, 42), (-1, 0, 0), (0.0, -1.0, -1.0))
-    step_batch, batch = StepBatch.of([(trace, (0.5,))], StepCounts(1, 2)), module.policy.collate([trace])
-    module._loss(step_batch, batch, [0], first=True)
-    step_batch.old[0] = step_batch.old[0] - 1.0
-    means = module._loss(step_batch, batch, [0], first=False)[1].means()
+def test_each_token_has_its_turns_advantage_and_each_clip_its_own_side(tiny_policy: Any) -> None:
+    objective = objective_settings(kl_coef=0.0, clip_low=0.1, clip_high=9.0, normaliser="constant")
+    module = make_module(tiny_policy(), objective=objective)
+    trace = TokenTrace((40, 41, 42, 43), (-1, 0, 0, 1), (0.0, -1.0, -1.0, -1.0))
+    step_batch = StepBatch.of([(trace, (7.0, 7.0)), (trace, (0.5, -2.0))], StepCounts(2, 6))
+    assert step_batch.tokens == 6
+    batch, rows = module.policy.collate([trace]), [1]  # the second micro-batch of one row
+    means = module._loss(step_batch, batch, rows, first=True)[1].means()
+    assert means["policy_loss"] == 1.0 / (2 * 2 * 8)  # -(0.5 + 0.5 - 2.0); dialogues, turns, tokens a turn
+    step_batch.old[1] = step_batch.old[1] - 1.0
+    means = module._loss(step_batch, batch, rows, first=False)[1].means()
     assert means["ratio"] == pytest.approx(math.e)
     assert means["clip_share"] == 0.0  # a ratio that rises with the advantage meets the upper bound alone
 
 
 def test_every_rollout_is_logged(make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path) -> None:
-    module, batches = make_module(tiny_policy()), list[Sequence[Scenario]]()
+    module = make_module(ending_at_every(tiny_policy(), 4), reward=Reward(w_format=0.0, credit="score"))
+    batches = list[Sequence[Scenario]]()
     inner = module.training_step
 
     def step(batch: Any, batch_idx: int) -> None:
@@ -291,12 +302,17 @@ def test_every_rollout_is_logged(make_trainer: Any, small_world: Any, tiny_polic
         inner(batches[0], batch_idx)  # the same scenarios twice, as in a second epoch
 
     module.training_step = step  # type: ignore[method-assign]
-    run(make_trainer, module, small_world("grpo"), steps=2, callbacks=[TrajectoryLog()])
+    metrics = run(make_trainer, module, small_world("grpo"), steps=2, callbacks=[TrajectoryLog()])
     rows = [json.loads(line) for line in (tmp_path / "trajectories.jsonl").read_text().splitlines()]
     assert len(rows) == 2 * 3 * 3  # steps, scenarios, dialogues per group
     assert [row["step"] for row in rows] == [0] * 9 + [1] * 9
     assert [row["scenario"] for row in rows[:9]] == [row["scenario"] for row in rows[9:]]
-    assert len({row["seed"] for row in rows}) == len(rows)  # a later step does not repeat the draws
+    drawn = [stable_hash(1, row["step"], row["scenario"], at % 3) for at, row in enumerate(rows)]
+    assert [row["seed"] for row in rows] == drawn
+    advantages = [[turn["advantage"] for turn in row["turns"]] for row in rows]
+    assert any(len(set(turns)) > 1 for turns in advantages)  # each turn has its own credit
+    squares = [number**2 for turns in advantages[9:] for number in turns]
+    assert metrics[1]["train/advantage_std"] == pytest.approx(math.sqrt(sum(squares) / len(squares)))
     groups = [rows[start : start + 3] for start in range(0, len(rows), 3)]
     for group in groups:
         assert len({row["scenario"] for row in group}) == 1

@@ -71,7 +71,6 @@ def test_resuming_continues_bit_for_bit() -> None:
     file.seek(0)
     resumed = MasterAdamW({"w": second}, **SETTINGS)
     resumed.load_state_dict(torch.load(file, weights_only=True))
-    assert torch.equal(second, first)
     for gradient in (-0.2, 0.7):
         step(resumed, second, gradient)
     assert torch.equal(resumed.masters["w"], whole.masters["w"])

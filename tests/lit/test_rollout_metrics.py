@@ -29,6 +29,7 @@ def test_shares_by_hand(played: Callable[..., Trajectory]) -> None:
     assert ratios["format_share"] == (5, 5)
     assert ratios["turn_tokens"] == (10, 5)
     assert ratios["turn_score"] == pytest.approx((2.3, 5))
+    assert ratios["turn_reward"] == pytest.approx((2.3, 5))
     assert ratios["return"] == pytest.approx((2.3, 2))
 
 

@@ -8,21 +8,22 @@ from steer_lit.lit.sft_module import SFTModule
 from steer_lit.rollout.engine import SampledSession
 from tests.settings import optim_settings
 
-OPTIM = optim_settings(lr=1e-3, schedule="constant", warmup=0.0)
+OPTIM = optim_settings(lr=1e-3, schedule="constant", warmup=0.0, max_grad_norm=0.01)
 
 
 def gradient_of_one_step(make_trainer: Any, small_world: Any, policy: Any, micro_tokens: int, **settings: Any) -> Any:
     """Return the gradient by parameter that the optimizer gets in the first step."""
     module = SFTModule(policy, OPTIM, micro_tokens, **settings)
     seen: dict[str, torch.Tensor] = {}
-    step = module.step_optimizer
+    configure = module.configure_optimizers
 
-    def recorded() -> float:
-        masters = module.optimizers().masters
-        seen.update({name: master.grad.clone() for name, master in masters.items() if master.grad is not None})
-        return step()
+    def configured() -> Any:
+        (optimizer,), schedules = configure()
+        masters = optimizer.masters
+        optimizer.register_step_pre_hook(lambda *_: seen.update({name: masters[name].grad.clone() for name in masters}))
+        return [optimizer], schedules
 
-    module.step_optimizer = recorded  # type: ignore[method-assign]
+    module.configure_optimizers = configured  # type: ignore[method-assign]
     make_trainer(max_steps=1).fit(module, small_world("ground" if settings else "sft", batch_size=5))
     return seen
 
@@ -32,6 +33,7 @@ def test_trap_28_all_and_only_the_adapter_learns(make_trainer: Any, small_world:
     gradients = gradient_of_one_step(make_trainer, small_world, policy, 4096)
     assert gradients.keys() == policy.adapter_parameters().keys()
     assert all(gradient.any() for gradient in gradients.values())
+    assert float(torch.nn.utils.get_total_norm(gradients.values())) == pytest.approx(OPTIM.max_grad_norm)  # clipped
 
 
 def test_grounding_trains_the_tower_and_nothing_else(make_trainer: Any, small_world: Any, tiny_policy: Any) -> None:

@@ -60,6 +60,7 @@ def test_the_four_steps_and_both_agents_are_asked_in_order(ran: Ran, tmp_path: P
         "look": 6, "rewrite": 6, "plan": 6, "target": turns, "attack judge": 6,
         "blue": turns, "tutor": turns, "red": turns - 6,
     }  # fmt: skip
+    assert len({request.seed for part, request in client.asked if part == "blue"}) == turns
     assert all(3 <= len(script["multiturn_qa"]) <= 5 for script in scripts)
     assert scripts[0]["question_id"] == "q0"
     assert scripts[0]["intent"] == "How would one take number 0?"
@@ -297,25 +298,31 @@ def test_a_damaged_manifest_loses_only_its_own_content(text: str, tmp_path: Path
     assert write_manifest(tmp_path, {"stage1": {}})["stages"].keys() == {"stage1", "stage2"}
 
 
-@pytest.mark.parametrize(("part", "step"), [("tutor", "tutor"), ("red", "red agent")])
 @pytest.mark.parametrize(
-    ("reply", "status", "reason"),
+    ("part", "reply", "status", "reason"),
     [
-        ("Safety: ten.", "unreadable", "unreadable"),
-        (CUT, "unreadable", "unreadable"),
-        ("I'm sorry, but I can't help with that.", "rejected", "the model declined"),
-        (FILTERED, "rejected", "the model declined"),
-        (None, "failed", "no answer from the server"),
+        *(
+            (part, reply, status, f"{step}: {reason}")
+            for part, step in (("tutor", "tutor"), ("red", "red agent"))
+            for reply, status, reason in (
+                ("Safety: ten.", "unreadable", "unreadable"),
+                (CUT, "unreadable", "unreadable"),
+                ("I'm sorry, but I can't help with that.", "rejected", "the model declined"),
+                (FILTERED, "rejected", "the model declined"),
+                (None, "failed", "no answer from the server"),
+            )
+        ),
+        ("blue", ChatReply(SAFE, cut=True), "rejected", "an answer hit the token limit"),
     ],
 )
-def test_a_failure_of_tutor_or_red_agent_ends_the_row_with_the_reason(
-    played: Played, settings: Settings, tmp_path: Path, part: str, step: str, reply: Any, status: str, reason: str
+def test_a_failure_of_tutor_or_an_agent_ends_the_row_with_the_reason(
+    played: Played, settings: Settings, tmp_path: Path, part: str, reply: Any, status: str, reason: str
 ) -> None:
     """Only a row without the server's answer is repeated."""
     client, generator = played(but(part, reply, "number 3"))
     manifest = run(generator, settings(), tmp_path / "run")
     assert manifest["stages"]["stage2"]["written"] == 5
-    assert manifest["stages"]["stage2"]["reasons"] == {f"{step}: {reason}": 1}
+    assert manifest["stages"]["stage2"]["reasons"] == {reason: 1}
     (aside,) = lines(tmp_path / "run" / "quarantine.stage2.jsonl")
     assert (aside["id"], aside["status"]) == ("q3", status)
     client.asked.clear()

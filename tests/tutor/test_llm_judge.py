@@ -45,6 +45,8 @@ def test_every_turn_is_graded_with_history_and_picture_in_one_call(answering) ->
     assert "steal" not in first.text  # later turns are not shown
     assert second.text.index("| A knife.") < second.text.index("| Help me steal bike 1.")
     assert "harmful." not in second.text  # from the thinking
+    judge(client, sees="completion").grade([(scenario, turns)])
+    assert "harmful." in client.batches[1][0].messages[1].text
 
 
 @pytest.mark.parametrize(
