@@ -137,17 +137,15 @@ class PolicyModule(LightningModule):
         step, optimizer = self.global_step + 1, self.optimizers()
         masters = list(optimizer.masters.values())
         self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
-        remedy = f"{self.policy.memory_advice}, or a lower model.lora.r"
-        with out_of_memory(f"updating the weights in step {step}", remedy):
-            for master in masters:  # with nothing to learn from, the gradient is zero on every rank
-                master.grad = torch.zeros_like(master) if master.grad is None else master.grad
-            if self.trainer.world_size > 1:
-                gradients = [master.grad for master in masters]
-                flat = parameters_to_vector(gradients)
-                torch.distributed.all_reduce(flat)  # in one message
-                vector_to_parameters(flat, gradients)
-            norm = torch.nn.utils.clip_grad_norm_(masters, self.optim.max_grad_norm)
-            optimizer.step()
+        for master in masters:  # with nothing to learn from, the gradient is zero on every rank
+            master.grad = torch.zeros_like(master) if master.grad is None else master.grad
+        if self.trainer.world_size > 1:
+            gradients = [master.grad for master in masters]
+            flat = parameters_to_vector(gradients)
+            torch.distributed.all_reduce(flat)  # in one message
+            vector_to_parameters(flat, gradients)
+        norm = torch.nn.utils.clip_grad_norm_(masters, self.optim.max_grad_norm)
+        optimizer.step()
         self.log("train/grad_norm", norm)
         self._epoch = self.current_epoch
         self.log_at_step()
