@@ -274,9 +274,12 @@ class PolicyModule(LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Stop after the last step, so that the run validates then, wherever trainer.val_check_interval falls."""
-        epochs = self.current_epoch + self.trainer.is_last_batch
-        # Lightning runs validation once before it stops.
-        self.trainer.should_stop |= at_end(self.trainer, epochs, self.global_step)
+        self.trainer.should_stop |= self.is_last_step  # Lightning runs validation once before it stops
+
+    @property
+    def is_last_step(self) -> bool:
+        """Whether the step that was just taken is the run's last."""
+        return at_end(self.trainer, self.current_epoch + self.trainer.is_last_batch, self.global_step)
 
     def on_validation_start(self) -> None:
         """Drop the loggers if a run resumed at its end is validated again: they have that validation already."""
