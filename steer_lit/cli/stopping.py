@@ -150,7 +150,8 @@ def _at_its_end(run_dir: Path, words: Sequence[str], trainer: Trainer, ended: Ca
     if not at_end(trainer, saved[PLACE]["epoch"], step):
         return ""
     said = f"stopped, step {step} is saved, this run's last"
-    if trainer.datamodule.val_rows and saved[OWN]["validated_at"] != step:
+    validates = trainer.limit_val_batches and trainer.datamodule.val_rows
+    if validates and saved[OWN]["validated_at"] != step:
         resume = resume_command("train", words, run_dir, path_word("ckpt_path", run_dir / LAST))
         return f"{said}; it lacks its last validation\n{next_step(resume, label='first')}\n{ended()}"
     mark_finished(run_dir)

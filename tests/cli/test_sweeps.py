@@ -240,7 +240,7 @@ def test_a_sweep_stopped_after_a_runs_last_step_goes_on_with_the_rest(
 ) -> None:
     """The run has nothing left, so that no other command comes first, and it is not begun again."""
     policy = SimpleNamespace(is_global_zero=True, checkpoint_callbacks=[], max_steps=7, max_epochs=None)
-    policy.datamodule = SimpleNamespace(val_rows=[])
+    policy.limit_val_batches, policy.datamodule = 1.0, SimpleNamespace(val_rows=[])
     begun: list[Path] = []
 
     def fit(config: DictConfig, run_dir: Path) -> None:

@@ -277,11 +277,11 @@ def test_sigterm_in_a_validation_after_the_training_leaves_it_to_the_resumed_run
 
 
 @pytest.mark.parametrize("hook", ["training_step", "on_train_end"])
-@pytest.mark.parametrize("held_out", [0, 10])
+@pytest.mark.parametrize("validates", [["data.val_size=10"], ["data.val_size=10", "trainer.limit_val_batches=0"], []])
 def test_a_run_stopped_after_its_last_step_says_so_and_what_comes_next(
-    hook: str, held_out: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    hook: str, validates: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    small = ["data.source.sft=30", "data.batch_size=10", f"data.val_size={held_out}", "replay.dialogues=0"]
+    small = ["data.source.sft=30", "data.batch_size=10", *(validates or ["data.val_size=0"]), "replay.dialogues=0"]
     words = ["+experiment=sft_tiny", *small, "logger=none", "trainer.max_steps=1", "trainer.val_check_interval=1"]
     method = getattr(SFTModule, hook)
 
@@ -291,7 +291,7 @@ def test_a_run_stopped_after_its_last_step_says_so_and_what_comes_next(
 
     monkeypatch.setattr(SFTModule, hook, pressing)
     assert cli.run("train", [*words, f"hydra.run.dir={tmp_path}"]) == 130
-    whole = hook == "on_train_end" or not held_out
+    whole = hook == "on_train_end" or len(validates) != 1
     stopped, *_, following = capsys.readouterr().err.splitlines()[hook == "training_step" :]
     assert stopped == "stopped, step 1 is saved, this run's last" + ("" if whole else "; it lacks its last validation")
     assert following == f"next:    python train.py {GRPO_TINY} init_from={tmp_path}/adapter"
