@@ -10,6 +10,7 @@ from steer_lit import __version__
 from steer_lit.digests import digest
 from steer_lit.errors import SteerError
 from steer_lit.policy.lora import AdapterFolder, LoraSettings
+from steer_lit.policy.memory import out_of_memory
 from steer_lit.policy.model_facts import ADAPTER_WEIGHTS
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.rollout.engine import SampledPolicy, SampledSession
@@ -54,7 +55,7 @@ class AdapterPolicies:
     def put_on(self, adapter: str, key: str) -> str:
         """Put the adapter on, unless it is on already. Return a text that identifies its weights.
 
-        Raises what `AdapterFolder` raises.
+        Raises what `AdapterFolder` raises, and MissingResource if there is no memory.
         """
         folder, lora, weights = AdapterFolder(Path(adapter), key), self._lora, BASE
         if adapter != BASE:
@@ -62,13 +63,14 @@ class AdapterPolicies:
             weights = f"{hashlib.sha256((folder.path / ADAPTER_WEIGHTS).read_bytes()).hexdigest()} alpha {lora.alpha:g}"
         if not self.is_on(adapter, weights):
             self._on = None  # until loading has succeeded
-            if lora != self._shape:
-                self.qwen.adapt(lora)
-                self._shape = lora
-            if adapter == BASE:
-                self.qwen.clear_adapter()
-            else:
-                folder.load_into(self.qwen.model, self.qwen.fingerprint)
+            with out_of_memory(f"putting on {key}={adapter}", self.qwen.memory_advice):
+                if lora != self._shape:
+                    self.qwen.adapt(lora)
+                    self._shape = lora
+                if adapter == BASE:
+                    self.qwen.clear_adapter()
+                else:
+                    folder.load_into(self.qwen.model, self.qwen.fingerprint)
             self._on = adapter, weights
         return weights
 

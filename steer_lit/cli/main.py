@@ -25,7 +25,7 @@ from steer_lit.checks.facts import name_problem
 from steer_lit.cli.bench_run import run_benchmark
 from steer_lit.cli.overrides import normalise_override, options_first
 from steer_lit.cli.refusals import explain, refusal_in, unforeseen, unusable
-from steer_lit.cli.run_folder import holds_a_run, latest_checkpoint, leave_nothing
+from steer_lit.cli.run_folder import at_its_end, holds_a_run, latest_checkpoint, leave_nothing
 from steer_lit.cli.signals import FROZEN, sigterm_ends
 from steer_lit.cli.sweeps import NotBegun, WholeSweep, name_sweeps_folders, runs_in_process
 from steer_lit.cli.synthesis_run import run_synthesizing
@@ -175,9 +175,10 @@ def _begin_again(folder: Path) -> str:
 def _after_the_run(folder: Path, rest: Sequence[str]) -> list[str]:
     """Return the lines with the commands `rest` that go on with a sweep after its run in `folder` has ended early.
 
-    If that run left a checkpoint, it has said how it is resumed, which comes first.
+    If that run left a checkpoint before its end, it has said how it is resumed, which comes first.
     """
-    return [next_step(command, label="then" if latest_checkpoint(folder) else "next") for command in rest]
+    resumed = latest_checkpoint(folder) and not at_its_end(folder)
+    return [next_step(command, label="then" if resumed else "next") for command in rest]
 
 
 def _not_finished(failed: Sequence[str], rest: Sequence[str]) -> str:
@@ -216,7 +217,7 @@ def _stopped(folder: Path | None, words: Sequence[str], *, alone: bool) -> str:
         leave_nothing(folder, ended=False)
         if holds_a_run(folder):
             said, saved = f"stopped: {shown_path(folder)} keeps what is in it", latest_checkpoint(folder)
-            if saved is None or not alone:
+            if saved is None or at_its_end(folder) or not alone:
                 return said
             return f"{said}\n{next_step(resume_command('train', words, folder, path_word('ckpt_path', saved)))}"
     again = ", give the same command again" if alone else ""

@@ -233,7 +233,12 @@ def mark_finished(run_dir: Path) -> None:
 
 def finished(run_dir: Path, config: DictConfig) -> bool:
     """Return whether the folder holds a training of exactly this config, resumed or not, that ran to its end."""
-    return saved_versions(run_dir).get("finished") is True and begun_as(run_dir, config)
+    return at_its_end(run_dir) and begun_as(run_dir, config)
+
+
+def at_its_end(run_dir: Path) -> bool:
+    """Return whether the folder holds a training that ran to its end."""
+    return saved_versions(run_dir).get("finished") is True
 
 
 def begun_as(run_dir: Path, config: DictConfig) -> bool:

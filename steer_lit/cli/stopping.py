@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from steer_lit.cli.run_folder import EXPORTED, latest_checkpoint
+from steer_lit.cli.run_folder import EXPORTED, latest_checkpoint, mark_finished
 from steer_lit.cli.signals import TERMINATED
 from steer_lit.errors import ConfigError, NothingWritten, ServerDown, SteerError, TooManyFailures
 from steer_lit.files.run_files import FAILED, LAST
@@ -85,8 +85,9 @@ def _sigterm_raises() -> Iterator[None]:
 
 
 @contextmanager
-def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator[None]:
-    """Say how to go on with a training run, started with `words`, that was stopped.
+def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer, ended: Callable[[], str]) -> Iterator[None]:
+    """Say how to go on with a training run, started with `words`, that was stopped; or what `ended` returns, if that
+    was after its last step.
 
     Ctrl-C, a scheduler's SIGTERM, a dead server, failed verdicts, a full disk or a closed pipe may have stopped it.
     Nothing is saved after any other exception, for instance one of a user's callback: it may have left the policy half
@@ -103,6 +104,8 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator
             pass
         elif not saved.is_file():
             _tell(stop, _unsaved(run_dir, words, trainer.ckpt_path))
+        elif isinstance(stop, SystemExit) and (said := _at_its_end(run_dir, words, trainer, ended)):
+            _tell(stop, said)
         else:
             _tell(stop, _resuming(run_dir, words, saved))
         if isinstance(stop, OSError) or (failed and trainer.is_global_zero):
@@ -133,6 +136,26 @@ def _unsaved(run_dir: Path, words: Sequence[str], resumed: str | Path | None) ->
     if resumed and Path(resumed).is_file():
         return f"{said}{kept}\n{next_step(command('train', *words, path_word('ckpt_path', Path(resumed))))}"
     return f"{said}: begin again in another folder, or remove {shown_path(run_dir)}{kept}"
+
+
+def _at_its_end(run_dir: Path, words: Sequence[str], trainer: Trainer, ended: Callable[[], str]) -> str:
+    """Return the message for a run that was stopped after its last step, "" for another. It lacks a validation at most:
+    without that, it is finished.
+    """
+    from steer_lit.lit.training_checkpoint import OWN, PLACE, read_checkpoint
+    from steer_lit.lit.validation_schedule import at_end
+
+    saved = read_checkpoint(run_dir / LAST)
+    step = saved["global_step"]
+    if not at_end(trainer, saved[PLACE]["epoch"], step):
+        return ""
+    said = f"stopped, step {step} is saved, this run's last"
+    validates = trainer.limit_val_batches and trainer.datamodule.val_rows
+    if validates and saved[OWN]["validated_at"] != step:
+        resume = resume_command("train", words, run_dir, path_word("ckpt_path", run_dir / LAST))
+        return f"{said}; it lacks its last validation\n{next_step(resume, label='first')}\n{ended()}"
+    mark_finished(run_dir)
+    return f"{said}\n{ended()}"
 
 
 def _resuming(run_dir: Path, words: Sequence[str], saved: Path, reached: int = 0) -> str:

@@ -96,16 +96,22 @@ class WholeSweep(Callback):
             WholeSweep.elsewhere = Path.cwd() / str(config.hydra.sweep.dir)
 
     def _check(self, config: DictConfig, program: str) -> None:
+        from rich.console import Console
+
+        from steer_lit.terminal.bars import running_count
+
         found: dict[str, list[str]] = {}
         here = OmegaConf.select(config, "hydra.launcher._target_") in _HERE
         self.common = _not_swept(_typed(config))
-        for point in _points(config):
-            problems = _problems(program, point.config) if here else []
-            for problem in problems:
-                found.setdefault(problem, []).append(" ".join(point.words))
-            if not problems:
-                OmegaConf.resolve(point.config)  # as long as Hydra knows the run's folder
-            self.points.append(point)
+        with running_count(Console(stderr=True), "configs of this sweep checked") as checked:
+            for point in _points(config):
+                problems = _problems(program, point.config) if here else []
+                for problem in problems:
+                    found.setdefault(problem, []).append(" ".join(point.words))
+                if not problems:
+                    OmegaConf.resolve(point.config)  # as long as Hydra knows the run's folder
+                self.points.append(point)
+                checked()
         if found:
             raise SteerError(_describe_problems(found, len(self.points)))
         for folder, runs in Counter(point.folder for point in self.points).items():

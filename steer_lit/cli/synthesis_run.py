@@ -47,9 +47,9 @@ def _synthesize(config: DictConfig, run_dir: Path) -> None:
     settings, console = SynthesisSettings.of(plain), Console()
     bad = Quarantine(settings.max_bad_rows)
     starts = read_starts(settings, run_dir, bad)
-    tell_plan(settings, config.generator.name, console, starts)
     check_earlier(plain, settings.stage_names, run_dir)
     if config.dry_run:
+        tell_plan(settings, config.generator.name, console, starts)
         _tell_dry(_lacking(config))
         return
     generator = instantiate(config.generator)

@@ -7,7 +7,7 @@ be used, is told before the policy loads.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -36,9 +36,9 @@ from steer_lit.terminal.commands import shown_path, sweeping, typed_words
 from steer_lit.texts import first_lines
 
 if TYPE_CHECKING:
-    from lightning import Callback, Trainer
-    from lightning.pytorch.loggers import Logger
+    from lightning import Trainer
 
+    from steer_lit.data.datamodule import SteerDataModule
     from steer_lit.lit.policy_module import PolicyModule
 
 
@@ -95,12 +95,10 @@ def _ending_wandbs_run() -> Iterator[None]:
 
 
 def _train(config: DictConfig, run_dir: Path) -> float | None:
-    from hydra.utils import instantiate
     from lightning import seed_everything
 
-    from steer_lit.data.sources import FileSource
-    from steer_lit.lit.training_checkpoint import PLACE, check_stage, read_checkpoint
-    from steer_lit.lit.transcripts import excerpt
+    from steer_lit.lit.training_checkpoint import check_stage, read_checkpoint
+    from steer_lit.policy.memory import out_of_memory
 
     quieten()
     saved = None if config.ckpt_path is None else read_checkpoint(at := Path(config.ckpt_path))
@@ -108,55 +106,92 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
         check_stage(saved, config.stage, at)
     begins_at = None if saved is None else saved["global_step"]
     seed_everything(config.seed, verbose=False)
-    callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
-    loggers = [instantiate(logger) for logger in config.logger.values() if logger]
-    trainer = _trainer(config, callbacks, loggers)
-    datamodule = instantiate(config.data)
-    plain: Any = OmegaConf.to_container(config, resolve=True)
-    if isinstance(datamodule.source, FileSource) and (problems := list(read_row_problems(plain, datamodule.source))):
-        raise ConfigError(problems)
-    datamodule.read_files(run_dir)
-    if saved is not None:
-        datamodule.check_resumable(saved[PLACE])
-    device = str(trainer.strategy.root_device)
+    trainer = _trainer(config)
+    datamodule = _datamodule(config, run_dir, saved)
     asked = {name: config.module[name] for name in PLAYERS if name in config.module}
     players = {name: build_player(node, datamodule.open_image, name) for name, node in asked.items()}
     with hanging_up(*players.values()):
         greet(*players.values())
-        resumed = saved is not None
-        policy = instantiate(config.model, device=device, resumed=resumed, open_image=datamodule.open_image)
-        module = instantiate(config.module, policy=policy, **players)
-        if saved is not None:
-            module.on_load_checkpoint(saved)  # `fit` calls it again; here it refuses before the run is touched
-            del saved
-            if policy.start_is_gone:  # the checkpoint has confirmed that this init_from is its run's, not mistyped
-                gone = f"init_from={config.init_from}: no adapter is there now, and none is needed"
-                say(f"{gone}: {config.ckpt_path} goes on alone")
-        datamodule.turns_played = OmegaConf.select(config, "rollout.max_turns")
-        datamodule.unfit = module.unfit  # the policy knows which of a file's rows are too long for it
+        module = _module(config, trainer, datamodule, players, saved)
+        del saved
         frozen, words = freeze(config, run_dir), typed_words()
-        with resumable(run_dir, words, trainer), children_read(frozen):  # this one unsets Hydra's config
+
+        def ended() -> str:
+            return closing(config, run_dir, _result(trainer, module, begins_at), words)
+
+        remedy = f"{module.policy.memory_advice}, or a lower model.lora.r"
+        with (
+            resumable(run_dir, words, trainer, ended),
+            children_read(frozen),  # unsets Hydra's config
+            out_of_memory("training", remedy),  # in what names no key of its own
+        ):
             trainer.fit(module, datamodule, ckpt_path=config.ckpt_path, weights_only=True)
             # After a resume at its last step a run may lack that validation, or the value that it gave. And
             # `check_val_every_n_epoch` may have left it out.
             unvalidated = module.validated_at != trainer.global_step
             if datamodule.val_rows and (unvalidated or module.monitored.name not in trainer.callback_metrics):
                 trainer.validate(module, datamodule, verbose=False)
-    result = _result(trainer, module, begins_at)
     if trainer.is_global_zero:
         mark_finished(run_dir)
         if trainer.global_step == begins_at:
             longer = "max_steps" if config.trainer.max_steps > 0 else "max_epochs"
             print(f"step {begins_at} was this run's last, nothing was left to train: raise trainer.{longer} for more")
-        if config.stage != "grpo" and module.replayed:
-            name = config.model.name
-            noise = f" (model={name} has random weights, its words mean nothing)" if name == UNTRAINED else ""
-            print(f"a held-out dialogue, as the policy answers it now{noise}:\n{excerpt(*module.replayed[0])}")
-        print(closing(config, run_dir, result, words))
-    return result.value
+        _show_held_out(config, module)
+        print(ended())
+    return _result(trainer, module, begins_at).value
 
 
-def _trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
+def _datamodule(config: DictConfig, run_dir: Path, saved: Mapping[str, Any] | None) -> SteerDataModule:
+    """Read the rows. Raise ConfigError or SteerError if they cannot be used, or not by the checkpoint `saved`."""
+    from hydra.utils import instantiate
+
+    from steer_lit.data.sources import FileSource
+    from steer_lit.lit.training_checkpoint import PLACE
+
+    datamodule: SteerDataModule = instantiate(config.data)
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    if isinstance(datamodule.source, FileSource) and (problems := list(read_row_problems(plain, datamodule.source))):
+        raise ConfigError(problems)
+    datamodule.read_files(run_dir)
+    if saved is not None:
+        datamodule.check_resumable(saved[PLACE])
+    return datamodule
+
+
+def _module(
+    config: DictConfig,
+    trainer: Trainer,
+    datamodule: SteerDataModule,
+    players: Mapping[str, Any],
+    saved: dict[str, Any] | None,
+) -> PolicyModule:
+    """Load the policy and make what trains it. Raise SteerError if it is not that of the checkpoint `saved`."""
+    from hydra.utils import instantiate
+
+    device, resumed = str(trainer.strategy.root_device), saved is not None
+    policy = instantiate(config.model, device=device, resumed=resumed, open_image=datamodule.open_image)
+    module: PolicyModule = instantiate(config.module, policy=policy, **players)
+    if saved is not None:
+        module.on_load_checkpoint(saved)  # `fit` calls it again; here it refuses before the run is touched
+        if policy.start_is_gone:  # the checkpoint has confirmed that this init_from is its run's, not mistyped
+            gone = f"init_from={config.init_from}: no adapter is there now, and none is needed"
+            say(f"{gone}: {config.ckpt_path} goes on alone")
+    datamodule.turns_played = OmegaConf.select(config, "rollout.max_turns")
+    datamodule.unfit = module.unfit  # the policy knows which of a file's rows are too long for it
+    return module
+
+
+def _show_held_out(config: DictConfig, module: PolicyModule) -> None:
+    """Print a held-out dialogue as the policy answers it, if its stage replays them."""
+    from steer_lit.lit.transcripts import excerpt
+
+    if config.stage != "grpo" and module.replayed:
+        name = config.model.name
+        noise = f" (model={name} has random weights, its words mean nothing)" if name == UNTRAINED else ""
+        print(f"a held-out dialogue, as the policy answers it now{noise}:\n{excerpt(*module.replayed[0])}")
+
+
+def _trainer(config: DictConfig) -> Trainer:
     """Build the trainer. Raise MissingResource for a GPU that torch does not see, SteerError if Lightning refuses."""
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
@@ -165,6 +200,8 @@ def _trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger
 
     from steer_lit.policy.device import unseen_gpu
 
+    callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
+    loggers = [instantiate(logger) for logger in config.logger.values() if logger]
     accelerator = OmegaConf.select(config, "trainer.accelerator")
     if accelerator in ("gpu", "cuda") and (reason := unseen_gpu()):
         raise MissingResource(str(Problem("trainer.accelerator", accelerator, reason)))
@@ -186,7 +223,9 @@ def _result(trainer: Trainer, module: PolicyModule, begins_at: int | None) -> Re
     from steer_lit.lit.best_adapter import BestAdapter
     from steer_lit.lit.early_stop import early_stop
 
-    metric = trainer.callback_metrics.get(module.monitored.name)
+    # A run that was stopped may have no validation but an earlier one.
+    last = trainer.callback_metrics if module.validated_at == trainer.global_step else {}
+    metric = last.get(module.monitored.name)
     value = None if metric is None else float(metric)
     keepers = (callback for callback in trainer.callbacks if isinstance(callback, BestAdapter))
     best = next((keeper.before(trainer.global_step) for keeper in keepers), None)

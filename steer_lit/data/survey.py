@@ -1,21 +1,23 @@
-"""Reports what can be read of a row file, or of every file in a folder, before a run depends on it.
+"""Reports what can be read of row files, or of every file in a folder, before a run depends on it.
 
     python -m steer_lit.data.survey /data/steer
     python -m steer_lit.data.survey /data/steer/sft.jsonl
+    python -m steer_lit.data.survey /data/steer/sft.jsonl own.jsonl           # that a run takes together
     python -m steer_lit.data.survey /data/rows --pictures /data/pictures      # as data.source.folder names it
 
 The table: how many rows of each file can be learned from (SFT) and how many played (GRPO, the benchmark), how many are
 refused, and how many name a picture that does not open, which are good for neither. Under it, for each file: turns,
-kinds, system prompts and pictures of the readable rows, rows that repeat another, unused keys, and reasons
-with the rows they hold for: of a file by itself all (up to a hundred), of several the most frequent. Then the pictures
-that do not open, and how many answers a policy should not learn from as they are. The exit code is 1 where a run would
-put a row aside - it is refused, a picture of it does not open, or its file cannot be read to the end - where it holds
-no row, and where files are not read, or there are none.
+kinds, system prompts and pictures of the readable rows, rows that repeat another (of the same file, or of one named
+before it), unused keys, and reasons with the rows they hold for: of a file by itself all (up to a hundred), of several
+the most frequent. Then the pictures that do not open, and how many answers a policy should not learn from as they are.
+The exit code is 1 where a run would put a row aside - it is refused, a picture of it does not open, or its file cannot
+be read to the end - where it holds no row, and where files are not read, or there are none.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -44,10 +46,14 @@ _COLUMNS = 80  # of the text below it
 
 @dataclass(slots=True)
 class Survey:
-    """What the files in `root` hold; rows' pictures are looked up in `folder`, by default beside their file."""
+    """What the files in `root` hold; rows' pictures are looked up in `folder`, by default beside their file.
+
+    If a run is to take the files `together`, a row may repeat one of another file.
+    """
 
     root: Path
     folder: Path | None = None
+    together: bool = False
     files: list[tuple[str, Surveyed]] = field(default_factory=list)  # row files, with their names
     opened: dict[Path, dict[str, str]] = field(default_factory=dict)  # by folder, what rows' pictures were found to be
     unread: list[str] = field(default_factory=list)
@@ -78,8 +84,11 @@ class Survey:
 
     def lines(self) -> Iterator[str]:
         """Yield what the table does not say: reasons, skipped files, pictures, and answers without <answer> parts."""
+        learned, played = set[str](), set[str]()
         for name, file in self.files:
-            if reasons := list(file.lines(alone=len(self.files) == 1)):
+            if not self.together:
+                learned, played = set(), set()
+            if reasons := list(file.lines(alone=len(self.files) == 1, learned=learned, played=played)):
                 yield from ("", f"{name}:", *reasons)
         if not self.files:
             yield from ("", f"No row file is here: {', '.join(SUFFIXES)}.")
@@ -101,35 +110,42 @@ class Survey:
             yield from ("", f"Every picture that rows name opens ({len(found):,}).")
 
     def _name(self, path: Path) -> str:
-        return visible_line(str(path.relative_to(self.root)))
+        return visible_line(str(path.absolute().relative_to(self.root)))
 
 
 def main(arguments: Sequence[str]) -> int:
     """Return the exit code."""
     parser = argparse.ArgumentParser("python -m steer_lit.data.survey", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("rows", type=Path, help="a row file, or a folder, of which every row file is read")
+    said = "a row file, or a folder, of which every row file is read; several are looked at together"
+    parser.add_argument("rows", type=Path, nargs="+", help=said)
     parser.add_argument("--pictures", type=Path, help="where rows' pictures lie, without it beside the row file")
     return carried_out(parser, arguments, _survey)
 
 
 def _survey(given: argparse.Namespace) -> int:
-    rows, pictures = given.rows, given.pictures
-    if not rows.exists():
-        meant = meant_row_file(rows)
-        raise SteerError(f"{rows}: no such file or folder{'.' if meant else ''}{meant}")
-    if not rows.is_dir() and (problem := source_problem(str(rows))):
-        raise SteerError(f"{rows}: {problem}")
+    pictures = given.pictures
+    for rows in given.rows:
+        if not rows.exists():
+            meant = meant_row_file(rows)
+            raise SteerError(f"{rows}: no such file or folder{'.' if meant else ''}{meant}")
+        if not rows.is_dir() and (problem := source_problem(str(rows))):
+            raise SteerError(f"{rows}: {problem}")
     if pictures is not None and not pictures.is_dir():
         raise SteerError(f"{pictures}: {'is a file: name its folder' if pictures.is_file() else 'no such folder'}")
-    files = sorted(path for path in rows.rglob("*") if path.is_symlink() or path.is_file()) if rows.is_dir() else [rows]
+    folders = [rows.absolute() if rows.is_dir() else rows.absolute().parent for rows in given.rows]
+    files = [path for rows in given.rows for path in (_files(rows) if rows.is_dir() else [rows])]
     console, shown = Console(stderr=True), Console(emoji=False)
     if not shown.is_terminal:
         shown.width = _WIDE
-    survey = Survey(rows if rows.is_dir() else rows.parent, pictures)
+    survey = Survey(Path(os.path.commonpath(folders)), pictures, together=len(given.rows) > 1)
     survey.read(track(files, "reading", console=console, transient=True, disable=not console.is_terminal))
     shown.print(survey.table())
     print_lines(shown, *(part for line in survey.lines() for part in _folded(line)))
     return 0 if survey.whole else 1
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_symlink() or path.is_file())
 
 
 def _folded(line: str) -> list[str]:

@@ -95,20 +95,21 @@ class Surveyed:
             elif row.no_scenario:
                 yield "not playable", row.number, row.no_scenario, ""
 
-    def lines(self, *, alone: bool) -> Iterator[str]:
+    def lines(self, *, alone: bool, learned: set[str], played: set[str]) -> Iterator[str]:
         """Yield what the readable rows hold; then each reason, in the words of its first row, with its rows.
 
-        Of a file that is not surveyed `alone` only the first few reasons, and never thousands.
+        Of a file that is not surveyed `alone` only the first few reasons, and never thousands. Rows repeat those of
+        this file, and those of earlier ones whose digests are in `learned` and `played`, which take in this file's.
         """
+        earlier = f"the same as an earlier row{' of these files' if learned or played else ''}"
         yield from (f"  {line}" for line in _held_lines([row for row in self.rows if not row.refused], len(self.rows)))
         unused = Counter(key for row in self.rows for key in row.unused)
         yield from (f"  {line}" for _, line in told_of_unused(unused))
         seen = self.seen
-        if again := _repeated((row.number, row.learned) for row in seen):
-            yield f"  the same as an earlier row, answers included, trained on once more by SFT: {_few_rows(again)}"
-        if again := _repeated((row.number, row.played) for row in seen):
-            told = "played the same as an earlier row, benchmarked once, trained on once more by GRPO"
-            yield f"  {told}: {_few_rows(again)}"
+        if again := _repeated(((row.number, row.learned) for row in seen), learned):
+            yield f"  {earlier}, answers included, trained on once more by SFT: {_few_rows(again)}"
+        if again := _repeated(((row.number, row.played) for row in seen), played):
+            yield f"  played {earlier}, benchmarked once, trained on once more by GRPO: {_few_rows(again)}"
         of_reason: dict[tuple[str, str], list[tuple[str, int, str, str]]] = {}
         for fault in self.faults():
             of_reason.setdefault((fault[0], fault[2]), []).append(fault)
@@ -176,9 +177,10 @@ def _content(record: Record | None) -> str:
     return "" if record is None else digest(repr(content_of(cut_after(record, DATA_MAX_TURNS))), 24)
 
 
-def _repeated(contents: Iterable[tuple[int, str]]) -> list[int]:
-    """Return the numbers of rows, given as (number, content), whose content an earlier row has; "" is no content."""
-    known: set[str] = set()
+def _repeated(contents: Iterable[tuple[int, str]], known: set[str]) -> list[int]:
+    """Return the numbers of rows, given as (number, content), whose content is `known` or an earlier row's, and add
+    them to `known`; "" is no content.
+    """
     again = []
     for number, content in contents:
         if content in known:

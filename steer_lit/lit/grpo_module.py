@@ -27,7 +27,6 @@ from steer_lit.objective.choices import KlEstimator, Normaliser, Scale
 from steer_lit.objective.grpo import GrpoStats, grpo_loss
 from steer_lit.objective.normalise import StepCounts, denominator
 from steer_lit.policy.lora import same_adapter
-from steer_lit.policy.memory import out_of_memory
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.tensors import tensor_mismatch
 from steer_lit.policy.token_batch import TokenBatch
@@ -245,8 +244,7 @@ class GRPOModule(PolicyModule):
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
-        with out_of_memory("copying the reference", f"{self.policy.memory_advice}, or a lower model.lora.r"):
-            self.policy.freeze_reference(self._resumed_reference)
+        self.policy.freeze_reference(self._resumed_reference)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)

@@ -68,7 +68,7 @@ class LastCheckpoint(Checkpoint):
         if interrupted:
             self.interrupted = True
         if due or stops:
-            _log_step(trainer)
+            _log_step(trainer, module)
             self.save(trainer)
         if stops and not self._only_rank:  # on all ranks at once; callbacks that save come last
             raise SIGTERMException
@@ -141,16 +141,16 @@ class LastCheckpoint(Checkpoint):
             _remove_overtaken(last.with_name(Path(FAILED).name), trainer.global_step)
 
 
-def _log_step(trainer: Trainer) -> None:
-    """Log the step that is about to be saved, if it is one to log.
+def _log_step(trainer: Trainer, module: PolicyModule) -> None:
+    """Log the step that is about to be saved, if it is one to log, as the last is.
 
     Lightning does so after its callbacks: a kill in between, or a stop of several ranks, would leave the step out of
     the logs. The step's values are dropped, so that it does not log them again; sums for an epoch's averages stay.
     """
     connector, results = trainer._logger_connector, trainer._results
-    if results is not None and connector.should_update_logs:
+    if results is not None and (connector.should_update_logs or module.is_last_step):
         connector.on_batch_end()  # notes the results for progress bar and callbacks
-        connector.update_train_step_metrics()
+        connector.log_metrics(connector.metrics["log"])
         for result in results.values():
             result._forward_cache = None  # the step's value, also of a result that is averaged over an epoch as well
 

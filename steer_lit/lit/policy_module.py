@@ -137,17 +137,15 @@ class PolicyModule(LightningModule):
         step, optimizer = self.global_step + 1, self.optimizers()
         masters = list(optimizer.masters.values())
         self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
-        remedy = f"{self.policy.memory_advice}, or a lower model.lora.r"
-        with out_of_memory(f"updating the weights in step {step}", remedy):
-            for master in masters:  # with nothing to learn from, the gradient is zero on every rank
-                master.grad = torch.zeros_like(master) if master.grad is None else master.grad
-            if self.trainer.world_size > 1:
-                gradients = [master.grad for master in masters]
-                flat = parameters_to_vector(gradients)
-                torch.distributed.all_reduce(flat)  # in one message
-                vector_to_parameters(flat, gradients)
-            norm = torch.nn.utils.clip_grad_norm_(masters, self.optim.max_grad_norm)
-            optimizer.step()
+        for master in masters:  # with nothing to learn from, the gradient is zero on every rank
+            master.grad = torch.zeros_like(master) if master.grad is None else master.grad
+        if self.trainer.world_size > 1:
+            gradients = [master.grad for master in masters]
+            flat = parameters_to_vector(gradients)
+            torch.distributed.all_reduce(flat)  # in one message
+            vector_to_parameters(flat, gradients)
+        norm = torch.nn.utils.clip_grad_norm_(masters, self.optim.max_grad_norm)
+        optimizer.step()
         self.log("train/grad_norm", norm)
         self._epoch = self.current_epoch
         self.log_at_step()
@@ -276,9 +274,12 @@ class PolicyModule(LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Stop after the last step, so that the run validates then, wherever trainer.val_check_interval falls."""
-        epochs = self.current_epoch + self.trainer.is_last_batch
-        # Lightning runs validation once before it stops.
-        self.trainer.should_stop |= at_end(self.trainer, epochs, self.global_step)
+        self.trainer.should_stop |= self.is_last_step  # Lightning runs validation once before it stops
+
+    @property
+    def is_last_step(self) -> bool:
+        """Whether the step that was just taken is the run's last."""
+        return at_end(self.trainer, self.current_epoch + self.trainer.is_last_batch, self.global_step)
 
     def on_validation_start(self) -> None:
         """Drop the loggers if a run resumed at its end is validated again: they have that validation already."""

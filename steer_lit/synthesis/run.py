@@ -1,9 +1,10 @@
-"""A synthesis run: rows made side by side, a bar, a journal to go on from, files and a manifest at the end."""
+"""A synthesis run: its cost, rows made side by side, a bar, a journal to go on from, files and a manifest."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from steer_lit.errors import NothingWritten, ServerDown
 from steer_lit.synthesis.generator import Generator, SeedQuestion
 from steer_lit.synthesis.manifest import StageResult, made_with, write_manifest, write_stage
 from steer_lit.synthesis.outcome import Outcome
-from steer_lit.synthesis.screen import notes, nothing_written, row_bar, table
+from steer_lit.synthesis.screen import notes, nothing_written, row_bar, table, tell_plan
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS, write_script
 from steer_lit.synthesis.stage2 import DIALOGUES, bootstrap
@@ -39,17 +40,21 @@ def run_synthesis(
 
     `read` is what `read_starts` returned.
 
-    A run stopped in the same folder goes on: finished rows are not made again. If a stage wrote nothing, raises
-    ServerDown if servers left some of its rows without an answer, else NothingWritten.
+    A run stopped in the same folder goes on: finished rows are not made again. If any are to be made, the plan is
+    printed first, once the servers have been greeted: a run that is refused costs nothing. If a stage wrote nothing,
+    raises ServerDown if servers left some of its rows without an answer, else NothingWritten.
     """
+    tell = cache(partial(tell_plan, settings, str(generator.identity["generator"]), console, read))
     stages: dict[str, dict[str, Any]] = {}
     manifest: dict[str, Any] = {}
     for name in settings.stage_names:
         began = time.perf_counter()
         starts = keyed(name, stage_starts(name, generator, settings, run_dir, read), generator, settings, run_dir)
-        result = StageResult.of(
-            name, _made(name, starts, generator, settings, run_dir, console), settings.near_duplicate
-        )
+        work = WorkFile(run_dir / journal(name))
+        if any(work.finished(key) is None for key in starts):
+            generator.greet()
+            tell()
+        result = StageResult.of(name, _made(name, starts, work, generator, settings, console), settings.near_duplicate)
         write_stage(result, files := STAGES[name][1], run_dir)
         seconds = round(time.perf_counter() - began, 1)
         kinds = {start.kind if isinstance(start, Scenario) else settings.stage1.kind for start in starts.values()}
@@ -68,14 +73,12 @@ def run_synthesis(
 def _made(
     stage: str,
     starts: dict[str, SeedQuestion | Scenario],
+    work: WorkFile,
     generator: Generator,
     settings: SynthesisSettings,
-    run_dir: Path,
     console: Console,
 ) -> list[Outcome]:
-    make, rules, work = STAGES[stage][0], getattr(settings, stage), WorkFile(run_dir / journal(stage))
-    if any(work.finished(key) is None for key in starts):
-        generator.greet()
+    make, rules = STAGES[stage][0], getattr(settings, stage)
     with row_bar(stage, len(starts), console) as show:
         return make_rows(
             starts, lambda start: make(start, generator, rules), work, generator.workers, show, generator.stop

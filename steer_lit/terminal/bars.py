@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import partial
 
 from rich.console import Console, OverflowMethod
 from rich.progress import (
@@ -66,11 +65,20 @@ class _Told(TextColumn):
 def running_count(console: Console, counted: str) -> Iterator[Callable[[], None]]:
     """Yield a function to call for each of many things, whose total nobody knows yet, such as "rows read".
 
-    A terminal shows how many there were, until the end. Without one nothing is shown.
+    A terminal shows how many there were, until the end. Without one, a line now and then does.
     """
     columns = TextColumn("{task.completed:,.0f}"), TextColumn(counted), TextColumn("elapsed"), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield partial(progress.advance, progress.add_task("", total=None))
+        progress.add_task("", total=None)
+        (task,), lines = progress.tasks, LinesApart()
+        lines.due(end=False)  # what takes only seconds gets none
+
+        def one() -> None:
+            progress.advance(task.id)
+            if not console.is_terminal and lines.due(end=False):
+                print_lines(console, f"{task.completed:,.0f} {counted}")
+
+        yield one
 
 
 def clock(seconds: float) -> str:

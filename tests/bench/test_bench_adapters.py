@@ -20,7 +20,7 @@ from steer_lit.bench.policies import Policies
 from steer_lit.bench.suite import BenchPolicy
 from steer_lit.data.images import open_image
 from steer_lit.digests import digest
-from steer_lit.errors import ConfigError, SteerError
+from steer_lit.errors import ConfigError, MissingResource, SteerError
 from steer_lit.policy.load import load_policy
 from steer_lit.policy.lora import AdapterFolder, LoraSettings
 from steer_lit.policy.model_facts import LINEAR_LAYERS, NumberType, Quantization
@@ -169,6 +169,19 @@ def test_an_adapter_that_changed_since_it_was_checked_is_refused(policies, folde
     shutil.copy(Path(other) / "adapter_config.json", adapter)
     with pytest.raises(SteerError, match=rf"^policies='{adapter}': that adapter changed while others were played: run"):
         policy.open([], [])
+
+
+@pytest.mark.parametrize(("owner", "name"), [(QwenVL, "adapt"), (AdapterFolder, "load_into")])
+def test_an_adapter_that_memory_has_no_room_for_is_named(
+    owner: type, name: str, policies, folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_memory(*_: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(owner, name, without_memory)
+    adapter = folder(8, 8)
+    with pytest.raises(MissingResource, match=rf"^out of memory while putting on policies.a={adapter}: free what"):
+        policies.policy(adapter, "policies.a")
 
 
 def test_the_same_weights_in_another_folder_are_checked_too(policies, folder) -> None:

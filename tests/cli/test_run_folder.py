@@ -48,9 +48,9 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def checkpoint(step: int) -> dict[str, Any]:
     """Return a checkpoint with all expected keys and no weights."""
-    from steer_lit.lit.training_checkpoint import _RESUMED
+    from steer_lit.lit.training_checkpoint import _RESUMED, OWN, PLACE
 
-    return {**dict.fromkeys(_RESUMED), "global_step": step}
+    return {**dict.fromkeys(_RESUMED), PLACE: {"epoch": 0}, OWN: {"validated_at": 0}, "global_step": step}
 
 
 def test_a_lock_has_one_holder_at_a_time(tmp_path: Path) -> None:
@@ -385,7 +385,7 @@ def trainer(first_rank: bool = True, resumed: Path | None = None) -> Any:
 
 
 def told_of_a_full_disk(run_dir: Path, words: list[str], trainer: Any) -> list[str]:
-    with pytest.raises(OSError, match="No space left") as full, stopping.resumable(run_dir, words, trainer):
+    with pytest.raises(OSError, match="No space left") as full, stopping.resumable(run_dir, words, trainer, str):
         raise OSError(errno.ENOSPC, "No space left on device")
     return getattr(full.value, "__notes__", [])
 
@@ -429,7 +429,7 @@ def test_a_failed_training_ends_with_the_command_that_resumes_it(error: type[Ste
     (tmp_path / "checkpoints" / "last.ckpt").touch()
     for first_rank in (True, False):
         ended = pytest.raises(error if first_rank else SystemExit)
-        with ended as caught, stopping.resumable(tmp_path, ["a=b"], trainer(first_rank)):
+        with ended as caught, stopping.resumable(tmp_path, ["a=b"], trainer(first_rank), str):
             raise error("nobody answers")
         said = getattr(caught.value, "__notes__", [])
         command = f"python train.py a=b hydra.run.dir={tmp_path} ckpt_path={saved}"
@@ -622,12 +622,15 @@ main.RUNS["bench"] = over
     assert (done.returncode, done.stdout, done.stderr) == (128 + sent, "done\n", said)
 
 
-def test_sigterm_at_the_end_of_a_training_prints_the_command_that_resumes_it(tmp_path: Path) -> None:
-    """Hydra's config is not set then, as during `fit` (`children_read`)."""
-    before = """
+@pytest.mark.parametrize("whole", [False, True])
+def test_sigterm_at_the_end_of_a_training_prints_the_command_that_resumes_it(tmp_path: Path, whole: bool) -> None:
+    """Hydra's config is not set then, as during `fit` (`children_read`). A finished run is not resumed."""
+    before = f"""
 from hydra.core.hydra_config import HydraConfig
-from steer_lit.cli import main
+from steer_lit.cli import main, run_folder
 def over(config, folder):
+    if {whole}:
+        run_folder.mark_finished(folder)
     (folder / "checkpoints").mkdir()
     (folder / "checkpoints" / "last.ckpt").touch()
     HydraConfig.instance().cfg = None
@@ -636,7 +639,8 @@ main.RUNS["train"] = over
 """
     done = script("train", run := tmp_path / "run", before)
     said = f"stopped: {run} keeps what is in it\n"
-    said += f"next:    python train.py seed=3 hydra.run.dir={run} ckpt_path={run}/checkpoints/last.ckpt\n"
+    if not whole:
+        said += f"next:    python train.py seed=3 hydra.run.dir={run} ckpt_path={run}/checkpoints/last.ckpt\n"
     assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, said)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -53,6 +54,17 @@ def test_no_run_begins_if_one_of_them_cannot_work(begun: list[Path], tmp_path: P
     (alpha,) = [line for line in problems if "reward.alpha" in line]
     assert "(in " not in rate  # all runs have it
     assert alpha.endswith("(in reward.alpha=2 seed=1 | reward.alpha=2 seed=2)")
+
+
+def test_a_long_check_is_counted(
+    begun: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A check takes tens of milliseconds, a sweep may have a thousand runs."""
+    passed = itertools.count(0.0, 6.0)
+    monkeypatch.setattr("steer_lit.terminal.bars.time", SimpleNamespace(perf_counter=lambda: next(passed)))
+    assert cli.run("train", ["-m", "seed=1,2,3,4", f"hydra.sweep.dir={tmp_path}"]) == 0
+    assert len(begun) == 4
+    assert "2 configs of this sweep checked\n" in capsys.readouterr().err
 
 
 def test_the_sweep_of_a_config_is_checked(begun: list[Path], tmp_path: Path, refused: Refused) -> None:
@@ -191,12 +203,13 @@ def test_a_stopped_sweep_says_what_comes_first(
 ) -> None:
     """To resume the run at work, then the rest: the other way round that run would be refused."""
     policy = SimpleNamespace(is_global_zero=True, checkpoint_callbacks=[], ckpt_path=None, global_step=7)
+    policy.max_steps, policy.max_epochs = 8, None
 
     def fit(config: DictConfig, run_dir: Path) -> None:
         frozen = freeze(config, run_dir)
         (run_dir / "checkpoints").mkdir()
         torch.save(checkpoint(7), run_dir / "checkpoints" / "last.ckpt")
-        with resumable(run_dir, ["seed=1"], policy), children_read(frozen):
+        with resumable(run_dir, ["seed=1"], policy, str), children_read(frozen):
             raise type(stop)(*stop.args)
 
     monkeypatch.setattr(train_run, "_train", fit)
@@ -220,6 +233,31 @@ def test_a_stopped_sweep_says_what_comes_first(
         "not finished, for the reasons above: #0 of this sweep; resume what had begun",
         then,
     ]
+
+
+def test_a_sweep_stopped_after_a_runs_last_step_goes_on_with_the_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run has nothing left, so that no other command comes first, and it is not begun again."""
+    policy = SimpleNamespace(is_global_zero=True, checkpoint_callbacks=[], max_steps=7, max_epochs=None)
+    policy.limit_val_batches, policy.datamodule = 1.0, SimpleNamespace(val_rows=[])
+    begun: list[Path] = []
+
+    def fit(config: DictConfig, run_dir: Path) -> None:
+        begun.append(run_dir)
+        freeze(config, run_dir)
+        (run_dir / "checkpoints").mkdir()
+        torch.save(checkpoint(7), run_dir / "checkpoints" / "last.ckpt")
+        with resumable(run_dir, [], policy, lambda: "adapter: here"):
+            raise SystemExit(130)
+
+    monkeypatch.setattr(train_run, "_train", fit)
+    words = ["-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}"]
+    told = ["stopped, step 7 is saved, this run's last", "adapter: here", f"next:    python train.py {' '.join(words)}"]
+    for _ in range(2):
+        assert cli.run("train", words) == 130
+        assert capsys.readouterr().err.splitlines() == told
+    assert begun == [tmp_path / "0_seed-1", tmp_path / "1_seed-2"]
 
 
 OPTUNA, ELSEWHERE = "hydra_plugins.hydra_optuna_sweeper.OptunaSweeper", "hydra_plugins.elsewhere.Elsewhere"

@@ -220,6 +220,26 @@ def test_rows_that_repeat_as_played_are_those_that_a_benchmark_leaves_out(
     assert caplog.messages[-1].startswith("3 rows left out (2, 3, 5), the same as earlier rows")
 
 
+def test_files_named_together_are_looked_at_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a run takes them in a list. Files of one folder are not: its bench.jsonl may repeat its rl.jsonl."""
+    (tmp_path / "more").mkdir()
+    (tmp_path / "a.jsonl").write_text(f"{row('Ho')}\n{row('Ho')}\n")
+    (tmp_path / "more" / "b.jsonl").write_text(f"{row('Hm')}\n{row('Ho')}\n")
+    assert main([str(tmp_path / "a.jsonl"), str(tmp_path / "more")]) == 0
+    told = unfolded(capsys.readouterr().out)
+    assert [line for line in told.splitlines() if "the same" in line or line.endswith(":")] == [
+        "a.jsonl:",
+        "  the same as an earlier row, answers included, trained on once more by SFT: 1 row (2)",
+        "  played the same as an earlier row, benchmarked once, trained on once more by GRPO: 1 row (2)",
+        "more/b.jsonl:",
+        "  the same as an earlier row of these files, answers included, trained on once more by SFT: 1 row (2)",
+        "  played the same as an earlier row of these files, benchmarked once, trained on once more by GRPO: "
+        "2 rows (1, 2)",
+    ]
+    assert main([str(tmp_path)]) == 0
+    assert "of these files" not in capsys.readouterr().out
+
+
 def test_a_good_file_to_play_has_no_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plays = json.dumps({"turns": ["?"], "images": ["a.png"], "kind": "red_team"})
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
@@ -256,10 +276,10 @@ def test_files_written_by_runs_are_left_out(tmp_path: Path, capsys: pytest.Captu
 def test_a_misspelt_key_is_told_for_learning_and_for_playing(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"mesages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]}\n')
-    (line,) = survey_rows(rows).lines(alone=True)
+    (line,) = survey_rows(rows).lines(alone=True, learned=set(), played=set())
     assert "refused, 1 row (1): is nothing to learn from or to play: it has 'mesages'. Did you mean messages?" in line
     rows.write_text('{"question_id": 1, "images": ["a.png"]}\n')  # as rows have them
-    (line,) = survey_rows(rows).lines(alone=True)
+    (line,) = survey_rows(rows).lines(alone=True, learned=set(), played=set())
     assert "Did you mean" not in line
 
 
@@ -267,10 +287,10 @@ def test_a_misspelt_key_is_told_for_learning_and_for_playing(tmp_path: Path) -> 
 def test_a_file_whose_rows_have_a_name_is_told(tmp_path: Path, name: str) -> None:
     rows = tmp_path / "rows.json"
     rows.write_text(json.dumps({"version": 1, name: [{"prompt": "Hi"}]}))
-    (line,) = survey_rows(rows).lines(alone=True)
+    (line,) = survey_rows(rows).lines(alone=True, learned=set(), played=set())
     assert line.endswith(f"; {name!r} looks like a list of rows: a .json file holds such a list itself")
     (tmp_path / "rows.jsonl").write_text('{"image": "a.png", "qa": [{"question": "What?", "answer": "A hat."}]}')
     rows.write_text('{"dialog": [{"speaker": "a", "text": "Hi"}]}')
     for path in (rows, tmp_path / "rows.jsonl"):
-        (line,) = survey_rows(path).lines(alone=True)
+        (line,) = survey_rows(path).lines(alone=True, learned=set(), played=set())
         assert "looks like" not in line

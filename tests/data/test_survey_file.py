@@ -109,7 +109,7 @@ def test_unused_keys(tmp_path: Path, row: object, unread: list[str]) -> None:
 def test_a_key_is_told_from_a_misspelt_one(tmp_path: Path, key: str, near: str) -> None:
     """A misspelt `images` plays the dialogue without its picture; a date is only carried along."""
     (tmp_path / "rows.jsonl").write_text(json.dumps({"turns": ["Hi"], key: "x"}))
-    *_, told = survey_rows(tmp_path / "rows.jsonl").lines(alone=True)
+    *_, told = survey_rows(tmp_path / "rows.jsonl").lines(alone=True, learned=set(), played=set())
     assert told == f"  unused keys: {key} (1 row){near and f'. Did you mean {near}?'}"
 
 
@@ -117,7 +117,7 @@ def test_keys_beyond_the_first_twelve_are_only_counted(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text(
         json.dumps({"prompt": "Hi", **{f"{'k' * 50}{n}": n for n in range(14)}, "": 1})
     )
-    *_, told = survey_rows(tmp_path / "rows.jsonl").lines(alone=True)
+    *_, told = survey_rows(tmp_path / "rows.jsonl").lines(alone=True, learned=set(), played=set())
     assert told == f"  unused keys: {', '.join(['k' * 40] * 12)} (1 row) and 3 more"
 
 

@@ -167,3 +167,20 @@ def test_what_a_users_callback_averages_over_epochs_is_logged_once_a_step(
     epochs = [row for row in rows if row not in steps]
     assert [float(row["square_epoch"]) for row in epochs] == [pytest.approx(14 / 3), pytest.approx(77 / 3)]
     assert [float(row["largest"]) for row in epochs] == [3, 6]
+
+
+def test_the_last_step_is_logged_before_it_is_saved(
+    make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
+) -> None:
+    """Lightning logs it whatever `log_every_n_steps` is, and afterwards: a kill in between lost its row for good."""
+    log, logged = CsvLog(str(tmp_path / "metrics.csv")), []
+
+    class Saved(Callback):
+        def on_save_checkpoint(self, *_: Any) -> None:
+            with log.path.open(newline="") as file:
+                logged.append([int(row["step"]) for row in csv.DictReader(file)])
+
+    settings = {"log_every_n_steps": 2, "enable_checkpointing": True}
+    trainer = make_trainer(3, logger=log, callbacks=[LastCheckpoint(3), Saved()], **settings)
+    trainer.fit(SFTModule(tiny_policy(), optim_settings(1e-3), micro_tokens=2048), small_world("sft"))
+    assert logged == [[2, 3]] * 2  # as it is due, and at the end

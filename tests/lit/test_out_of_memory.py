@@ -63,7 +63,7 @@ def runs_out(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, call: int)
             MasterAdamW,
             "step",
             2,
-            "updating the weights in step 2",
+            "training",
             "free what other programs hold, or take a small",
         ),
         (
@@ -71,9 +71,10 @@ def runs_out(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, call: int)
             QwenVL,
             "freeze_reference",
             1,
-            "copying the reference",
+            "training",
             "free what other programs hold, or take a small",
         ),
+        ([], MasterAdamW, "__init__", 1, "training", "free what other programs hold, or take a small"),
         (GRPO, TextStack, "operands", 1, "preparing to answer", "free what other programs hold, or take a small"),
     ],
 )

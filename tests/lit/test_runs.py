@@ -24,6 +24,7 @@ from omegaconf import OmegaConf
 
 from steer_lit.cli import main as cli
 from steer_lit.cli.closing import Result, closing, opening
+from steer_lit.cli.run_folder import at_its_end
 from steer_lit.errors import SteerError
 from steer_lit.files.run_files import LAST
 from steer_lit.lit.policy_module import PolicyModule
@@ -36,6 +37,7 @@ MADE = {"source": {"_target_": "steer_lit.data.sources.MiniSource"}}  # generate
 SMALL = ["data.source.scale=0.02", "data.batch_size=2", "data.val_size=10", "trainer.limit_val_batches=1"]
 SHORT = ["trainer.max_steps=2", "trainer.val_check_interval=2", "callbacks.transcripts.every_n_batches=1"]
 GRPO = ["rollout.max_turns=2", "rollout.max_new_tokens=6", "rollout.group_size=2"]
+GRPO_TINY = "+experiment=grpo_tiny"
 
 
 @dataclass(frozen=True)
@@ -264,8 +266,36 @@ def test_sigterm_in_a_validation_after_the_training_leaves_it_to_the_resumed_run
     with monkeypatch.context() as patch:
         patch.setattr(SFTModule, "validation_step", lambda *_: signal.raise_signal(signal.SIGTERM))
         assert cli.run("train", words) == 143
-    assert "stopped, step 4 is saved\nnext: " in capsys.readouterr().err
-    assert "val/loss" in train(tmp_path, *words, f"ckpt_path={tmp_path / LAST}").said
+    stopped, first, *_, following = capsys.readouterr().err.splitlines()
+    assert stopped == "stopped, step 4 is saved, this run's last; it lacks its last validation"
+    assert not at_its_end(tmp_path)  # a sweep that goes on leaves this run to the command that resumes it
+    *_, folder, saved = resume = shlex.split(first.removeprefix("first:"))
+    assert (folder, saved) == (f"hydra.run.dir={tmp_path}", f"ckpt_path={tmp_path / LAST}")
+    said = train(tmp_path, *resume[2:]).said
+    assert "val/loss" in said
+    assert said.splitlines()[-1] == following == f"next:    python train.py {GRPO_TINY} init_from={tmp_path}/adapter"
+
+
+@pytest.mark.parametrize("hook", ["training_step", "on_train_end"])
+@pytest.mark.parametrize("validates", [["data.val_size=10"], ["data.val_size=10", "trainer.limit_val_batches=0"], []])
+def test_a_run_stopped_after_its_last_step_says_so_and_what_comes_next(
+    hook: str, validates: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    small = ["data.source.sft=30", "data.batch_size=10", *(validates or ["data.val_size=0"]), "replay.dialogues=0"]
+    words = ["+experiment=sft_tiny", *small, "logger=none", "trainer.max_steps=1", "trainer.val_check_interval=1"]
+    method = getattr(SFTModule, hook)
+
+    def pressing(module: Any, *given: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return method(module, *given)
+
+    monkeypatch.setattr(SFTModule, hook, pressing)
+    assert cli.run("train", [*words, f"hydra.run.dir={tmp_path}"]) == 130
+    whole = hook == "on_train_end" or len(validates) != 1
+    stopped, *_, following = capsys.readouterr().err.splitlines()[hook == "training_step" :]
+    assert stopped == "stopped, step 1 is saved, this run's last" + ("" if whole else "; it lacks its last validation")
+    assert following == f"next:    python train.py {GRPO_TINY} init_from={tmp_path}/adapter"
+    assert at_its_end(tmp_path) == whole
 
 
 def test_a_sweep_runs_every_combination(tmp_path: Path) -> None:

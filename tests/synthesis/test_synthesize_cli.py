@@ -13,6 +13,7 @@ import hydra
 import pytest
 from omegaconf import DictConfig
 
+from steer_lit.chat import ChatClient
 from steer_lit.checks import synthesis_problems, train_problems
 from steer_lit.cli import main as cli
 from steer_lit.data.sources import FileSource
@@ -222,17 +223,35 @@ def test_seeds_may_come_from_the_hub(
     assert asked == ["hf://owner/name"]
 
 
-def test_the_cost_is_printed_before_any_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("greeted", [True, False])
+def test_the_cost_is_printed_before_any_request_of_a_run_that_is_not_refused(
+    greeted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not greeted:  # so that the dead server is noticed by the first request
+        monkeypatch.setattr(ChatClient, "greet", lambda client: None)
     assert cli.run("synthesize", ["generator=llm", *SERVER, "rows=1", "server.retries=0", "server.min_requests=1",
                            "server.max_failed_share=0", "server.cache_dir=null",
                            f"hydra.run.dir={tmp_path}"]) == REFUSED  # fmt: skip
     shown = capsys.readouterr()
-    assert "judge the attack" in shown.out
+    assert ("judge the attack" in shown.out) != greeted
     assert "server.base_url=http://127.0.0.1:1/v1" in shown.err
     assert re.search(
         rf"^next:    python synthesize.py generator=llm .*hydra.run.dir={tmp_path}$", shown.err, re.MULTILINE
     )
     assert "Traceback" not in shown.err
+
+
+@pytest.mark.parametrize("dry", [[], ["dry_run=true"]])
+def test_a_folder_of_other_rows_is_refused_before_the_plan_is_told(
+    dry: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["stages=1", f"hydra.run.dir={tmp_path}"]
+    assert cli.run("synthesize", ["rows=2", *words]) == 0
+    assert "stage 1: up to 2 red_team scripts" in capsys.readouterr().out
+    assert cli.run("synthesize", ["rows=2", "seed=2", *dry, *words]) == REFUSED
+    assert capsys.readouterr().out == ""
+    assert cli.run("synthesize", ["rows=2", *words]) == 0
+    assert "up to" not in capsys.readouterr().out  # nothing is left to make
 
 
 @pytest.mark.parametrize(

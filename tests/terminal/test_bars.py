@@ -67,11 +67,17 @@ def test_there_is_no_bar_without_a_terminal() -> None:
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_a_count_without_a_total_is_shown_until_its_end(terminal: bool) -> None:
+def test_a_count_without_a_total_is_shown_until_its_end(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("steer_lit.terminal.bars.time", SimpleNamespace(perf_counter=lambda: now))
     console = Console(file=io.StringIO(), width=100, force_terminal=terminal)
     shown = console.file.getvalue  # type: ignore[attr-defined]
     with running_count(console, "rows read") as one:
         for _ in range(1234):
             one()
-    assert ("1,234 rows read elapsed" in shown()) is terminal
+        assert terminal or shown() == ""
+        now += 10.0
+        one()
+    assert ("1,235 rows read elapsed" in shown()) is terminal
+    assert terminal or shown() == "1,235 rows read\n"
     assert shown().endswith("\x1b[2K") is terminal  # the line is gone
