@@ -159,4 +159,4 @@ def test_parts_that_a_run_does_not_make_are_not_looked_for(program: str, words: 
 def test_a_key_that_can_be_added_is_offered_with_its_plus(words: list[str], refused: Refused, run_dir: str) -> None:
     key, told = words[-1].partition("=")[0], refused(*words, run_dir)
     assert f"{key}: there is no such key in this run." in told
-    assert f"+{key}=<value> adds it." in told
+    assert f"; +{key}=<value> adds it" in told

@@ -17,7 +17,7 @@ GRPO = ("~experiment", "stage=grpo", "init_from=null", "rollout.max_new_tokens=3
     [
         ("trainer=1", "trainer=1: must hold keys"),
         ("optim=3", "optim=3: must hold keys"),
-        ("optim=[]", "optim: Cannot merge DictConfig with ListConfig"),
+        ("optim=[]", "Error merging override optim=[]\nCannot merge DictConfig with ListConfig"),
         ("optim.betas=5", "optim.betas=5: must be two numbers"),
         ("optim.lr=inf", "optim.lr=inf: is not finite; must be a number above 0"),
         ("optim.lr=1e300", "optim.lr=1e+300: must be a number above 0, at most 10"),
