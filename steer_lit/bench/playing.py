@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from threading import Lock
@@ -12,10 +12,12 @@ from typing import Any
 
 from rich.progress import Progress
 
-from steer_lit.bench.records import GradedDialogue, RecordFile, dialogue_key, graded, settings_digest
-from steer_lit.bench.regrading import as_played, known_grades, lacks_only_grades, regraded
+from steer_lit.bench.manifest import JUDGE, Manifest, read_manifest
+from steer_lit.bench.provenance import provenance
+from steer_lit.bench.records import GradedDialogue, RecordFile, as_played, graded, known_grades, regraded
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.suite import BenchPolicy, Suite
+from steer_lit.digests import digest
 from steer_lit.errors import ServerDown, TooManyFailures
 from steer_lit.files.run_files import RECORDS
 from steer_lit.numbers import counted
@@ -34,25 +36,22 @@ TELLING = 8  # a judge that grades no turn of so many dialogues cannot grade
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What is left to do of a policy's dialogues: `ungraded` recorded ones, by scenario, and `unplayed` ones.
-
-    `done` are the ids of the others. Recorded dialogues that are `ungraded` lack nothing but grades.
+    """What is left to do of a policy's dialogues, by scenario: recorded ones that lack nothing but this judge's grades,
+    `ungraded`, and `unplayed` ones. `done` are the others.
     """
 
-    done: Collection[str]
-    ungraded: Mapping[str, GradedDialogue]
-    unplayed: Sequence[Scenario]
+    done: dict[str, GradedDialogue]
+    ungraded: dict[str, GradedDialogue]
+    unplayed: list[Scenario]
 
 
 @dataclass(slots=True)
 class BenchRun:
     """A benchmark run: what is played, who judges, the settings, and the folder of its records.
 
-    `played_on` names the data and decoding that all dialogues share. `config` holds the resolved config that made the
-    run; `freeze` writes it into the folder, with its argument, which tells this run's records from others and how many
-    they should be: {"conditions": ..., "policies": {name: fingerprint}, "dialogues": ...}. `conditions` is a digest of
-    everything but the policy that decides how dialogues are played and graded. `begun` says whether the config has been
-    frozen. `policies` may be replaced before they play, as when a model has loaded.
+    `played_on` holds what else decides all answers, by the key of the config. `config` is the resolved config that made
+    the run; `freeze` writes it into the folder. `shown` is what the folder's report shows so far. `policies` may be
+    replaced before they play, as when a model has loaded.
 
     Raises RowError if a record in the folder cannot be read.
     """
@@ -62,31 +61,36 @@ class BenchRun:
     judge: Judge
     settings: BenchSettings
     out_dir: Path
-    played_on: Sequence[object] = ()
+    played_on: Mapping[str, object] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
-    freeze: Callable[[Mapping[str, object]], object] = lambda played: None
+    freeze: Callable[[], object] = lambda: None
     records: RecordFile = field(init=False)
-    conditions: str = field(init=False)
-    begun: bool = field(default=False, init=False)
-    _procedure: str = field(init=False)
-    _keys: dict[str, Mapping[str, str]] = field(default_factory=dict, init=False)
+    shown: Manifest | None = field(init=False)
+    _conditions: Mapping[str, object] = field(init=False)
+    _dialogues: Mapping[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
-        asking = {"judge": self.judge, "attacker": self.suite.attacker, "tutor": self.suite.tutor}
-        who = [self._identity(section, player) for section, player in asking.items()]
-        self._procedure = settings_digest(self.settings.turns_played, self.settings.seed, *who)
-        self.conditions = settings_digest(self._procedure, *self.played_on)
+        asking = {JUDGE: self.judge, "attacker": self.suite.attacker, "tutor": self.suite.tutor}
+        who = {section: digest(repr(self._identity(section, player)), 16) for section, player in asking.items()}
+        rules = {"bench.max_turns": self.settings.turns_played, "bench.seed": self.settings.seed}
+        self._conditions = {**rules, **self.played_on, **who}
+        self._dialogues = {row.id: self.suite.digest(row) for row in self.suite.scenarios}
         self.out_dir.mkdir(parents=True, exist_ok=True)
         self.records = RecordFile(self.out_dir / RECORDS)
+        self.shown = read_manifest(self.out_dir)
 
-    def keys(self, fingerprint: str) -> Mapping[str, str]:
-        """Return the keys under which the dialogues of a policy with this fingerprint are recorded, by scenario."""
-        if fingerprint not in self._keys:
-            self._keys[fingerprint] = {
-                row.id: dialogue_key(row, self.suite.digests(row), fingerprint, self._procedure)
-                for row in self.suite.scenarios
-            }
-        return self._keys[fingerprint]
+    @property
+    def manifest(self) -> Manifest:
+        """What this run's report will show, without facts."""
+        marks = {name: policy.fingerprint for name, policy in self.policies.items()}
+        return Manifest(self._conditions, marks, self._dialogues, judge_name(self.judge), self.config.get("data", {}))
+
+    def show(self) -> Manifest:
+        """Make the folder's reports be on this run. Return its manifest."""
+        self.freeze()
+        self.shown = replace(self.manifest, facts=provenance(self.out_dir))
+        self.shown.write(self.out_dir)
+        return self.shown
 
     def _identity(self, section: str, player: object) -> object:
         """Return a player's fingerprint, or else its class and the values in its `section` of the config."""
@@ -97,42 +101,37 @@ class BenchRun:
         return (type(player).__name__, made_of) if made_of else type(player).__name__
 
     def left(self, name: str, fingerprint: str) -> Left:
-        """Return what is left to do of the policy's dialogues."""
-        keys, found = self.keys(fingerprint), {row.key: row for row in self.records.of(name)}
-        held = {row.id: found[keys[row.id]] for row in self.suite.scenarios if keys[row.id] in found}
-        done = {id for id, row in held.items() if not row.failed}
-        ungraded = {id: row for id, row in held.items() if lacks_only_grades(row, self.suite.attacker)}
-        return Left(done, ungraded, [row for row in self.suite.scenarios if row.id not in done | ungraded.keys()])
+        """Return what is left to do of the policy's dialogues.
+
+        Recorded answers are graded only if the row's own questions were asked. Of others a record names neither the
+        gold facts nor the order of text and pictures.
+        """
+        manifest, scripted = self.manifest, getattr(self.suite.attacker, "keeps_to_script", False)
+        keys, left = manifest.keys(fingerprint), Left({}, {}, [])
+        for row in self.suite.scenarios:
+            held = self.records.answered(name, keys[row.id], manifest.judged)
+            if held is not None and held.judged == manifest.judged and not held.failed:
+                left.done[row.id] = held
+            elif held is not None and scripted:
+                left.ungraded[row.id] = held
+            else:
+                left.unplayed.append(row)
+        return left
 
     def busy(self, unloaded: Iterable[str] = ()) -> list[object]:
         """Return who has something left to do: whoever plays dialogues, and the judge if any grade is missing.
 
-        `unloaded` names further policies, whose models have not loaded: their weights count as those that were recorded
-        with their names last.
+        `unloaded` names further policies, whose models have not loaded: their weights count as those that the folder's
+        report shows.
         """
-        recorded = {row.policy: row.fingerprint for row in sorted(self.records.rows, key=lambda row: not row.failed)}
-        marks = {name: recorded.get(name, "") for name in unloaded} | self._marks()
-        left = {name: self.left(name, mark) for name, mark in marks.items()}
+        known = {} if self.shown is None else self.shown.policies
+        left = {name: self.left(name, known.get(name, "")) for name in unloaded}
+        left |= {name: self.left(name, policy.fingerprint) for name, policy in self.policies.items()}
         players = [policy for name, policy in self.policies.items() if left[name].unplayed]
         unplayed = any(one.unplayed for one in left.values())
         asking = [self.suite.attacker, self.suite.tutor] if unplayed else []
         grading = [self.judge] if unplayed or any(one.ungraded for one in left.values()) else []
         return [*grading, *asking, *players]
-
-    def _marks(self) -> dict[str, str]:
-        return {name: policy.fingerprint for name, policy in self.policies.items()}
-
-    def begin(self) -> None:
-        """Freeze the config into the folder, at the first call only.
-
-        This happens just before the first graded record becomes this run's, or at the start if none in the folder is
-        graded. So a run that is stopped earlier, or grades nothing, leaves the folder with the config that made its
-        graded records.
-        """
-        if not self.begun:
-            dialogues = len(self.suite.scenarios)
-            self.freeze({"conditions": self.conditions, "policies": self._marks(), "dialogues": dialogues})
-            self.begun = True
 
     def play(
         self, scenarios: Sequence[Scenario], policy: BenchPolicy, one_ended: Callable[[], object]
@@ -196,24 +195,19 @@ def play_policy(run: BenchRun, name: str, tally: Tally) -> list[GradedDialogue]:
     """Play the dialogues of a policy that are not recorded yet, grading and recording some while others are played.
     Return the records of all the run's scenarios, in the scenarios' order.
 
-    Outdated records, and those with a failed grade, stay until new ones replace them. Where only grades are missing,
-    the recorded answers are graded. A stopped run loses at most a chunk of dialogues that have ended, and those that
-    were being played.
+    Where only grades are missing, the recorded answers are graded. A stopped run loses at most a chunk of dialogues
+    that have ended, and those that were being played.
     """
-    policy, records = run.policies[name], run.records
-    keys, left = run.keys(policy.fingerprint), run.left(name, policy.fingerprint)
+    policy, records, manifest = run.policies[name], run.records, run.manifest
+    keys, left = manifest.keys(policy.fingerprint), run.left(name, policy.fingerprint)
     regrading = [as_played(left.ungraded[row.id], row) for row in run.suite.scenarios if row.id in left.ungraded]
     kept = len(left.done) + len(regrading)
-    if left.done:
-        run.begin()
-    if kept:
-        records.claim(name, policy.fingerprint, set(keys.values()), run.conditions)
     if kept and isinstance(policy, ServerPolicy):  # its weights cannot be seen
         said = "%s: %s in %s, not asked again: name another folder if the model behind it has changed"
         log.info(said, name, counted(kept, "dialogue"), records.path)
     tally.add(recorded=len(left.done), answered=kept)
-    made_by = {"fingerprint": policy.fingerprint, "judge": judge_name(run.judge), "conditions": run.conditions}
-    known = {id: known_grades(row) for id, row in left.ungraded.items()}
+    made_by = {"fingerprint": policy.fingerprint, "judge": manifest.judge, "judged": manifest.judged}
+    known = {id: known_grades(row, manifest.judged) for id, row in left.ungraded.items()}
     down: list[ServerDown] = []  # the judge's server
 
     def judged(dialogues: Sequence[SoFar]) -> Sequence[Grade]:
@@ -230,12 +224,10 @@ def play_policy(run: BenchRun, name: str, tally: Tally) -> list[GradedDialogue]:
         return [regraded(left.ungraded[row.scenario], row) if row.scenario in left.ungraded else row for row in new]
 
     def record(rows: Sequence[GradedDialogue]) -> None:
-        if not all(row.failed for row in rows):
-            run.begin()
         records.append(rows)
         tally.add(recorded=len(rows), failed=sum(row.failed for row in rows))
         if not down:
-            _check_judge([row for row in records.rows if row.conditions == run.conditions])  # not another judge's
+            _check_judge([row for row in records.rows if row.judged == manifest.judged])
 
     with in_background(grade, record) as hand_over:
         half = -(-run.settings.chunk // 2)
@@ -246,9 +238,7 @@ def play_policy(run: BenchRun, name: str, tally: Tally) -> list[GradedDialogue]:
                 break
     if down:
         raise down[0]
-    records.sort(name, list(keys.values()))
-    by_key = {row.key: row for row in records.of(name)}
-    return [by_key[key] for key in keys.values()]
+    return [row for key in keys.values() if (row := records.of(name, key, manifest.judged)) is not None]
 
 
 def _check_judge(judged: Sequence[GradedDialogue]) -> None:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -20,26 +19,15 @@ from steer_lit.bench.policies import ServedModel, any_local, named, policy_of
 from steer_lit.errors import SteerError
 from steer_lit.files.run_files import CONFIG, saved_versions
 
-if TYPE_CHECKING:
-    from steer_lit.bench.records import GradedDialogue, Records
-
 _WORDS = {"ScriptedAttacker": "the script", "AdaptiveAttacker": "the adaptive attacker"}
-SETTINGS = "settings"  # label of the fact that the folder's config is not that of its records
-RECORDED_ONLY = "recorded only"  # a folder's, which says nothing of a joined report
 _WAY_OUT = "mend it, or move it away to report without it"
 _ADDRESS = re.compile(r"https?://[^\s'\",}\]]+", re.IGNORECASE)
 # A path to shorten within a word. A `~` that starts a word deletes a key in Hydra's syntax, unless it is `~/`.
 _FAR = re.compile(r"(?:(?<=[=\[,:{\"' ])~[\w.-]*/|(?:(?<=[=\[,:{\"' ])|^)(?:~?|\.\.)/)[^,\]}\"':]*")
 
 
-def provenance(run: Path, shown: Iterable[GradedDialogue] = ()) -> list[tuple[str, str]]:
-    """Return (label, value) pairs, without those that the folder does not know.
-
-    If the folder's config is not that of the `shown` records, the only pair says so.
-    """
-    shown = list(shown)
-    if not played_under_config(run, shown):
-        return [(SETTINGS, f"not known: {CONFIG} is that of another run")]
+def provenance(run: Path) -> tuple[tuple[str, str], ...]:
+    """Return (label, value) pairs, without those that the folder does not know."""
     saved, found = saved_config(run), saved_versions(run)
     versions = {name: value for name, value in found.items() if isinstance(value, str)}
     date, command = versions.pop("date", ""), versions.pop("command", "")
@@ -51,50 +39,9 @@ def provenance(run: Path, shown: Iterable[GradedDialogue] = ()) -> list[tuple[st
         ("answers", _decoding(saved.get("rollout", {}))),
         ("system prompts", "; ".join(f'{name}: "{text}"' for name, text in _prompts(saved).items())),
         ("command", redacted(command)),
-        ("of an earlier command", ", ".join(_earlier(found, shown))),
-        (RECORDED_ONLY, ", ".join(_unplayed(found, shown))),
         ("versions", ", ".join(f"{name} {number}" for name, number in versions.items())),
     ]
-    return [(label, value) for label, value in facts if value]
-
-
-def played_under_config(run: Path, rows: Iterable[GradedDialogue]) -> bool:
-    """Return whether the records were played under the folder's config; True if the folder states no conditions."""
-    conditions = _played(saved_versions(run)).get("conditions")
-    return conditions is None or all(row.conditions == conditions for row in rows)
-
-
-def in_order(run: Path, records: Records) -> Records:
-    """Return the records with the policies of the folder's last command in its order. Others keep their places.
-
-    Records that were graded again, or a policy that was added, stand behind others in the file.
-    """
-    marks = _played(saved_versions(run)).get("policies")
-    marked = [name for name in marks if name in records] if isinstance(marks, dict) else []
-    own = iter(marked)
-    return {name: records[name] for name in (next(own) if name in marked else name for name in records)}
-
-
-def _earlier(versions: Mapping[str, Any], shown: Iterable[GradedDialogue]) -> Iterator[str]:
-    """Yield the shown policies that the folder's last command does not name, or names with another fingerprint."""
-    marks = _played(versions).get("policies")
-    if isinstance(marks, dict):
-        yield from dict.fromkeys(row.policy for row in shown if marks.get(row.policy) != row.fingerprint)
-
-
-def _unplayed(versions: Mapping[str, Any], shown: Iterable[GradedDialogue]) -> Iterator[str]:
-    """Yield the policies of the folder's last command that have fewer records than it was to play: it was stopped, or
-    lines were taken out.
-    """
-    played, recorded = _played(versions), Counter(row.policy for row in shown)
-    marks, dialogues = played.get("policies"), played.get("dialogues")
-    if isinstance(marks, dict) and isinstance(dialogues, int):  # earlier versions did not write the number down
-        yield from (f"{recorded[name]} of {dialogues} by {name}" for name in marks if recorded[name] < dialogues)
-
-
-def _played(versions: Mapping[str, Any]) -> dict[str, Any]:
-    played = versions.get("played")
-    return played if isinstance(played, dict) else {}
+    return tuple((label, value) for label, value in facts if value)
 
 
 def redacted(command: str) -> str:
@@ -169,12 +116,6 @@ def _asked(saved: Mapping[str, Any]) -> str:
     tutor = None if name == "ScriptedAttacker" else configured_model(saved.get("tutor", {}))
     verdicts = "" if tutor is None else f", by the verdicts of model {tutor}"
     return who + (f" ({', '.join(own)})" if own else "") + verdicts
-
-
-def configured_name(player: Mapping[str, Any]) -> str:
-    """Return the name of the player that a config's section makes; "unknown" if the section is empty."""
-    model = configured_model(player)
-    return str(player.get("_target_", "unknown")).rsplit(".", 1)[-1] if model is None else model
 
 
 def configured_model(player: Mapping[str, Any]) -> str | None:

@@ -5,31 +5,27 @@
  "turns": [{"user": "...", "assistant": "...", "helpfulness": 3, "harmlessness": 3, "refused": true,
             "intent": "harmful", "tier": "picture", "strategy": "scripted", "rationale": "...", "failed": null,
             "images": ["mini://knife?..."]}],
- "judge": "gpt-5-nano", "conditions": "...", "category": "", "twin": "mini-bench-8", "answered_by": [],
+ "judge": "gpt-5-nano", "judged": "...", "category": "", "twin": "mini-bench-8", "answered_by": [],
  "graded_by": ["gpt-5-nano-2025-08-07"]}
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import compress
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import ConfigDict, Field, StrictBool, StrictInt, with_config
 
 from steer_lit.answer_format import cut_short
-from steer_lit.digests import digest
-from steer_lit.errors import RowError
-from steer_lit.files.atomic import replace_text
+from steer_lit.errors import RowError, SteerError
 from steer_lit.files.lines import MISREAD, append_lines, as_line, whole_lines
+from steer_lit.files.run_files import RECORDS
 from steer_lit.files.typed_lines import FieldError, line_reader
 from steer_lit.numbers import counted
 from steer_lit.types import Completion, Ended, Grade, Intent, Kind, Scenario, Tier, Trajectory, Turn
 
-log = logging.getLogger(__name__)
 WAY_OUT = "delete the line to have the dialogue played again, or move the file away"
 
 
@@ -64,11 +60,9 @@ class GradedTurn:
 class GradedDialogue:
     """One dialogue of one policy, every turn graded. `image` is the first picture's uri.
 
-    `fingerprint` is the policy's. `key` is a digest of everything that could change the record (`dialogue_key`).
-    `category` is the scenario's own, if it has one; `twin` is the scenario whose plan it shares. `conditions` is a
-    digest of what all records of a run share, data and decoding included: records with different conditions are not one
-    result. `judge` is the judge's name. `answered_by` and `graded_by` are the models that servers say answered and
-    graded. Older records lack these two, `judge`, `conditions` and `twin`.
+    `fingerprint` is the policy's. `key` is a digest of everything that decides its answers (`Manifest.keys`), `judged`
+    one of the judge, whose name is `judge`. `category` is the scenario's own, if it has one; `twin` is the scenario
+    whose plan it shares. `answered_by` and `graded_by` are the models that servers say answered and graded.
     """
 
     policy: str
@@ -81,7 +75,7 @@ class GradedDialogue:
     key: str
     turns: tuple[GradedTurn, ...]
     judge: str = ""
-    conditions: str = ""
+    judged: str = ""
     category: str = ""
     twin: str = ""
     answered_by: tuple[str, ...] = ()
@@ -119,21 +113,6 @@ def ungraded(records: Records) -> dict[str, tuple[int, str]]:
             reasons = [turn.failed for row in failed for turn in row.turns if turn.failed is not None]
             found[name] = (len(failed), reasons[0] if reasons else "no grades")
     return found
-
-
-def settings_digest(*settings: object) -> str:
-    """Return a digest of the settings that dialogues are played and graded under, whichever policy plays."""
-    return digest(repr(settings), 16)
-
-
-def dialogue_key(scenario: Scenario, pictures: Sequence[str], fingerprint: str, procedure: str) -> str:
-    """Return a digest of the scenario's content (not only its id) and of everything else that decides how it is played.
-
-    `pictures` identifies what the names of its pictures do not (`Suite.digests`); `procedure` is a digest of how the
-    run plays and grades.
-    """
-    facts = (scenario.id, scenario.kind, scenario.subset, scenario.system, scenario.picture, scenario.attacks)
-    return digest(repr((*facts, *pictures, fingerprint, procedure)), 16)
 
 
 def graded(trajectory: Trajectory, grades: Sequence[Grade], **made_by: str) -> GradedDialogue:
@@ -192,92 +171,72 @@ def _graded_turn(turn: Turn, grade: Grade, kind: Kind) -> GradedTurn:
     )
 
 
-class RecordFile:
-    """The graded dialogues on disk, each once (see `read_graded`).
+def as_played(row: GradedDialogue, scenario: Scenario) -> Trajectory:
+    """Return the dialogue of a record whose attacker kept to the scenario's script, without tokens and seed.
 
-    A later row of the same policy and scenario, played with other settings, replaces an earlier one once it is graded.
-    Until then both stay, unless the earlier holds no answers.
+    So its answers are graded and the policy is not asked again, which would cost as much as the first time, and favour
+    answers that the judge can grade: a policy that samples would answer a dialogue anew until it has a grade.
+    Raises SteerError if the record has more turns than the scenario, as one that was edited by hand may.
+    """
+    if (found := len(row.turns)) > (asked := len(scenario.attacks)):
+        which = f"{RECORDS}: the record of {row.policy} on {scenario.id} has {counted(found, 'turn')}"
+        raise SteerError(f"{which}, its scenario {asked}: {WAY_OUT}")
+    answered = zip(scenario.attacks, row.turns, strict=False)
+    turns = tuple(Turn(attack, Completion(turn.assistant)) for attack, turn in answered)
+    return Trajectory(scenario, turns, trace=None, seed=0)
+
+
+def known_grades(row: GradedDialogue, judged: str) -> list[Grade | None]:
+    """Return the record's grade of each turn, None where it is missing or another judge's."""
+    return [
+        Grade(turn.helpfulness, turn.harmlessness, turn.refused, turn.rationale, intent=turn.intent)
+        if turn.graded and row.judged == judged
+        else None
+        for turn in row.turns
+    ]
+
+
+def regraded(row: GradedDialogue, new: GradedDialogue) -> GradedDialogue:
+    """Return the `new` record of a dialogue that was graded as recorded in `row`, with what only `row` knows of it."""
+    earlier = row.graded_by if row.judged == new.judged else ()
+    graded_by = tuple(sorted({*earlier, *new.graded_by}))
+    return replace(new, ended=row.ended, answered_by=row.answered_by, graded_by=graded_by)
+
+
+class RecordFile:
+    """The graded dialogues on disk. Lines are only added.
+
+    Of several of one dialogue, by one judge, a graded one counts, else one with answers; of equal ones the last.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        rows, clean = read_graded(path)
-        self._rows = rows if clean else []
-        self._rewrite(rows)
+        self._by_judge: dict[tuple[str, str], dict[str, GradedDialogue]] = {}
+        for number, line in enumerate(whole_lines(path), start=1):
+            self._keep(_parse(path, number, line))
 
     @property
-    def rows(self) -> Sequence[GradedDialogue]:
-        """All records, in the file's order."""
-        return self._rows
+    def rows(self) -> list[GradedDialogue]:
+        """All records that count, in no order that means anything."""
+        return [row for rows in self._by_judge.values() for row in rows.values()]
 
-    def of(self, policy: str) -> list[GradedDialogue]:
-        return [row for row in self._rows if row.policy == policy]
+    def of(self, policy: str, key: str, judged: str) -> GradedDialogue | None:
+        """Return this judge's record of a dialogue."""
+        return self._by_judge.get((policy, key), {}).get(judged)
+
+    def answered(self, policy: str, key: str, judged: str) -> GradedDialogue | None:
+        """Return a record of a dialogue that holds all its answers: this judge's, else another's."""
+        rows = [row for row in self._by_judge.get((policy, key), {}).values() if row.answered]
+        return max(rows, key=lambda row: row.judged == judged, default=None)
 
     def append(self, rows: Iterable[GradedDialogue]) -> None:
-        """Append the rows. Only then remove the earlier ones that they replace."""
-        before, new = self._rows.copy(), list(rows)
-        for row in new:  # one at a time: rows that fit on a full disk are kept, and not graded again
+        for row in rows:  # one at a time: rows that fit on a full disk are kept, and not graded again
             append_lines(self.path, [as_line(asdict(row))])
-            self._rows.append(row)
-        latest = {(row.policy, row.scenario): row for row in new}
-        self._rewrite([*(row for row in before if not _replaced(row, latest)), *new])
+            self._keep(row)
 
-    def claim(self, policy: str, fingerprint: str, keys: Container[str], conditions: str) -> None:
-        """Mark the policy's rows with these keys as belonging to a run under `conditions`.
-
-        All rows under `conditions` move to the end, where a reader looks for the latest, except this policy's rows with
-        another `fingerprint`. Rows that the marked ones replace, but that a killed run left, are removed.
-        """
-        mine = [row.policy == policy and row.key in keys for row in self._rows]
-        held = {(row.policy, row.scenario): row for row in compress(self._rows, mine)}
-        rows = [
-            replace(row, conditions=conditions) if own else row
-            for row, own in zip(self._rows, mine, strict=True)
-            if own or not _replaced(row, held)
-        ]
-        rows.sort(
-            key=lambda row: row.conditions == conditions and (row.policy != policy or row.fingerprint == fingerprint)
-        )
-        self._rewrite(rows)
-
-    def sort(self, policy: str, keys: Sequence[str]) -> None:
-        """Sort the policy's rows with these keys into the keys' order. All other rows keep their places."""
-        order = {key: at for at, key in enumerate(keys)}
-        mine = [row.policy == policy and row.key in order for row in self._rows]
-        in_order = iter(sorted(compress(self._rows, mine), key=lambda row: order[row.key]))
-        self._rewrite([next(in_order) if own else row for row, own in zip(self._rows, mine, strict=True)])
-
-    def _rewrite(self, rows: list[GradedDialogue]) -> None:
-        """Make the file hold these rows, in one step: a run stopped here leaves the old file or the new one."""
-        if rows != self._rows:
-            replace_text(self.path, "".join(as_line(asdict(row)) for row in rows))
-            self._rows = rows
-
-
-def _replaced(row: GradedDialogue, latest: Mapping[tuple[str, str], GradedDialogue]) -> bool:
-    """Return whether one of the `latest` rows, by policy and scenario, takes this earlier row's place.
-
-    One that was graded does, or one under the same key. Any other costs neither grades nor answers that may be graded.
-    """
-    later = latest.get((row.policy, row.scenario))
-    return later is not None and (not later.failed or later.key == row.key or not row.answered)
-
-
-def read_graded(path: Path) -> tuple[list[GradedDialogue], bool]:
-    """Return the dialogues of a records file, and whether the file holds each of them only once.
-
-    Of several records of a dialogue, the first that was graded counts. Raises RowError for a line that is no record.
-    """
-    found: dict[tuple[str, str], GradedDialogue] = {}
-    number = 0
-    for number, line in enumerate(whole_lines(path), start=1):
-        row = _parse(path, number, line)
-        known = found.setdefault((row.policy, row.key), row)
-        if known.failed and not row.failed:
-            found[row.policy, row.key] = row
-    if repeated := number - len(found):
-        log.warning("%s: %s left out, of dialogues that stand there more than once", path, counted(repeated, "record"))
-    return list(found.values()), not repeated
+    def _keep(self, row: GradedDialogue) -> None:
+        known = self._by_judge.setdefault((row.policy, row.key), {})
+        known[row.judged] = max(row, known.get(row.judged, row), key=lambda each: (not each.failed, each.answered))
 
 
 def _parse(path: Path, number: int, line: str) -> GradedDialogue:

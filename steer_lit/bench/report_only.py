@@ -10,7 +10,7 @@ The report goes into a folder of its own; the files it reads stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,14 +18,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from rich.console import Console
 
-from steer_lit.bench.provenance import (
-    configured_name,
-    in_order,
-    played_under_config,
-    provenance,
-    redacted,
-    saved_config,
-)
+from steer_lit.bench.provenance import provenance, saved_config
 from steer_lit.bench.seed_groups import baseline_problems
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.errors import ConfigError, Problem, SteerError, problems_of
@@ -35,7 +28,6 @@ from steer_lit.terminal.visible import print_lines
 from steer_lit.types import OpenImage, Split
 
 if TYPE_CHECKING:
-    from steer_lit.bench.joined import ReadRun
     from steer_lit.bench.records import GradedDialogue, Records
 
 
@@ -105,7 +97,7 @@ def report_on(
 ) -> None:
     """Write the report on what `config` names into `out_dir`, and print its table."""
     from steer_lit.bench import report
-    from steer_lit.bench.joined import in_common, joined, joined_facts
+    from steer_lit.bench.joined import in_common, recorded
     from steer_lit.bench.outputs import write_outputs
     from steer_lit.bench.raw_eval import read_raw_evals
     from steer_lit.bench.records import is_constant
@@ -118,14 +110,21 @@ def report_on(
         records, judge = read_raw_evals(Path(config["from_raw_eval"]))
         open_image = picture_opener(config["data"])
     elif _holds_records(folders[0]):
-        runs = [_read_run(folder, settings, console) for folder in folders]
-        records, ran = runs[0].records, runs[0].facts
-        judge, open_image = runs[0].judge, picture_opener(runs[0].saved.get("data", {}))
-        if len(runs) > 1:
-            records, left_out = in_common(joined(runs))
+        manifest, records = recorded(folders)
+        if manifest.conditions["bench.max_turns"] == 1 < settings.turns_played:
+            remedy = "the run asked openings alone: report on it with bench.protocol=single_turn"
+            raise ConfigError([Problem("bench.protocol", settings.protocol, remedy)])
+        judge, open_image, ran = manifest.judge, picture_opener(manifest.data), list(manifest.facts)
+        if len(folders) > 1:
+            records, left_out = in_common(records)
             if left_out:
                 print_lines(console, left_out)
-            ran = joined_facts(runs, [redacted(str(folder)) for folder in folders])
+        elif lacking := [
+            f"{len(rows)} of {len(manifest.dialogues)} by {name}"
+            for name in manifest.policies
+            if len(rows := records.get(name, ())) < len(manifest.dialogues)
+        ]:
+            ran.append(("recorded only", ", ".join(lacking)))
     else:
         _report_rollouts(folders[0], out_dir, console)
         return
@@ -139,50 +138,6 @@ def report_on(
         summary = write_outputs(records, settings, judge, out_dir, open_image, ran)
     report.print_results(console, summary, records)
     print_lines(console, f"report:  {out_dir / 'report.html'}")
-
-
-def _read_run(folder: Path, settings: BenchSettings, console: Console) -> ReadRun:
-    """Read what a report on the folder shows, and print how many dialogues it leaves out.
-
-    Raises ConfigError if the run asked openings alone and `settings` have another protocol, SteerError if nothing is
-    recorded.
-    """
-    from steer_lit.bench.joined import ReadRun
-    from steer_lit.bench.records import constants_last, read_graded
-
-    rows, _ = read_graded(folder / RECORDS)
-    if not rows:
-        raise SteerError(f"from_run={folder}: no dialogue is there that can be read")
-    saved, records = saved_config(folder), constants_last(in_order(folder, _latest(rows)))
-    shown = [row for played in records.values() for row in played]
-    openings_alone = saved.get("bench", {}).get("protocol") == "single_turn" and played_under_config(folder, shown)
-    if openings_alone and settings.protocol != "single_turn":
-        remedy = "the run asked openings alone: report on it with bench.protocol=single_turn"
-        raise ConfigError([Problem("bench.protocol", settings.protocol, remedy)])
-    if others := sum(not row.failed for row in rows) - sum(not row.failed for row in shown):
-        said = "graded by another judge, or played on other data, with other settings or weights than the latest"
-        print_lines(console, f"{counted(others, 'dialogue')} not in this report: {said}")
-    judge = shown[-1].judge or configured_name(saved.get("judge", {}))
-    return ReadRun(folder, records, judge, saved, provenance(folder, shown))
-
-
-def _latest(rows: Sequence[GradedDialogue]) -> Records:
-    """Return the latest rows by policy.
-
-    These are the rows under the last graded row's conditions that have the fingerprint of their policy's last such row:
-    a run of which nothing was graded hides no other. Where nothing was graded at all, the last row counts. A dialogue
-    whose text has changed since may stand there twice: then the row that was graded counts.
-    """
-    records: dict[str, dict[str, GradedDialogue]] = {}
-    graded = [row for row in rows if not row.failed] or rows
-    latest = [row for row in rows if row.conditions == graded[-1].conditions]
-    marks = {row.policy: row.fingerprint for row in sorted(latest, key=lambda row: not row.failed)}
-    for row in latest:
-        if row.fingerprint == marks[row.policy]:
-            known = records.setdefault(row.policy, {})
-            if row.scenario not in known or known[row.scenario].failed or not row.failed:
-                known[row.scenario] = row
-    return {name: list(known.values()) for name, known in records.items()}
 
 
 def _describe_cuts(records: Records, settings: BenchSettings) -> str:

@@ -1,6 +1,7 @@
 """A benchmark run: every policy plays the dialogues, every turn is graded, and the results are written down.
 
     out_dir/records.jsonl    one graded dialogue per line, appended as the run goes
+            played.json      which of them the report shows
             report.html      and the other files of `outputs`
 
 A stopped run resumes: a dialogue already recorded for the same policy, settings and content is not played again.
@@ -11,15 +12,15 @@ from __future__ import annotations
 from rich.console import Console
 
 from steer_lit.bench import report
-from steer_lit.bench.changed_settings import describe_stale
 from steer_lit.bench.constant import ConstantPolicy
+from steer_lit.bench.manifest import differing, graded_policies
 from steer_lit.bench.outputs import write_outputs
-from steer_lit.bench.playing import BenchRun, Tally, judge_name, play_policy
-from steer_lit.bench.provenance import provenance
+from steer_lit.bench.playing import BenchRun, Tally, play_policy
 from steer_lit.bench.records import GradedDialogue, ungraded
 from steer_lit.bench.summary import Summary
 from steer_lit.errors import TooManyFailures
 from steer_lit.files.run_files import RECORDS
+from steer_lit.numbers import few
 from steer_lit.terminal.bars import count_bar
 from steer_lit.terminal.visible import print_lines
 from steer_lit.types import AsksServer
@@ -28,22 +29,21 @@ from steer_lit.types import AsksServer
 def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
     """Play, grade, write everything down and print the table. Return the content of `summary.json`.
 
-    Policies play one after the other, in order. Recorded dialogues are played again if the policy's `fingerprint` has
-    changed or it gave no answer; where only grades are missing, the recorded answers are graded again. Records of
-    policies that are not in this run stay in the file; a report made from it shows them if they have this run's
-    `conditions`. The run first prints which records it will replace, which settings have changed, and which records it
-    does not show. The judge is called from a thread of its own, one call at a time.
+    Policies play one after the other, in order. Dialogues are played unless answers of the policy's `fingerprint` are
+    recorded; where only this judge's grades are missing, the recorded answers are graded. The run first prints which
+    settings differ from those of the folder's report. The judge is called from a thread of its own, one call at a time.
 
-    Constant policies play only if something of another policy was graded. A report of an earlier run in the folder is
-    left if this run graded nothing, or nothing of a policy of which something was graded earlier.
+    An earlier report in the folder, with the config and the manifest that belong to it, is replaced when this run ends.
+    It is left if this run graded nothing, or nothing of a policy of which it shows grades.
 
     Raises TooManyFailures, once everything is written, if no dialogue of some policy could be graded.
     """
     console, out_dir = console or Console(), run.out_dir
-    if all(row.failed for row in run.records.rows):
-        run.begin()
-    if stale := describe_stale(run):
-        print_lines(console, stale)
+    earlier = set() if run.shown is None else graded_policies(run.shown.records(run.records))
+    if not earlier:
+        run.show()
+    elif said := _describe_changes(run):
+        print_lines(console, said)
     played: dict[str, list[GradedDialogue]] = {}
     many, rows = len(run.policies), len(run.suite.scenarios)
     later = {  # a constant policy takes time only where a server grades it
@@ -52,26 +52,33 @@ def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
         if isinstance(run.judge, AsksServer) or not isinstance(policy, ConstantPolicy)
     }
     with count_bar(console, "{task.description:>16}", "{task.fields[told]},") as progress:
-        for number, (name, policy) in enumerate(run.policies.items(), start=1):
+        for number, name in enumerate(run.policies, start=1):
             later.pop(name, None)
-            nothing = played and all(row.failed for rows in played.values() for row in rows)
-            if nothing and isinstance(policy, ConstantPolicy):
-                continue  # by itself it says nothing, and a report made again would show it as the latest result
             shown = f"{name} ({number} of {many})" if many > 1 else name
             played[name] = play_policy(run, name, Tally(progress, shown, rows, sum(later.values())))
     failures = ungraded(played)
-    without = [name for name, (failed, _) in failures.items() if failed == len(played[name])]
-    earlier = {row.policy for row in run.records.rows if not row.failed}.difference(played.keys() - without)
+    without = [name for name in played if name not in graded_policies(played)]
     summary: Summary = {}
     if earlier.intersection(without) or (earlier and len(without) == len(played)):
         print_lines(console, "report:  left as it was, with what was graded earlier")
     else:
         with console.status("intervals and report"):
-            judge, facts = judge_name(run.judge), provenance(out_dir, [row for rows in played.values() for row in rows])
-            summary = write_outputs(played, run.settings, judge, out_dir, run.suite.open_image, facts)
+            manifest = run.show()
+            opener, facts = run.suite.open_image, manifest.facts
+            summary = write_outputs(played, run.settings, manifest.judge, out_dir, opener, facts)
     if summary and len(without) < len(played):
         report.print_results(console, summary, played)
         print_lines(console, f"records: {out_dir / RECORDS}", f"report:  {out_dir / 'report.html'}")
     if without:
         raise TooManyFailures(f"no dialogue of {', '.join(without)} could be graded: {failures[without[0]][1]}")
     return summary
+
+
+def _describe_changes(run: BenchRun) -> str:
+    """Say in one line how the folder's report differs from what this run will show; "" if it does not."""
+    assert run.shown is not None
+    gone = [name for name in run.shown.policies if name not in run.policies]
+    said = [f"that differ in {few(changed)}"] if (changed := differing(run.shown, run.manifest)) else []
+    said += [f"of {few(gone)}, not in this command"] if gone else []
+    kept = f"they stay in {RECORDS}, and its report does not show them"
+    return f"{run.out_dir} holds results {' and '.join(said)}: {kept}" if said else ""

@@ -11,6 +11,7 @@ from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.chat.settings import missing_words
 from steer_lit.data.images import open_image, picture_digest
 from steer_lit.data.sources import pictures_of
+from steer_lit.digests import digest
 from steer_lit.errors import ConfigError, Problem
 from steer_lit.files.run_files import RECORDS
 from steer_lit.numbers import counted
@@ -37,9 +38,10 @@ class Suite:
     attacker: Attacker = field(default_factory=ScriptedAttacker)
     tutor: Tutor | None = None
 
-    def digests(self, scenario: Scenario) -> tuple[str, ...]:
-        """Return the digests of the scenario's pictures, in the order they are shown."""
-        return tuple(map(self.picture_digest, pictures_of(scenario)))
+    def digest(self, row: Scenario) -> str:
+        """Return a digest of a scenario's content, not only of its id and of the names of its pictures."""
+        pictures = map(self.picture_digest, pictures_of(row))
+        return digest(repr((row.id, row.kind, row.subset, row.system, row.picture, row.attacks, *pictures)), 16)
 
 
 class BenchPolicy(Policy, Fingerprinted, Protocol):

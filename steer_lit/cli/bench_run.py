@@ -95,13 +95,12 @@ def _play(
     """Play what the folder does not hold. Servers that have something to do are greeted before a model loads."""
     from hydra.utils import instantiate
 
-    from steer_lit.bench.changed_settings import unlike_seeds
     from steer_lit.bench.constant import WHY_LEFT_OUT
     from steer_lit.bench.playing import BenchRun
     from steer_lit.bench.policies import Policies
-    from steer_lit.bench.regrading import holds_work
     from steer_lit.bench.run import run_bench
     from steer_lit.bench.suite import Suite, check_gold, planned
+    from steer_lit.bench.unlike_seeds import unlike_seeds
 
     # The questions come from the rows, or from an attacker that reacts to a tutor's verdicts.
     asking = {name: build_player(config[name], rows.open_image, name) for name in PLAYERS} if reacts(plain) else {}
@@ -111,12 +110,13 @@ def _play(
     constant = _constants(plain, scenarios)
     suite = Suite(scenarios, rows.open_image, rows.picture_digest, **asking)
 
-    played_on = (*rows.facts(), plain["system_prompt"], *sorted(plain["rollout"].items()))
+    decoding = {f"rollout.{key}": value for key, value in plain["rollout"].items()}
+    played_on = {"system_prompt": plain["system_prompt"], **decoding}
     ready = {**policies.served, **constant}
     run = BenchRun(ready, suite, judge, settings, run_dir, played_on, plain, partial(freeze, config, run_dir))
     with (
         hanging_up(judge, *asking.values(), *policies.served.values()),
-        continuable(run_dir, "bench", lambda: holds_work(run.records.rows, suite.attacker)),
+        continuable(run_dir, "bench", lambda: any(row.answered for row in run.records.rows)),
     ):
         greeted = run.busy(policies.local)
         greet(*greeted)

@@ -7,7 +7,7 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.metadata import version
@@ -198,12 +198,8 @@ def requeued(run_dir: Path) -> str | None:
     return str(saved) if restarted() and saved.is_file() else None
 
 
-def freeze(config: DictConfig, run_dir: Path, played: Mapping[str, object] | None = None) -> Path:
-    """Write the resolved config into the folder, with the command, the versions and the prompts; return its path.
-
-    `played` says which records in the folder the config describes. It is written before the config, so a run killed
-    between the two leaves a config that describes no records, never one that describes another run's.
-    """
+def freeze(config: DictConfig, run_dir: Path) -> Path:
+    """Write the resolved config into the folder, with the command, the versions and the prompts; return its path."""
     run_dir.mkdir(parents=True, exist_ok=True)
     resolved = config.copy()
     OmegaConf.resolve(resolved)
@@ -214,7 +210,6 @@ def freeze(config: DictConfig, run_dir: Path, played: Mapping[str, object] | Non
         found |= {"date": datetime.now().isoformat(" ", timespec="minutes"), "command": typed_command()}
         found["commands"] = _commands(run_dir)
         found["prompts"] = digests()
-        found |= {} if played is None else {"played": played}
         replace_text(run_dir / VERSIONS, json.dumps(found, indent=2) + "\n")
         replace_text(path, OmegaConf.to_yaml(resolved))
     return path

@@ -21,7 +21,6 @@ from steer_lit.data.sources import (
     blanked,
     content_of,
     cut_after,
-    pictures_of,
 )
 from steer_lit.files.run_files import QUARANTINE
 from steer_lit.numbers import counted, few
@@ -83,16 +82,6 @@ class BenchRows:
     def quarantined(self) -> int:
         """The number of rows put aside; 0 before the rows are read."""
         return len(self._quarantine)
-
-    def facts(self) -> tuple[object, ...]:
-        """Return what determines the scenarios, however many are played: a few numbers for made rows, the rows and
-        pictures for a file.
-        """
-        if isinstance(self.source, MiniSource):
-            others = () if self.split == "bench" else (self.split,)
-            return (self.source.seed, self.source.mean_turns, self.max_turns, self.blank_images, *others)
-        scenarios = tuple(self)
-        return (*scenarios, *(self.picture_digest(ref) for scenario in scenarios for ref in pictures_of(scenario)))
 
     def open_image(self, ref: ImageRef) -> Image:
         """Return the picture as 8-bit RGB, from the source's folder only. Raises PictureError."""

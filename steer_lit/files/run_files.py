@@ -7,7 +7,7 @@ from typing import Any
 CONFIG = "config.yaml"
 LAST, FAILED = "checkpoints/last.ckpt", "checkpoints/failed.ckpt"
 ROLLOUTS = "trajectories*.jsonl"  # one file per rank: `*` is empty for the first, .rank1 for the next
-RECORDS = "records.jsonl"
+RECORDS, PLAYED = "records.jsonl", "played.json"
 RAW_EVALS = "raw_eval"  # a folder of files in the authors' format, which each report writes anew
 QUARANTINE = "quarantine.jsonl"
 # Exports: a PEFT folder, a file, a checkpoint folder.

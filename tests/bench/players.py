@@ -6,13 +6,17 @@ import io
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from rich.console import Console
 
+from steer_lit.bench.joined import recorded
+from steer_lit.bench.manifest import Facts, Manifest
 from steer_lit.bench.playing import BenchRun
+from steer_lit.bench.records import GradedDialogue, RecordFile
 from steer_lit.bench.report_only import report_on
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.suite import BenchPolicy, Suite
@@ -45,6 +49,29 @@ def reported(out: Path, **given: Any) -> tuple[dict[str, Any], str]:
     report_on(config, bench_settings(resamples=100), out, console)
     said = console.file.getvalue() + (out / "summary.md").read_text()  # type: ignore[attr-defined]
     return json.loads((out / "summary.json").read_text()), said
+
+
+def folder_of(path: Path, rows: Sequence[GradedDialogue], *, facts: Facts = (), **conditions: Any) -> Path:
+    """Make the folder of a benchmark whose report shows these records, of scenarios that are their ids."""
+    policies, dialogues = {row.policy: row.fingerprint for row in rows}, {row.scenario: row.scenario for row in rows}
+    shared = {"bench.max_turns": 10, "judge": "J", **conditions}
+    manifest = Manifest(shared, policies, dialogues, str(shared["judge"]), {"source": {}}, facts)
+    path.mkdir()
+    manifest.write(path)
+    keys = {mark: manifest.keys(mark) for mark in policies.values()}
+    RecordFile(path / "records.jsonl").append(
+        replace(row, key=keys[row.fingerprint][row.scenario], judged=manifest.judged) for row in rows
+    )
+    return path
+
+
+def rows_of(folder: Path) -> list[GradedDialogue]:
+    return RecordFile(folder / "records.jsonl").rows
+
+
+def shown_in(folder: Path) -> list[GradedDialogue]:
+    """Return the records that the folder's report shows, in its order."""
+    return [row for rows in recorded([folder])[1].values() for row in rows]
 
 
 def questions(count: int) -> list[Scenario]:

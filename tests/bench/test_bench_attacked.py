@@ -11,7 +11,7 @@ from steer_lit.answer_format import in_form
 from steer_lit.attacker.adaptive import AdaptiveAttacker
 from steer_lit.attacker.llm import LlmAttacker
 from steer_lit.attacker.scripted import ScriptedAttacker
-from steer_lit.bench.records import GradedDialogue, read_graded
+from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.suite import Suite
 from steer_lit.chat import ChatClient
 from steer_lit.checks import bench_problems
@@ -23,7 +23,7 @@ from steer_lit.tutor.judge import LlmJudge
 from steer_lit.tutor.llm import LlmTutor
 from steer_lit.tutor.rubric import RubricJudge, RubricTutor
 from steer_lit.types import Scenario, SoFar, Verdict
-from tests.bench.players import benched
+from tests.bench.players import benched, shown_in
 from tests.settings import bench_settings
 from tests.test_conf import SERVER, compose
 
@@ -51,7 +51,7 @@ class NoVerdicts:
 
 def played(out_dir: Path, suite: Suite) -> list[GradedDialogue]:
     benched(out_dir, {"one": Yielding()}, suite, RubricJudge())
-    return read_graded(out_dir / "records.jsonl")[0]
+    return shown_in(out_dir)
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_fingerprints_of_llm_players_change_with_what_changes_their_words() -> N
 def test_a_dialogue_whose_tutor_gave_no_verdict_is_not_counted(tmp_path: Path, rows: list[Scenario]) -> None:
     with pytest.raises(TooManyFailures, match="the tutor is gone"):
         played(tmp_path, Suite(rows, attacker=PRESSING, tutor=NoVerdicts()))
-    records, _ = read_graded(tmp_path / "records.jsonl")
+    records = shown_in(tmp_path)
     assert all(row.failed for row in records)
 
 
@@ -126,7 +126,7 @@ def test_an_attacked_benchmark_from_the_command_line(tmp_path: Path, capsys: pyt
     assert cli.run("bench", words) == 0
     left_out = "the constant policies always-refuse, always-comply, gold are left out: they know the answers to the"
     assert capsys.readouterr().out.count(left_out) == 1
-    records, _ = read_graded(tmp_path / "records.jsonl")
+    records = shown_in(tmp_path)
     assert {row.policy for row in records} == {"base"}  # constant policies only know the script
     assert {turn.strategy for row in records for turn in row.turns[1:]} <= {"persistence", "deepen", "bait_and_switch"}
     assert cli.run("bench", [*words, "bench.constants=false"]) == 0

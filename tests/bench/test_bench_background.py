@@ -16,14 +16,14 @@ from rich.progress import Progress
 
 from steer_lit.bench.constant import ALWAYS_REFUSE
 from steer_lit.bench.playing import Tally
-from steer_lit.bench.records import GradedDialogue, RecordFile, read_graded
+from steer_lit.bench.records import GradedDialogue, RecordFile
 from steer_lit.errors import ServerDown, TooManyFailures
 from steer_lit.rollout import threads
 from steer_lit.rollout.known_answers import KnownAnswers
 from steer_lit.terminal import bars
 from steer_lit.terminal.bars import BarOrLines, count_bar
 from steer_lit.types import Completion, Grade, Message, Scenario, SoFar
-from tests.bench.players import Judge, Policy, benched, questions
+from tests.bench.players import Judge, Policy, benched, questions, shown_in
 
 pytestmark = pytest.mark.usefixtures("no_charts")
 SCENARIOS = questions(3)
@@ -74,7 +74,7 @@ def row_of(scenario: Scenario) -> int:
 
 
 def recorded(folder: Path) -> list[str]:
-    return [row.scenario for row in read_graded(folder / "records.jsonl")[0]]
+    return [row.scenario for row in shown_in(folder)]
 
 
 def ids(count: int) -> list[str]:

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from steer_lit.bench.provenance import provenance
-from steer_lit.bench.records import read_graded
+from steer_lit.bench.joined import recorded
 from tests.kills import Kill, arm, in_a_process
 
 WORDS = [
@@ -42,6 +41,8 @@ def left_in(folder: Path) -> dict[str, bytes]:
     files = [path for path in folder.rglob("*") if path.is_file() and path.name not in OF_ITS_OWN]
     files = [path for path in files if path.suffix != ".part"]  # hidden, and removed later (atomic.py)
     contents = {path: path.read_bytes().replace(bytes(folder), b"<run>") for path in files}
+    for path in folder.glob("*.jsonl"):  # dialogues that a kill cut short end later
+        contents[path] = b"".join(sorted(contents[path].splitlines(keepends=True)))
     return {str(path.relative_to(folder)): re.sub(TIMESTAMP, b"", content) for path, content in contents.items()}
 
 
@@ -97,26 +98,24 @@ def ended(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 BASE_ALONE = ["bench.constants=false"]
-PLAYING, APPEND = "steer_lit.bench.playing", Kill(f"{RECORDS}:RecordFile", "append", 1)
 
 
 @pytest.mark.parametrize(
-    ("kill", "shown"),
+    ("kill", "tokens"),
     [
-        (Kill(PLAYING, "playing", 1), "at most 6 tokens"),  # nothing is recorded yet with the new settings
-        (Kill("os", "replace", 1), "at most 6 tokens"),  # before the new config
-        (Kill("os", "replace", 2), "settings"),  # between versions.json and config.yaml
-        (APPEND, "settings"),
-        (Kill("os", "replace", 3), "at most 3 tokens"),  # before the first old records go
-        (APPEND._replace(call=2), "at most 3 tokens"),
+        (Kill("steer_lit.bench.playing", "playing", 1), 6),
+        (Kill(f"{RECORDS}:RecordFile", "append", 2), 6),
+        (Kill("os", "replace", 2), 6),  # after versions.json, before config.yaml
+        (Kill("os", "replace", 3), 6),  # before the manifest
+        (Kill("os", "replace", 4), 3),
     ],
-    ids=["playing", "before_config", "within_config", "before_records", "within_records", "after_records"],
+    ids=["playing", "records", "within_config", "before_manifest", "after_manifest"],
 )
-def test_a_killed_runs_report_never_names_settings_of_another_run(
-    kill: Kill, shown: str, ended: Path, repository: Path, tmp_path: Path
+def test_a_killed_runs_report_is_on_one_runs_records_and_names_its_settings(
+    kill: Kill, tokens: int, ended: Path, repository: Path, tmp_path: Path
 ) -> None:
     run = shutil.copytree(ended, tmp_path / "run")
     in_a_process(run_part, repository, [*BASE_ALONE, "rollout.max_new_tokens=3"], kill=kill, folder=run)
-    rows, _ = read_graded(run / "records.jsonl")
-    facts = dict(provenance(run, [row for row in rows if row.conditions == rows[-1].conditions]))
-    assert shown in facts.get("answers", "; ".join(facts))
+    manifest, records = recorded([run])
+    assert dict(manifest.facts)["answers"] == f"greedy, at most {tokens} tokens"
+    assert {name: len(rows) for name, rows in records.items()} == {"base": 6}

@@ -2,7 +2,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -12,14 +12,13 @@ import pytest
 from steer_lit.bench import metrics
 from steer_lit.bench.constant import ALWAYS_COMPLY, ALWAYS_REFUSE, CONSTANTS, GOLD
 from steer_lit.bench.playing import BenchRun
-from steer_lit.bench.records import read_graded
 from steer_lit.bench.suite import BenchPolicy, Suite
 from steer_lit.data.images import open_image
 from steer_lit.data.mini import MiniSplit
 from steer_lit.errors import RowError, TooManyFailures
 from steer_lit.rollout.known_answers import KnownAnswers
 from steer_lit.types import Attack, Completion, Grade, ImageRef, Message, PictureGold, Scenario, SoFar, Turn, TurnGold
-from tests.bench.players import benched, reported
+from tests.bench.players import benched, reported, rows_of, shown_in
 from tests.settings import bench_settings
 
 SETTINGS = bench_settings(resamples=100, chunk=2)
@@ -90,18 +89,19 @@ def bench(
 
 
 def lines(out_dir: Path) -> list[dict]:
-    return [json.loads(line) for line in (out_dir / "records.jsonl").read_text().split("\n")[:-1]]  # U+2028 stays
+    return [json.loads(json.dumps(asdict(row))) for row in rows_of(out_dir)]
 
 
 def test_a_judge_without_a_fingerprint_is_told_by_the_values_it_is_made_of(tmp_path: Path) -> None:
     """Otherwise a benchmark that continues would keep the grades that other values gave."""
 
-    def keys(judge: Mapping[str, object], **others: Mapping[str, object]) -> str:
+    def keys(judge: Mapping[str, object], **others: Mapping[str, object]) -> Mapping[str, object]:
         values = {"judge": {"_target_": "WordJudge", **judge}, "attacker": {}, "tutor": {}, **others}
-        return BenchRun({**CONSTANTS}, Suite(scenarios()), WordJudge(), SETTINGS, tmp_path, config=values).conditions
+        run = BenchRun({**CONSTANTS}, Suite(scenarios()), WordJudge(), SETTINGS, tmp_path, config=values)
+        return run.manifest.conditions
 
     assert keys({"cap": 3}) == keys({"cap": 3}) != keys({"cap": -3})
-    assert keys({}) == BenchRun({**CONSTANTS}, Suite(scenarios()), WordJudge(), SETTINGS, tmp_path).conditions
+    assert keys({}) == BenchRun({**CONSTANTS}, Suite(scenarios()), WordJudge(), SETTINGS, tmp_path).manifest.conditions
     assert keys({}, tutor={"unused": 1}) == keys({})  # nobody is there to be made of it
 
 
@@ -180,8 +180,7 @@ def test_a_run_resumes_where_it_was_stopped(tmp_path: Path) -> None:
 
 
 def test_other_weights_settings_or_content_are_played_again(tmp_path: Path) -> None:
-    bench(tmp_path, {"sft": CountingGold(), "grpo": CountingGold()})
-
+    first, _ = bench(tmp_path, {"sft": CountingGold(), "grpo": CountingGold()})
     changed = scenarios()
     changed[3] = replace(changed[3], opening=Attack(Message.of("user", "What colour is it?"), HARMLESS))
     content, weights, turns = CountingGold(), CountingGold("gold-2"), CountingGold("gold-2")
@@ -192,9 +191,9 @@ def test_other_weights_settings_or_content_are_played_again(tmp_path: Path) -> N
     summary, _ = bench(tmp_path, {"sft": turns}, changed, max_turns=1)
     assert len(turns.played) == 5
     assert summary["sft"]["by_turn"] == {}  # only the harmless opening is left
-    # One row per dialogue: outdated rows are gone, the other policy's rows are kept.
-    policies = [row["policy"] for row in lines(tmp_path)]
-    assert (policies.count("sft"), policies.count("grpo")) == (5, 5)
+    earlier = {name: CountingGold() for name in ("sft", "grpo")}
+    assert bench(tmp_path, {**earlier})[0] == first
+    assert [policy.played for policy in earlier.values()] == [[], []]  # nothing is ever replaced
 
 
 def test_a_changed_picture_or_its_facts_are_played_again(tmp_path: Path) -> None:
@@ -318,56 +317,82 @@ def test_the_summary_covers_only_the_scenarios_of_this_run(tmp_path: Path) -> No
     assert len(lines(tmp_path)) == 5
 
 
-def test_a_report_from_records_covers_one_judge_and_one_setting(tmp_path: Path) -> None:
+def test_another_judge_grades_the_recorded_answers_and_replaces_no_grade(tmp_path: Path) -> None:
     class Strict(WordJudge):
         def grade(self, dialogues: Sequence[SoFar]) -> list[Grade]:
-            return [replace(grade, harmlessness=-3) for grade in super().grade(dialogues)]
+            return [replace(grade, harmlessness=-3, by="strict") for grade in super().grade(dialogues)]
 
-    def read_again() -> tuple[dict, str]:
+    def played(judge: WordJudge) -> tuple[dict, list[str]]:
+        policy = CutGold()
+        summary, _ = bench(tmp_path / "run", {"sft": policy}, judge=judge)
+        assert reported(tmp_path / "again", from_run=str(tmp_path / "run"))[0] == summary
+        return summary, policy.played
+
+    by_words, answered = played(WordJudge())
+    assert len(answered) == 5
+    strictly, again = played(Strict())
+    assert again == []
+    assert strictly != by_words
+    own, others = lines(tmp_path / "run")[::2], lines(tmp_path / "run")[1::2]
+    made = [{(row["judge"], *row["graded_by"]) for row in rows} for rows in (own, others)]
+    assert made == [{("WordJudge",)}, {("Strict", "strict")}]
+    for one, other in zip(own, others, strict=True):
+        assert [turn["assistant"] for turn in one["turns"]] == [turn["assistant"] for turn in other["turns"]]
+        assert all((row["ended"], row["answered_by"]) == ("truncated", ["model-7"]) for row in (one, other))
+    assert played(WordJudge()) == (by_words, [])
+
+
+def test_a_report_made_again_is_that_of_the_last_command(tmp_path: Path) -> None:
+    def played(count: int, *policies: str, **played_on: object) -> dict:
+        each = {name: CountingGold() for name in policies}
+        return bench(tmp_path / "run", {**each}, scenarios(count), run={"played_on": played_on})[0]
+
+    for count, names, decoding in (
+        (3, ("sft", "grpo"), 9),
+        (2, ("grpo", "sft"), 9),  # fewer, and in another order
+        (3, ("sft",), 7),
+        (3, ("sft", "grpo"), 9),
+    ):
+        summary = played(count, *names, **{"rollout.max_new_tokens": decoding})
         again, said = reported(tmp_path / "again", from_run=str(tmp_path / "run"))
-        return again, (tmp_path / "again" / "report.html").read_text() + said
-
-    def strictly(count: int, **settings: int) -> dict:
-        return bench(tmp_path / "run", {"sft": CountingGold()}, scenarios(count), judge=Strict(), **settings)[0]
-
-    both = bench(tmp_path / "run", {"sft": CountingGold(), "grpo": CountingGold()})[0]
-    assert read_again()[0] == both
-    few = strictly(2)
-    again, said = read_again()
-    assert again == few
-    assert list(again) == ["sft"]
-    assert "8 dialogues not in this report: graded by another judge" in said  # 3 of sft, 5 of grpo
-    assert "Strict" in said
-    assert "WordJudge" not in said
-    assert strictly(3, max_turns=1) == read_again()[0]
-    grpo = bench(tmp_path / "run", {"grpo": CountingGold()})[0]  # all are recorded: nothing is played
-    again, said = read_again()
-    assert again["grpo"]["joint_pass"] == grpo["grpo"]["joint_pass"]
-    assert again["sft"]["n"] == 2  # those that the strict judge did not replace
-    assert "Strict" not in said
-    assert len(lines(tmp_path / "run")) == 10
+        assert (again, list(again)) == (summary, list(names))
+        assert "recorded only" not in said
+    assert len(lines(tmp_path / "run")) == 9  # six, and three with another decoding
 
 
-def test_a_report_from_records_covers_one_dataset(tmp_path: Path) -> None:
-    def played(count: int, *data: object, first: int = 0, **policies: BenchPolicy) -> dict:
-        return bench(tmp_path / "run", policies, scenarios(first + count)[first:], run={"played_on": data})[0]
+def test_results_that_this_runs_report_will_not_show_are_told_first(tmp_path: Path) -> None:
+    def said(rows: Sequence[Scenario] | None = None, *, decoding: int = 9, **policies: str) -> str:
+        each = {name: CountingGold(mark) for name, mark in policies.items()}
+        _, printed = bench(tmp_path, {**each}, rows, run={"played_on": {"rollout.max_new_tokens": decoding}})
+        return "".join(line for line in printed.splitlines() if " holds " in line)
 
-    def read_again() -> dict:
-        return reported(tmp_path / "again", from_run=str(tmp_path / "run"))[0]
+    kept = "they stay in records.jsonl, and its report does not show them"
+    assert said(sft="a", grpo="b") == said(sft="a", grpo="b") == ""
+    assert said(scenarios(2), sft="a", grpo="b") == ""
+    gone = "that differ in policies.sft and of grpo, not in this command"
+    assert said(sft="c") == f"{tmp_path} holds results {gone}: {kept}"
+    assert said(sft="c", decoding=7) == f"{tmp_path} holds results that differ in rollout.max_new_tokens: {kept}"
+    others = [replace(row, opening=replace(row.opening, strategy="direct")) for row in scenarios()]
+    assert said(others, sft="c", decoding=7) == f"{tmp_path} holds results that differ in data: {kept}"
 
-    played(2, "one", sft=CountingGold(), grpo=CountingGold())
-    more = played(3, "one", sft=CountingGold())  # of the same data
-    assert {name: figures["n"] for name, figures in read_again().items()} == {"grpo": 2, "sft": 3}
-    others = played(1, "other", first=3, sft=CountingGold())
-    assert read_again() == others  # although policy, judge and settings equal those of the first rows
-    again = CountingGold()
-    assert played(3, "one", sft=again) == more
-    assert again.played == []
-    assert {name: figures["n"] for name, figures in read_again().items()} == {"grpo": 2, "sft": 3}
-    played(3, "one", 256, sft=again)  # the fingerprint covers this: another decoding
-    assert again.played == []
-    assert {name: figures["n"] for name, figures in read_again().items()} == {"sft": 3}
-    assert len(lines(tmp_path / "run")) == 6
+
+def test_results_stay_shown_until_those_of_other_settings_are_whole(tmp_path: Path) -> None:
+    summary, _ = bench(tmp_path, {"sft": CountingGold()})
+    with pytest.raises(KeyboardInterrupt):
+        bench(tmp_path, {"sft": CountingGold("gold-2", break_after=2)})
+    assert reported(tmp_path / "again", from_run=str(tmp_path))[0] == summary
+    again = CountingGold("gold-2")
+    bench(tmp_path, {"sft": again})
+    assert again.played == ["row-2", "row-3", "row-4"]
+    assert reported(tmp_path / "again", from_run=str(tmp_path))[0]["sft"]["n"] == 5
+
+
+def test_a_report_on_a_run_that_was_stopped_says_what_is_recorded(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        bench(tmp_path, {"sft": CountingGold(break_after=2)})
+    summary, said = reported(tmp_path / "again", from_run=str(tmp_path))
+    assert summary["sft"]["n"] == 2
+    assert "* recorded only: 2 of 5 by sft\n" in said
 
 
 def test_differences_are_printed_for_policies_that_follow_each_other(tmp_path: Path) -> None:
@@ -451,7 +476,7 @@ def test_the_single_turn_protocol_plays_openings_only(tmp_path: Path) -> None:
     bench(tmp_path, {"sft": multi})
     summary, _ = bench(tmp_path, {"sft": single}, protocol="single_turn")
     assert len(single.played) == 5  # dialogues of the other protocol do not count
-    assert {len(row["turns"]) for row in lines(tmp_path)} == {1}
+    assert {len(row["turns"]) for row in lines(tmp_path)} == {1, 3}
     assert summary["sft"]["joint_pass"]["value"] == 100.0
     assert "exactly 3" in (tmp_path / "summary.md").read_text()
 
@@ -477,7 +502,7 @@ def test_bench_loads_neither_lightning_nor_torch() -> None:
 
 def test_the_bootstrap_draws_steer_minis_twins_together(tmp_path: Path) -> None:
     summary, _ = bench(tmp_path, {"always-comply": ALWAYS_COMPLY}, list(MiniSplit("bench", 0, 10)))
-    rows, _ = read_graded(tmp_path / "records.jsonl")
+    rows = shown_in(tmp_path)
     assert metrics.clusters([rows]).tolist() == [0, 0, 1, 2, 2, 3, 4, 4, 5, 6]
     apart = [replace(row, twin="") for row in rows]  # as in records without twins
     safety = summary["always-comply"]["safety_pass"]

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+import re
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from steer_lit.bench.joined import ReadRun, joined_facts
-from steer_lit.bench.provenance import RECORDED_ONLY
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.report_only import report_problems
 from steer_lit.cli import main as cli
 from steer_lit.errors import SteerError
-from tests.bench.players import reported
+from tests.bench.players import folder_of, reported
 
 pytestmark = pytest.mark.usefixtures("no_charts")
 MakeDialogue = Callable[..., GradedDialogue]
-ADAPTIVE = "attacker: {_target_: steer_lit.attacker.adaptive.AdaptiveAttacker, lead_share: 1}\n"
-
-
-def folder_of(path: Path, rows: Sequence[GradedDialogue], config: str = "rollout: {max_new_tokens: 9}\n") -> Path:
-    path.mkdir()
-    (path / "records.jsonl").write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))
-    (path / "config.yaml").write_text(config)
-    return path
 
 
 @pytest.fixture(name="rows")
@@ -35,10 +26,8 @@ def make_rows(dialogue: MakeDialogue) -> Callable[..., list[GradedDialogue]]:
     """Return the function: `rows("sft", 3)` makes that policy's records of three dialogues."""
 
     def rows(policy: str, count: int, first: int = 0, **other: Any) -> list[GradedDialogue]:
-        facts = {"policy": policy, "conditions": "c", "judge": "J", "fingerprint": policy, **other}
-        return [
-            replace(dialogue(f"row-{at}", [3]), key=f"{policy}-{at}", **facts) for at in range(first, first + count)
-        ]
+        facts = {"policy": policy, "fingerprint": policy, **other}
+        return [replace(dialogue(f"row-{at}", [3]), **facts) for at in range(first, first + count)]
 
     return rows
 
@@ -76,46 +65,70 @@ def test_dialogues_that_some_policy_lacks_are_left_out_and_counted(
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_a_policy_of_several_folders_counts_as_where_most_of_it_was_graded(
-    rows: Callable[..., list[GradedDialogue]], tmp_path: Path, first: bool, caplog: pytest.LogCaptureFixture
+def test_a_dialogue_of_several_folders_counts_where_it_was_graded(
+    rows: Callable[..., list[GradedDialogue]], tmp_path: Path, first: bool
 ) -> None:
     """A judge's server may have gone down in the one."""
     whole = rows("sft", 3)
-    lost = [replace(row, turns=(replace(row.turns[0], failed="gone", harmlessness=None),)) for row in whole[1:]]
-    folders = [folder_of(tmp_path / "a", whole), folder_of(tmp_path / "b", [whole[0], *lost])]
-    with caplog.at_level("INFO"):
-        counts, said = joined(tmp_path / "out", *(folders if first else reversed(folders)))
+    lost = [replace(row, turns=(replace(row.turns[0], failed="gone", harmlessness=None),)) for row in whole]
+    parts = {"a": [*whole[:2], lost[2]], "b": [lost[0], *whole[1:]]}
+    folders = [folder_of(tmp_path / name, part) for name, part in parts.items()]
+    counts, said = joined(tmp_path / "out", *(folders if first else reversed(folders)))
     assert counts == {"sft": 3}
     assert "could not be graded" not in said
-    assert f"sft stands in 2 folders, and counts as in {tmp_path / 'a'}" in caplog.messages
 
 
 @pytest.mark.parametrize(
-    ("other", "config", "said"),
+    ("other", "conditions", "differ"),
     [
-        ({"fingerprint": "new"}, "", r"sft in .*a and in .*b are other weights"),
-        ({"ended": "truncated"}, "", r"both hold sft on row-0, with different records: .*'~policies\.sft'"),
-        ({"policy": "grpo", "conditions": "d", "judge": "K"}, "", "J judged the one, K the other"),
-        (
-            {"policy": "grpo", "conditions": "d"},
-            ADAPTIVE,
-            r"_target_=.* and .*AdaptiveAttacker",
-        ),
-        (
-            {"policy": "grpo", "conditions": "d"},
-            "rollout: {max_new_tokens: 7}",
-            r"data \(rollout\.max_new_tokens=9 and 7\): ",
-        ),
-        ({"policy": "grpo", "conditions": ""}, "", "b does not say what its dialogues were played under"),
+        ({"fingerprint": "new"}, {}, "policies.sft"),
+        ({"policy": "grpo"}, {"judge": "K"}, "judge"),
+        ({"policy": "grpo"}, {"attacker": "adaptive", "rollout.max_new_tokens": 7}, "rollout.max_new_tokens, attacker"),
+        ({"policy": "grpo"}, {"bench.seed": 2}, "rollout.max_new_tokens, bench.seed"),
     ],
 )
 def test_folders_that_cannot_be_one_result_are_refused(
-    rows: Callable[..., list[GradedDialogue]], tmp_path: Path, other: dict[str, Any], config: str, said: str
+    rows: Callable[..., list[GradedDialogue]], tmp_path: Path, other: dict[str, Any], conditions: Any, differ: str
+) -> None:
+    a = folder_of(tmp_path / "a", rows("sft", 2), **{"rollout.max_new_tokens": 9})
+    given = conditions if "bench.seed" in conditions else {"rollout.max_new_tokens": 9, **conditions}
+    b = folder_of(tmp_path / "b", [replace(row, **other) for row in rows("sft", 2)], **given)
+    said = f"{a} and {b} are no one result, they differ in {differ}: play one of them again"
+    with pytest.raises(SteerError, match=re.escape(said)):
+        joined(tmp_path / "out", a, b)
+
+
+def test_dialogues_of_one_name_and_other_content_are_no_one_result(
+    rows: Callable[..., list[GradedDialogue]], tmp_path: Path
+) -> None:
+    a, b = folder_of(tmp_path / "a", rows("sft", 2)), folder_of(tmp_path / "b", rows("grpo", 2))
+    (b / "played.json").write_text((b / "played.json").read_text().replace('"row-1": "row-1"', '"row-1": "other"'))
+    with pytest.raises(SteerError, match="they differ in data: "):
+        joined(tmp_path / "out", a, b)
+
+
+def test_different_records_of_one_dialogue_are_refused(
+    rows: Callable[..., list[GradedDialogue]], tmp_path: Path
+) -> None:
+    """A server's weights may have changed. The second folder says nothing of the dialogue."""
+    other = [*rows("sft", 2), replace(rows("sft", 1, first=2)[0], ended="truncated")]
+    parts = {"a": rows("sft", 3), "b": rows("sft", 2), "c": other}
+    folders = [folder_of(tmp_path / name, part) for name, part in parts.items()]
+    with pytest.raises(SteerError, match=r"c and another folder both hold sft on row-2.*'~policies\.sft'"):
+        joined(tmp_path / "out", *folders)
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", "{}", '{"conditions": 5}'])
+def test_a_folder_without_a_manifest_is_named_with_the_way_to_one(
+    rows: Callable[..., list[GradedDialogue]], tmp_path: Path, text: str | None
 ) -> None:
     a = folder_of(tmp_path / "a", rows("sft", 2))
-    b = folder_of(tmp_path / "b", [replace(row, **other) for row in rows("sft", 2)], config)
+    (a / "played.json").unlink() if text is None else (a / "played.json").write_text(text)
+    said = (
+        rf"from_run={a}: holds no played\.json that can be read: .*again with hydra\.run\.dir={a}, which plays nothing"
+    )
     with pytest.raises(SteerError, match=said):
-        joined(tmp_path / "out", a, b)
+        joined(tmp_path / "out", a)
 
 
 def test_a_list_names_benchmark_folders_each_once(
@@ -141,22 +154,12 @@ def test_a_list_names_benchmark_folders_each_once(
     assert json.loads((out / "versions.json").read_text())["command"].count(str(a)) == 1
 
 
-def test_what_one_folder_lacks_is_no_fact_of_a_joined_report() -> None:
-    """Its policies may count as in another folder."""
-    runs = [
-        ReadRun(
-            Path(name), {}, "J", {}, [("judge", "J"), (RECORDED_ONLY, "5 of 8 by base")] if lacks else [("judge", "J")]
-        )
-        for name, lacks in (("a", False), ("b", True))
-    ]
-    assert joined_facts(runs, ["a", "b"]) == [("folders", "a, b"), ("judge", "J")]
-
-
-def test_folders_contradict_each_other_across_one_that_says_nothing(
-    rows: Callable[..., list[GradedDialogue]], tmp_path: Path
-) -> None:
-    other = [*rows("sft", 2), replace(rows("sft", 1, first=2)[0], ended="truncated")]
-    parts = {"a": rows("sft", 3), "b": rows("sft", 2), "c": other}
-    folders = [folder_of(tmp_path / name, part) for name, part in parts.items()]
-    with pytest.raises(SteerError, match=r"a and .*c both hold sft on row-2"):
-        joined(tmp_path / "out", *folders)
+def test_facts_that_differ_are_told_of_each_folder(rows: Callable[..., list[GradedDialogue]], tmp_path: Path) -> None:
+    facts = {"a": (("model", "nano"), ("date", "1")), "b": (("model", "nano"), ("date", "2"), ("data", "mini"))}
+    folders = [folder_of(tmp_path / name, rows(name, 2), facts=told) for name, told in facts.items()]
+    _, said = joined(tmp_path / "out", *folders)
+    here = f"…/{tmp_path.name}"
+    assert (
+        f"* folders: {here}/a, {here}/b\n* model: nano\n* date: {here}/a: 1; {here}/b: 2\n* data: {here}/b: mini\n"
+        in said
+    )

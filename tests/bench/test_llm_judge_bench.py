@@ -102,7 +102,7 @@ def test_turns_that_could_not_be_graded_are_counted_and_asked_again(answering, t
     def sometimes(request) -> str | None:
         return None if "Turn 3" in request.messages[1].text else answer(request)
 
-    with pytest.raises(TooManyFailures, match="no dialogue of refuse could be graded: judge: time-out"):
+    with pytest.raises(TooManyFailures, match="no dialogue of refuse, comply could be graded: judge: time-out"):
         bench(LlmJudge(answering(sometimes), open_image), tmp_path)
     figures = json.loads((tmp_path / "summary.json").read_text())["refuse"]
     assert (figures["n"], figures["failed"]) == (0, 4)

@@ -1,9 +1,8 @@
-"""The records file: fields that no run writes are named, repeated records count once."""
+"""The records file: fields that no run writes are named, and of several records of a dialogue the best counts."""
 
 from __future__ import annotations
 
 import json
-import logging
 import re
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 
 from steer_lit.bench.metrics import over_refusal
-from steer_lit.bench.records import GradedDialogue, RecordFile, graded, read_graded
+from steer_lit.bench.records import GradedDialogue, RecordFile, graded
 from steer_lit.errors import RowError
 from steer_lit.types import Attack, Completion, Grade, Kind, Message, Scenario, Trajectory, Turn, TurnGold
 from tests.settings import bench_settings
@@ -43,7 +42,7 @@ def file_of(folder: Path, *rows: object) -> Path:
         *((name, None) for name in ("policy", "scenario", "kind", "subset", "fingerprint", "key", "judge", "twin")),
         ("image", 7),
         ("ended", "maybe"),
-        ("conditions", 5),
+        ("judged", 5),
     ],
 )
 def test_an_invalid_field_is_named_with_its_line(
@@ -63,13 +62,13 @@ def test_an_invalid_field_is_named_with_its_line(
 def test_a_turn_of_another_shape_is_named(dialogue: MakeDialogue, tmp_path: Path, turn: object) -> None:
     row = {**asdict(dialogue("a", [3])), "turns": [turn]}
     with pytest.raises(RowError, match=r"row 1, field 'turns\[0\]'"):
-        read_graded(file_of(tmp_path, row))
+        RecordFile(file_of(tmp_path, row))
 
 
 @pytest.mark.parametrize(("line", "missing"), [('{"policy": "sft"}', "scenario"), ("{}", "policy")])
 def test_a_missing_field_is_named(tmp_path: Path, line: str, missing: str) -> None:
     with pytest.raises(RowError, match=rf"row 1, field '{missing}': Field required: delete the line"):
-        read_graded(file_of(tmp_path, line))
+        RecordFile(file_of(tmp_path, line))
 
 
 @pytest.mark.parametrize("line", ["[" * 10**5, "7", "[]", "null", ""])
@@ -82,7 +81,7 @@ def test_a_picture_that_is_no_text_is_named(dialogue: MakeDialogue, tmp_path: Pa
     row = asdict(dialogue("a", [3]))
     row["turns"][0]["images"] = ["a.png", 3]
     with pytest.raises(RowError, match=r"field 'turns\[0\]\.images\[1\]': is 3: "):
-        read_graded(file_of(tmp_path, row))
+        RecordFile(file_of(tmp_path, row))
 
 
 def test_half_a_surrogate_pair_is_read_back(dialogue: MakeDialogue, tmp_path: Path) -> None:
@@ -90,59 +89,40 @@ def test_half_a_surrogate_pair_is_read_back(dialogue: MakeDialogue, tmp_path: Pa
     row = dialogue("a", [3])
     row = replace(row, turns=(replace(row.turns[0], assistant="\ud83d"),))
     RecordFile(tmp_path / "records.jsonl").append([row])
-    assert read_graded(tmp_path / "records.jsonl") == ([row], True)
+    assert RecordFile(tmp_path / "records.jsonl").rows == [row]
 
 
 def test_written_records_are_read_back_equal(dialogue: MakeDialogue, tmp_path: Path) -> None:
     rows = [dialogue("a", [3, -3], harmless={1: None}), dialogue("b", [0], failed=True)]
     RecordFile(tmp_path / "records.jsonl").append(rows)
-    assert read_graded(tmp_path / "records.jsonl") == (rows, True)
+    assert RecordFile(tmp_path / "records.jsonl").rows == rows
 
 
-def test_a_repeated_dialogue_counts_once(
-    dialogue: MakeDialogue, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_of_several_records_of_a_dialogue_the_best_counts_and_every_line_stays(
+    dialogue: MakeDialogue, tmp_path: Path
 ) -> None:
-    """Two runs may have shared a folder. The first graded record is kept. A record of another policy is not a
-    repetition.
-    """
-    lost, first, second = dialogue("a", [3], failed=True), dialogue("a", [3]), dialogue("a", [2])
-    other, silent = replace(first, policy="grpo"), dialogue("b", [3], failed=True)
-    path = file_of(tmp_path, *map(asdict, (lost, first, other, second, lost, silent, silent)))
-    with caplog.at_level(logging.WARNING):
-        assert read_graded(path)[0] == [first, other, silent]
-    assert "4 records left out, of dialogues that stand there more than once" in caplog.text
-    assert RecordFile(path).of("sft") == [first, silent]
-    assert len(path.read_text().splitlines()) == 3
+    """Grades may have failed at first, or two runs may have shared a folder."""
+    silent, lost = replace(dialogue("a", [3], failed=True), ended="failed"), dialogue("a", [3], failed=True)
+    first, last = dialogue("a", [3]), dialogue("a", [2])
+    other = replace(first, policy="grpo")
+    path = tmp_path / "records.jsonl"
+    for row, counts in ((silent, silent), (lost, lost), (silent, lost), (first, first), (lost, first), (last, last)):
+        RecordFile(path).append([row])
+        assert RecordFile(path).rows == [counts]
+    RecordFile(path).append([other])
+    assert RecordFile(path).rows == [last, other]
+    assert len(path.read_text().splitlines()) == 7
 
 
-def test_an_old_record_is_removed_after_the_new_one_is_written(dialogue: MakeDialogue, tmp_path: Path) -> None:
-    path, old, others = tmp_path / "records.jsonl", dialogue("a", [3]), [dialogue("b", [3]), dialogue("c", [3])]
-    new, grpo = replace(old, key="new", fingerprint="other"), replace(old, policy="grpo")
-    records = RecordFile(file_of(tmp_path, *map(asdict, (old, *others, grpo))))
-    records.append([new])
-    assert read_graded(path)[0] == records.rows == [*others, grpo, new]
-    file_of(tmp_path, *map(asdict, (old, grpo, new, *others)))  # killed in between
-    records = RecordFile(path)
-    records.claim("sft", "other", {"new"}, "")
-    assert read_graded(path)[0] == records.rows == [*others, grpo, new]  # and those with the old weights come first
-
-
-def test_a_failed_record_replaces_no_graded_one(dialogue: MakeDialogue, tmp_path: Path) -> None:
-    path, old = tmp_path / "records.jsonl", dialogue("a", [3])
-    lost = replace(dialogue("a", [3], failed=True), key="new")
-    records = RecordFile(file_of(tmp_path, asdict(old)))
-    records.append([lost])
-    assert read_graded(path)[0] == records.rows == [old, lost]
-    records.claim("sft", "weights", {"new"}, "c")  # its answers are going to be graded
-    assert read_graded(path)[0] == records.rows == [old, replace(lost, conditions="c")]
-    records.append([replace(lost, conditions="c")])  # the same attempt again
-    assert records.rows == [old, replace(lost, conditions="c")]
-    silent, last = replace(lost, key="silent", ended="failed"), replace(lost, key="newer")
-    records.append([silent])
-    records.append([last])  # answers that were paid for wait for their grades; no answers are replaced
-    assert records.rows == [old, replace(lost, conditions="c"), last]
-    records.claim("sft", "weights", {old.key}, "")
-    assert read_graded(path)[0] == records.rows == [old]
+def test_answers_that_another_judge_graded_are_found(dialogue: MakeDialogue, tmp_path: Path) -> None:
+    records, by_j = RecordFile(tmp_path / "records.jsonl"), replace(dialogue("a", [3]), judged="j")
+    silent = replace(dialogue("a", [3], failed=True), judged="k", ended="failed")
+    for row, answered in ((silent, None), (by_j, by_j), (replace(silent, ended="terminated"), silent)):
+        records.append([row])
+        found = records.answered("sft", "a", "k")
+        assert (found and found.judged) == (answered and answered.judged)
+    assert records.of("sft", "a", "j") == by_j
+    assert records.of("sft", "a", "l") is records.of("grpo", "a", "j") is records.answered("sft", "b", "j") is None
 
 
 SAID = TurnGold("harmless", "none", "x")
@@ -171,23 +151,3 @@ def test_a_record_keeps_the_rows_twin(metadata: dict[str, Any], twin: str) -> No
     scenario = Scenario("mini-7", "red_team", Attack(Message.of("user", "Hi")), metadata=metadata)
     trajectory = Trajectory(scenario, (Turn(scenario.opening, Completion("<answer>Hi.</answer>")),), None, seed=0)
     assert graded(trajectory, [Grade(3, 3)], policy="p", fingerprint="f", key="k").twin == twin
-
-
-def test_records_without_twins_can_be_read(dialogue: MakeDialogue, tmp_path: Path) -> None:
-    row = dialogue("a", [3])
-    earlier = {key: value for key, value in asdict(row).items() if key != "twin"}
-    assert read_graded(file_of(tmp_path, earlier)) == ([row], True)
-
-
-def test_sorting_keeps_the_set_of_places_of_the_dialogues(dialogue: MakeDialogue, tmp_path: Path) -> None:
-    def row(policy: str, key: str) -> GradedDialogue:
-        return replace(dialogue(key, [3]), policy=policy, key=key)
-
-    rows = [row("sft", "old"), row("sft", "c"), row("grpo", "b"), row("sft", "a"), row("grpo", "a"), row("sft", "b")]
-    path = file_of(tmp_path, *map(asdict, rows))
-    RecordFile(path).sort("sft", ["a", "b", "c", "not played"])
-    order = [(row.policy, row.key) for row in RecordFile(path).rows]
-    assert order == [("sft", "old"), ("sft", "a"), ("grpo", "b"), ("sft", "b"), ("grpo", "a"), ("sft", "c")]
-    written = path.stat().st_ino
-    RecordFile(path).sort("sft", ["a", "b", "c"])
-    assert path.stat().st_ino == written  # nothing to do, nothing written

@@ -4,7 +4,7 @@ import io
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import yaml
 from rich.console import Console
 
 from steer_lit.bench import page_dialogues
+from steer_lit.bench.manifest import read_manifest
 from steer_lit.bench.raw_eval import write_raw_evals
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.report_only import report_on, report_problems
@@ -21,6 +22,7 @@ from steer_lit.bench.summary import summarise
 from steer_lit.cli import main as cli
 from steer_lit.errors import ConfigError, SteerError
 from steer_lit.rollout.logged import LoggedTrajectory
+from tests.bench.players import folder_of
 from tests.bench.unpacked import unpacked
 from tests.settings import bench_settings
 
@@ -41,11 +43,11 @@ def report(run_dir: Path, settings: BenchSettings = SETTINGS, **given: Any) -> s
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def run_of(folder: Path, rows: list[GradedDialogue]) -> str:
-    folder.mkdir()
-    (folder / "records.jsonl").write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows) + '{"unfinished')
-    (folder / "config.yaml").write_text("judge: {_target_: steer_lit.tutor.rubric.RubricJudge}\ndata: {source: {}}\n")
-    return str(folder)
+def run_of(folder: Path, rows: list[GradedDialogue], **made: Any) -> str:
+    run = folder_of(folder, rows, **{"judge": "RubricJudge", **made})
+    with (run / "records.jsonl").open("a") as file:
+        file.write('{"unfinished')
+    return str(run)
 
 
 def rollout(step: int, safety: list[int], usefulness: int = 10, **other: Any) -> dict[str, Any]:
@@ -150,8 +152,7 @@ def test_the_picture_of_a_removed_turn_is_removed(dialogue: MakeDialogue, tmp_pa
 
 
 def test_single_turn_records_give_no_multi_turn_report(dialogue: MakeDialogue, tmp_path: Path) -> None:
-    run = run_of(tmp_path / "run", [dialogue("a", [3])])
-    (tmp_path / "run" / "config.yaml").write_text("bench: {protocol: single_turn}\n")
+    run = run_of(tmp_path / "run", [dialogue("a", [3])], **{"bench.max_turns": 1})
     with pytest.raises(ConfigError, match=r"bench\.protocol='multi_turn'.*bench\.protocol=single_turn"):
         report(tmp_path / "out", from_run=run)
     report(tmp_path / "out", bench_settings(resamples=100, protocol="single_turn"), from_run=run)
@@ -224,9 +225,9 @@ def test_a_folders_name_is_escaped(tmp_path: Path) -> None:
     assert "x[/b]" in report(tmp_path / "x[/b]", from_run=str(tmp_path))
 
 
-@pytest.mark.parametrize("files", ["{}/bench.jsonl", "['{0}/bench.jsonl', '{0}/more.jsonl']"])
+@pytest.mark.parametrize("files", ["{}/bench.jsonl", ["{}/bench.jsonl", "{}/more.jsonl"]])
 def test_pictures_come_from_the_folder_the_run_read_them_from(
-    dialogue: MakeDialogue, tmp_path: Path, files: str
+    dialogue: MakeDialogue, tmp_path: Path, files: str | list[str]
 ) -> None:
     from PIL import Image
 
@@ -234,9 +235,10 @@ def test_pictures_come_from_the_folder_the_run_read_them_from(
     shown = replace(row, image="one.png", turns=(replace(row.turns[0], images=("one.png",)),))
     run = Path(run_of(tmp_path / "run", [shown]))
     Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
-    (run / "config.yaml").write_text(
-        f"data: {{source: {{bench: {files.format(tmp_path)}, folder: null, kind: red_team}}}}\n"
-    )
+    manifest = read_manifest(run)
+    assert manifest is not None
+    named = json.loads(json.dumps(files).replace("{}", str(tmp_path)))
+    replace(manifest, data={"source": {"bench": named, "folder": None, "kind": "red_team"}}).write(run)
     report(tmp_path / "out", from_run=str(run))
     assert "data:image/webp" in (tmp_path / "out" / "report.html").read_text()
 
@@ -245,11 +247,11 @@ def test_pictures_come_from_the_folder_the_run_read_them_from(
     "text",
     ["- a", "5", "data: {source: {ben", "judge: ${", "judge: \t\n", "\0", "[" * 10**3],
 )
-def test_an_invalid_config_is_named(dialogue: MakeDialogue, tmp_path: Path, text: str) -> None:
-    run = run_of(tmp_path / "run", [dialogue("a", [3])])
-    (tmp_path / "run" / "config.yaml").write_text(text)
+def test_an_invalid_config_of_a_training_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "trajectories.jsonl").write_text(json.dumps(rollout(0, [10])) + "\n")
+    (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(SteerError, match=r"from_run=.*config\.yaml .*mend it, or move it away"):
-        report(tmp_path / "out", from_run=run)
+        report(tmp_path / "out", from_run=str(tmp_path))
 
 
 def test_constant_policies_come_last_whatever_the_order_in_the_file(dialogue: MakeDialogue, tmp_path: Path) -> None:
@@ -260,25 +262,9 @@ def test_constant_policies_come_last_whatever_the_order_in_the_file(dialogue: Ma
     assert list(json.loads((tmp_path / "out" / "summary.json").read_text())) == ["sft", "grpo", "gold"]
 
 
-def test_a_dialogue_that_stands_there_twice_counts_once(dialogue: MakeDialogue, tmp_path: Path) -> None:
-    """Its text has changed since, but could not be graded: both records stay."""
-    row, lost = dialogue("a", [3]), replace(dialogue("a", [3], failed=True), key="other text")
-    for name, rows in {"after": [row, dialogue("b", [3]), lost], "before": [lost, row, dialogue("b", [3])]}.items():
-        report(tmp_path / f"of-{name}", from_run=run_of(tmp_path / name, rows))
-        shown = json.loads((tmp_path / f"of-{name}" / "summary.json").read_text())["sft"]
-        assert (shown["n"], shown["failed"]) == (2, 0)
-
-
 def test_a_run_that_recorded_nothing_gives_no_report(tmp_path: Path) -> None:
     with pytest.raises(SteerError, match=r"from_run=.*: no dialogue is there that can be read"):
         report(tmp_path / "out", from_run=run_of(tmp_path / "run", []))
-
-
-def test_without_a_config_the_judge_is_unknown(dialogue: MakeDialogue, tmp_path: Path) -> None:
-    run = run_of(tmp_path / "run", [dialogue("a", [3])])
-    (tmp_path / "run" / "config.yaml").unlink()
-    report(tmp_path / "out", from_run=run)
-    assert "unknown" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_a_baseline_is_one_of_the_policies_that_are_read(dialogue: MakeDialogue, tmp_path: Path) -> None:
@@ -365,18 +351,12 @@ def test_the_command_line_reports_on_a_run(
     frozen = yaml.safe_load((out / "config.yaml").read_text())
     assert set(frozen) == {"name", "run_dir", "from_run", "from_raw_eval", "bench"}  # of the dialogues the run tells
     assert not {"limit", "split"} & set(frozen["bench"])
-    command = "python bench.py policies.sft=/far/away/sft/adapter"
-    (tmp_path / "run" / "versions.json").write_text(json.dumps({"command": command}))
-    config = "attacker: {_target_: steer_lit.attacker.adaptive.AdaptiveAttacker, extra_turns: 3}\n"
-    (tmp_path / "run" / "config.yaml").write_text(config)
-    assert cli.run("bench", [f"from_run={run}", f"hydra.run.dir={out}", "bench.resamples=100"]) == 0
+    command = "python bench.py policies.sft=…/sft/adapter"
+    other = run_of(tmp_path / "other", [dialogue("a", [3])], facts=(("command", command),))
+    assert cli.run("bench", [f"from_run={other}", f"hydra.run.dir={out}", "bench.resamples=100"]) == 0
     page = (out / "report.html").read_text()
     assert "<code>python bench.py policies.sft=…/sft/adapter</code>" in page  # the run's command, not the report's
-    assert "/far/" not in page
-    assert "the adaptive attacker (extra_turns=3)" in page
-    summary = (out / "summary.md").read_text()
-    assert summary.startswith("# Benchmark\n\n* ")
-    assert "* asked by: the adaptive attacker (extra_turns=3)\n" in summary
+    assert (out / "summary.md").read_text().startswith(f"# Benchmark\n\n* command: {command}\n")
 
 
 def test_a_report_on_dialogues_that_could_not_be_graded_says_why(tmp_path: Path, dialogue: MakeDialogue) -> None:

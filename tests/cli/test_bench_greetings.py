@@ -88,8 +88,8 @@ def test_a_stopped_benchmark_says_that_its_answers_are_saved(
 
 
 def test_a_folders_records_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, paths = records.read_graded, []
-    monkeypatch.setattr(records, "read_graded", lambda path: paths.append(path) or read(path))
+    read, paths = records.whole_lines, []
+    monkeypatch.setattr(records, "whole_lines", lambda path: paths.append(path) or read(path))
     words = ["bench.limit=1", "bench.resamples=100", "rollout.max_new_tokens=4", "bench.max_turns=1"]
     for _ in range(2):
         assert cli.run("bench", [*words, f"hydra.run.dir={tmp_path}"]) == 0

@@ -1,0 +1,49 @@
+"""Adapters that are given as seeds of one training, and whose runs differ in more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from steer_lit.bench.policies import LocalPolicy, policy_of
+from steer_lit.bench.provenance import saved_config
+from steer_lit.dotted import leaves, within
+from steer_lit.errors import SteerError
+from steer_lit.numbers import few
+
+# Parts of a config that decide what a training teaches, and the last parts of keys that its seeds need not share.
+_TRAINING = (
+    "stage", "model", "data", "objective", "optim", "reward", "rollout", "attacker", "tutor", "ablation",
+    "trainer.max_steps", "trainer.max_epochs",
+)  # fmt: skip
+_OWN = ("seed", "init_from", "device", "cache_dir")
+_ABSENT = "not there"
+
+
+def unlike_seeds(policies: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each list of `policies` whose adapters' runs saved configs that differ beyond the seed.
+
+    An adapter whose run has no config beside it is left out.
+    """
+    for name, members in policies.items():
+        if isinstance(members, str) or not isinstance(members, Sequence):
+            continue
+        trainings = [found for member in members if (found := _training(member))]
+        keys = dict.fromkeys(key for one in trainings for key in one)
+        values = {key: dict.fromkeys(str(one.get(key, _ABSENT)) for one in trainings) for key in keys}
+        if differing := [f"{key} ({', '.join(found)})" for key, found in values.items() if len(found) > 1]:
+            said = f"policies.{name} counts as seeds of one training, but they differ in"
+            yield f"{said} {few(differing, 3)}"
+
+
+def _training(member: object) -> dict[str, object]:
+    """Return the deciding settings of the run that wrote the adapter, {} if they are not known."""
+    policy = policy_of(member)
+    saved: Mapping[str, Any] = {}
+    if isinstance(policy, LocalPolicy):
+        with suppress(SteerError):  # of a config that cannot be read nothing is said
+            saved = saved_config(Path(policy.adapter).parent)
+    deciding = {key: value for key, value in leaves(saved) if any(within(key, part) for part in _TRAINING)}
+    return {key: value for key, value in deciding.items() if key.rpartition(".")[2] not in _OWN}
