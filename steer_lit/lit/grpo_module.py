@@ -99,6 +99,7 @@ class GRPOModule(PolicyModule):
         self.rollouts: list[LoggedTrajectory] = []  # of the last step, for callbacks that show or store them
         self._resumed_reference: dict[str, Tensor] | None = None
         self._warned = False  # of failed trajectories
+        self._warned_of_memory = False
         self._validated: list[tuple[Trajectory, TrajectoryReward | None]] = []
 
     # ---- one step
@@ -126,6 +127,10 @@ class GRPOModule(PolicyModule):
         """
         rollout = self.rollout
         policy = SampledPolicy(self.policy, max_new_tokens=rollout.max_new_tokens, temperature=temperature)
+        shortage = policy.cache_shortage(min(rollout.side_by_side, len(scenarios)), rollout.max_turns)
+        if shortage and not self._warned_of_memory and self.trainer.is_global_zero:
+            log.warning("memory may run out: %s", shortage)
+            self._warned_of_memory = True
         what = "validated" if self.trainer.validating else "played"
         self.tell(what, 0, len(scenarios))
         played: dict[int, Trajectory] = {}

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save_file
 
 from steer_lit.errors import MissingResource, SteerError
 from steer_lit.mini_world import SIDE
+from steer_lit.numbers import few
 from steer_lit.policy.model_facts import BUILT_HERE, NumberType, Quantization
 from steer_lit.policy.parts import ModelParts, own_random_state
 from steer_lit.policy.tower import embed_as_product, load_tower
@@ -57,7 +59,8 @@ def open_checkpoint(
 
     Adapters will name `source` as their base, or `name` if the model is built here. `local_only` forbids the network.
     `tower` is a file of vision tower weights that replace the checkpoint's. Raises MissingResource if the checkpoint or
-    the file is not there, SteerError if the tower does not fit or not exactly the language model is in 4 bits.
+    the file is not there, SteerError if its tensors are not the model's, if the tower does not fit, or if not exactly
+    the language model is in 4 bits.
     """
     from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
@@ -68,11 +71,13 @@ def open_checkpoint(
     try:
         with own_random_state(0):  # loading initialises before it copies
             tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local_only)
-            model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+            model, loaded = Qwen2_5_VLForConditionalGeneration.from_pretrained(
                 source,
                 dtype=torch_dtype,
                 device_map={"": settings.device},
                 local_files_only=local_only,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below
                 **quantization,
             )
     except (OSError, ValueError) as error:  # of transformers: no such file, repository or network; no tokenizer
@@ -80,6 +85,7 @@ def open_checkpoint(
         raise MissingResource(
             f"model.source={source!r}: could not be loaded ({first_lines(error)}): {remedy}"
         ) from error
+    _check_tensors(source, loaded)
     model.requires_grad_(False).eval()
     embed_as_product(model)
     model.name_or_path = model.config.name_or_path = name if name in BUILT_HERE else source
@@ -89,6 +95,20 @@ def open_checkpoint(
         load_tower(model, tower)
     bounds = {"min_pixels": settings.min_pixels, "max_pixels": settings.max_pixels}
     return ModelParts.of(model, tokenizer, source=source, name=name, **bounds)
+
+
+def _check_tensors(source: str, loaded: Mapping[str, Collection[Any]]) -> None:
+    """Raise SteerError unless the files held exactly the model's tensors: transformers draws the others at random."""
+    other = {
+        "missing": loaded["missing_keys"],
+        "of another shape": [name for name, *_ in loaded["mismatched_keys"]],
+        "unknown to it": loaded["unexpected_keys"],
+    }
+    if found := [f"{len(names):,} {what} ({few(sorted(names), 2)})" for what, names in other.items() if names]:
+        raise SteerError(
+            f"checkpoint {source!r}: its tensors are not those of the Qwen2.5-VL in its config.json: "
+            f"{', '.join(found)}; copy or export it again (an adapter merged), or name another model.source"
+        )
 
 
 def nf4_config(compute_dtype: torch.dtype) -> BitsAndBytesConfig:

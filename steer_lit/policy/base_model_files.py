@@ -27,13 +27,20 @@ def context_length(model: Mapping[str, Any]) -> int | None:
     """Return how many tokens the model was made to read; None if no readable config of it is on this machine."""
     if (built_with := CONTEXT_LENGTH.get(str(model.get("name")))) is not None:
         return built_with
-    path = _checkpoint_file(model["source"], "config.json") if isinstance(model.get("source"), str) else None
+    config = checkpoint_config(model["source"]) if isinstance(model.get("source"), str) else {}
+    text = config.get("text_config")
+    length = {**config, **(text if isinstance(text, dict) else {})}.get("max_position_embeddings")
+    return length if type(length) is int else None
+
+
+def checkpoint_config(source: str) -> Mapping[str, Any]:
+    """Read config.json of a checkpoint, folder or hub id. Empty if no readable one is on this machine."""
+    path = _checkpoint_file(source, "config.json")
     try:
         config = json.loads(path.read_text(encoding="utf-8")) if path else {}
-        length = {**config, **config.get("text_config", {})}.get("max_position_embeddings")
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError):  # loading the model will report it
-        return None
-    return length if type(length) is int else None
+    except (OSError, ValueError, RecursionError):  # loading the model will report it
+        return {}
+    return config if isinstance(config, dict) else {}
 
 
 def weight_files(source: str) -> list[Path]:

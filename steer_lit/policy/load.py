@@ -65,7 +65,7 @@ def load_policy(
     settings = BaseModelSettings(quantize, dtype, device, min_pixels, max_pixels)
     remedy = memory_advice(may_quantize=device.startswith("cuda") and quantize == "none")
     with out_of_memory(f"loading model={name} to {device}", remedy):
-        parts = _open_base(name, settings, source, tower_file(name, tower), nano_folder(weights))
+        parts = open_base(name, settings, source, tower_file(name, tower), nano_folder(weights))
         model = attach_adapter(parts.model, lora, seed)
     for module in parts.model.modules():
         # On CPUs with AVX512-BF16 bitsandbytes repacks weights at the first eval forward, and then gives no gradient.
@@ -97,9 +97,10 @@ def _check_gpu(name: str, quantize: Quantization, device: str | None) -> None:
         raise MissingResource(str(Problem("model.device", device, reason)))
 
 
-def _open_base(
+def open_base(
     name: str, settings: BaseModelSettings, source: str | None, tower: Path | None, weights: Path | None
 ) -> ModelParts:
+    """Open the base model alone. Raises what `load_policy` raises."""
     if name == "tiny":
         return build_tiny(settings)
     if name == "nano":

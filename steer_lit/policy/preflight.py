@@ -36,6 +36,7 @@ _BOUNDS = {
     "min_pixels": whole(1),
 }
 _DEVICE = re.compile(r"cpu|cuda(?::(\d+))?")
+_ARCHITECTURE = "qwen2_5_vl"
 # The sizes by which nano's architecture is recognised.
 _SIZES = {"text_config": ("vocab_size", "hidden_size", "num_hidden_layers"), "vision_config": ("hidden_size", "depth")}
 
@@ -139,11 +140,13 @@ def _smol_problems() -> list[Problem]:
 
 
 def _source_problems(source: str) -> list[Problem]:
-    if Path(source).is_dir():
-        if _is_checkpoint(Path(source)):
-            return []
+    here = Path(source).is_dir()
+    if here and not _is_checkpoint(Path(source)):
         return [Problem("model.source", source, "is not a checkpoint folder (config.json and *.safetensors)")]
-    if not (missing := base_model_files.uncached(source)):
+    if (kind := base_model_files.checkpoint_config(source).get("model_type", _ARCHITECTURE)) != _ARCHITECTURE:
+        remedy = f"its config.json says model_type={kind!r}, only {_ARCHITECTURE} can be trained: name a Qwen2.5-VL"
+        return [Problem("model.source", source, remedy)]
+    if here or not (missing := base_model_files.uncached(source)):
         return []
     lacking = f"is no folder, and its {missing[0]} is not in the Hugging Face cache"
     if base_model_files.is_offline():

@@ -68,6 +68,27 @@ class SampledPolicy:
         self.temperature = temperature
         self.memory_keys = memory_keys
 
+    def cache_shortage(self, dialogues: int, turns: int) -> str | None:
+        """Return why the cache of so many dialogues side by side may outgrow the GPU's memory, else None.
+
+        Counts the longest answers alone, in every dialogue: the cache pads all to the longest.
+        """
+        qwen = self.qwen
+        if qwen.device.type != "cuda":
+            return None
+        text, tokens = qwen.base.config.text_config, min(turns * self.max_new_tokens, qwen.parts.context_length)
+        values = text.num_hidden_layers * text.num_key_value_heads * text.hidden_size // text.num_attention_heads
+        each = 2 * values * qwen.base.lm_head.weight.element_size() * tokens  # bytes: keys and values
+        room = torch.cuda.mem_get_info(qwen.device)[1] - torch.cuda.memory_allocated(qwen.device)
+        if dialogues * each <= room:
+            return None
+        return (
+            f"{dialogues} dialogues side by side, each with {tokens:,} tokens of answers as rollout.max_new_tokens="
+            f"{self.max_new_tokens} allows, would take {dialogues * each / 2**30:.1f} GiB of the "
+            f"{room / 2**30:.1f} that the GPU has left, without their questions: lower {self.memory_keys}; "
+            f"at most {max(room // each, 1)} dialogues would fit"
+        )
+
     def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> SampledSession:
         return SampledSession(self, scenarios, seeds)
 

@@ -106,3 +106,14 @@ def test_each_part_of_a_step_logs_its_peak_memory(
         on_gpu = {name: float(value) for name, value in fitted(GPU).items() if name.endswith("_gb")}
     assert on_gpu == peaks
     assert not any(name.endswith("_gb") for name in fitted(torch.device("cpu")))
+
+
+def test_rollouts_that_may_outgrow_the_gpu_are_told_of_once(
+    make_trainer: Any, small_world: Any, tiny_policy: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pretended_gpu(), pytest.MonkeyPatch.context() as patch:
+        module = grpo(tiny_policy(device=str(GPU)))
+        patch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 2**14))
+        make_trainer(max_steps=2, **on(GPU)).fit(module, small_world("grpo"))
+    (said,) = [record.getMessage() for record in caplog.records if "memory may run out" in record.getMessage()]
+    assert "lower hardware.side_by_side or rollout.max_new_tokens" in said

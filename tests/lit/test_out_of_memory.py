@@ -143,6 +143,6 @@ def test_a_model_that_is_too_large_says_so(
     def too_large(*_: Any) -> Any:
         raise torch.OutOfMemoryError(CUDAS)
 
-    monkeypatch.setattr(load, "_open_base", too_large)
+    monkeypatch.setattr(load, "open_base", too_large)
     assert cli.run("train", [*SMALL, f"hydra.run.dir={tmp_path}"]) == 2
     assert "out of memory while loading model=tiny to cpu (allocate 2.00 GiB" in capsys.readouterr().err

@@ -6,6 +6,8 @@ import dataclasses
 import inspect
 import json
 import logging
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import AutoTokenizer
 
@@ -24,6 +27,7 @@ from steer_lit.policy.base_model import BaseModelSettings, open_checkpoint
 from steer_lit.policy.load import load_policy
 from steer_lit.policy.lora import LoraSettings, adapted_layers
 from steer_lit.policy.model_facts import SHIPPED
+from steer_lit.policy.nano import build_nano
 from steer_lit.policy.parts import ModelParts
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.tiny import build_tiny
@@ -267,8 +271,6 @@ def test_an_adapter_of_another_shape_is_refused(tmp_path, settings, said):
     ],
 )
 def test_an_adapter_with_unusable_tensors_is_refused(tmp_path, change, said):
-    from safetensors.torch import load_file, save_file
-
     policy().save_adapter(tmp_path)
     weights = load_file(tmp_path / "adapter_model.safetensors")
     name = next(name for name in weights if "lora_A" in name)
@@ -332,6 +334,46 @@ def test_a_checkpoint_folder_is_a_source(tmp_path):
     model = policy(name="mine", source=str(tmp_path))
     assert model.fingerprint == parts.fingerprint
     assert torch.equal(logprobs(model), logprobs(policy()))
+
+
+def copy_of_nano(folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> str:
+    """Copy nano's checkpoint with its tensors changed."""
+    shutil.copytree(SHIPPED, folder)
+    save_file(change(load_file(SHIPPED / "model.safetensors")), folder / "model.safetensors", {"format": "pt"})
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda all_: {name: tensor for name, tensor in all_.items() if ".layers.1.mlp." not in name},
+            r"3 missing \(model\.language_model\.layers\.1\.mlp\.down_proj\.weight, .* and 1 more\); copy or export",
+        ),
+        (
+            lambda all_: {f"base_model.model.{name}": tensor for name, tensor in all_.items()},  # as PEFT names them
+            r"9[23] missing \(.*\), 92 unknown to it \(base_model\.model\.model\.language_model\.",
+        ),
+        (
+            lambda all_: {**all_, "model.language_model.norm.weight": torch.ones(3)},
+            r"config\.json: 1 of another shape \(model\.language_model\.norm\.weight\)",
+        ),
+        (lambda all_: {**all_, "v_head.weight": torch.ones(3)}, r"config\.json: 1 unknown to it \(v_head\.weight\)"),
+    ],
+)
+def test_a_checkpoint_of_other_tensors_than_the_models_is_refused(tmp_path, change, said):
+    with pytest.raises(SteerError, match=said):
+        open_checkpoint(copy_of_nano(tmp_path / "other", change), BaseModelSettings(), name="x")
+
+
+def test_the_names_of_qwens_own_files_and_a_tied_head_are_known(tmp_path):
+    def as_published(tensors):
+        named = {name.replace("model.visual.", "visual."): tensor for name, tensor in tensors.items()}
+        named = {name.replace("model.language_model.", "model."): tensor for name, tensor in named.items()}
+        return {**named, "lm_head.weight": named["model.embed_tokens.weight"].clone()}
+
+    published = open_checkpoint(copy_of_nano(tmp_path / "other", as_published), BaseModelSettings(), name="x")
+    assert published.fingerprint == build_nano(SHIPPED).fingerprint
 
 
 def test_an_empty_folder_is_a_missing_resource(tmp_path):

@@ -103,6 +103,18 @@ def test_weights_neither_cached_nor_reachable_are_a_problem_within_seconds(monke
     assert time.perf_counter() - start < 3
 
 
+def test_a_checkpoint_of_another_architecture_is_refused_before_it_loads(tmp_path):
+    model = {"name": "mine", "quantize": "none", "source": str(tmp_path)}
+    (tmp_path / "model.safetensors").touch()
+    for config in (SIZES, "{}", "no JSON", "[]"):  # loading reports what cannot be read
+        (tmp_path / "config.json").write_text(config)
+        assert preflight.resource_problems(model) == []
+    (tmp_path / "config.json").write_text(SIZES.replace('"model_type": "qwen2_5_vl"', '"model_type": "qwen3_vl"'))
+    (problem,) = preflight.resource_problems(model)
+    assert problem.key == "model.source"
+    assert "model_type='qwen3_vl', only qwen2_5_vl" in problem.remedy
+
+
 def test_a_missing_tower_is_named(tmp_path):
     model = {"name": "tiny", "tower": str(tmp_path / "tower")}
     assert keys(preflight.resource_problems(model)) == ["model.tower"]
