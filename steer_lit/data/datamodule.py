@@ -21,6 +21,7 @@ from steer_lit.data.sources import (
     Record,
     Rows,
     Unfit,
+    asked_digest,
     bare_answers,
     blanked,
     content_of,
@@ -28,7 +29,7 @@ from steer_lit.data.sources import (
     pictures_of,
     told_of_bare,
 )
-from steer_lit.data.steps import Cursor, SliceLoader, StepLoader, blocks_of, hold_out
+from steer_lit.data.steps import Cursor, SliceLoader, StepLoader, blocks_of, hold_out, hold_out_least
 from steer_lit.digests import digest
 from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.files.run_files import QUARANTINE
@@ -46,9 +47,10 @@ log = logging.getLogger(__name__)
 class SteerDataModule(LightningDataModule):
     """Rows of `source`, in steps of `batch_size` over all ranks.
 
-    `stage` picks what the steps hold: scenarios ("grpo") or dialogues (the others). `seed` orders the epochs and draws
-    the `val_size` held-out rows. With `blank_images` every picture becomes a white one of its size. Up to
-    `max_bad_rows` rows of a file may be bad. The ranges of these numbers are checked with the config.
+    `stage` picks what the steps hold: scenarios ("grpo") or dialogues (the others). `seed` orders the epochs. Of
+    STEER-mini it also draws the `val_size` held-out rows; those of a file are the same whatever seed and stage. With
+    `blank_images` every picture becomes a white one of its size. Up to `max_bad_rows` rows of a file may be bad. The
+    ranges of these numbers are checked with the config.
 
     `unfit` and `turns_played` are set before the fit. `unfit` returns why the policy cannot use a row of a file, or
     None. If `unfit` itself is None, every row is used. `turns_played` is how many of a scenario's are played, None for
@@ -236,9 +238,12 @@ class SteerDataModule(LightningDataModule):
     @cached_property
     def _blocks(self) -> tuple[list[range], list[range]]:
         """(train, val) blocks of row numbers."""
-        blocks = blocks_of(len(self._rows), self.source.block)
         try:
-            return hold_out(blocks, self.val_size, self._cursor.seed)
+            if isinstance(rows := self._rows, list):  # a file's
+                # By the opening first: stages may cut rows after different numbers of turns.
+                marks = [asked_digest(cut_after(row, 1)) + asked_digest(row) for row in rows]
+                return hold_out_least(marks, self.val_size)
+            return hold_out(blocks_of(len(rows), self.source.block), self.val_size, self._cursor.seed)
         except ValueError as error:
             raise ConfigError([Problem("data.val_size", self.val_size, f"{error}{self._quarantine.told()}")]) from error
 
