@@ -66,7 +66,7 @@ def _counted(rows: Sequence[GradedDialogue]) -> str:
 
 def _changed(rows: Sequence[GradedDialogue], run: BenchRun) -> str:
     """Name the settings whose values differ from the config that the rows were played under, if that is known."""
-    saved = _readable_config(run.out_dir)
+    saved = readable_config(run.out_dir)
     if not saved or not run.config or not played_under_config(run.out_dir, rows):
         return ""
     policies = {row.policy.partition(SEED_MARK)[0] for row in rows}
@@ -120,12 +120,12 @@ def unlike_seeds(policies: Mapping[str, Any]) -> Iterator[str]:
 def _training(member: object) -> dict[str, object]:
     """Return the deciding settings of the run that wrote the adapter, {} if they are not known."""
     policy = policy_of(member)
-    saved = _readable_config(Path(policy.adapter).parent) if isinstance(policy, LocalPolicy) else {}
+    saved = readable_config(Path(policy.adapter).parent) if isinstance(policy, LocalPolicy) else {}
     deciding = {key: value for key, value in leaves(saved) if any(within(key, part) for part in _TRAINING)}
     return {key: value for key, value in deciding.items() if key.rpartition(".")[2] not in _OWN}
 
 
-def _readable_config(run: Path) -> Mapping[str, Any]:
+def readable_config(run: Path) -> Mapping[str, Any]:
     """Return the config that a run saved, {} if there is none or it cannot be read: then nothing is said of it."""
     with suppress(SteerError):
         return saved_config(run)

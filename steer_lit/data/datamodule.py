@@ -32,7 +32,8 @@ from steer_lit.data.sources import (
 from steer_lit.data.steps import Cursor, SliceLoader, StepLoader, blocks_of, hold_out, hold_out_least
 from steer_lit.digests import digest
 from steer_lit.errors import ConfigError, Problem, SteerError
-from steer_lit.files.run_files import QUARANTINE
+from steer_lit.files.atomic import replace_text
+from steer_lit.files.run_files import QUARANTINE, TRAINED_ROWS
 from steer_lit.numbers import counted
 from steer_lit.ranks import first_rank, several_ranks
 from steer_lit.stages import STAGES, Stage
@@ -85,7 +86,8 @@ class SteerDataModule(LightningDataModule):
         """Read a file's rows now, as far as that needs no policy, so that faults show before weights are loaded.
 
         Bad rows, and those that `unfit` refuses later, are put aside in the folder's quarantine.jsonl; without this
-        call they are only counted. Every rank does so, the first one writes. Raises what `FileSource.read` raises.
+        call they are only counted. `setup` writes a list of the rows to train on beside it. Every rank reads, the first
+        one writes. Raises what `FileSource.read` raises.
         """
         self._quarantine.path = quarantine_dir / QUARANTINE if first_rank() else None
         if isinstance(self.source, FileSource):
@@ -103,6 +105,10 @@ class SteerDataModule(LightningDataModule):
             log.info(self.describe())
             if isinstance(self.source, FileSource):
                 self._warn_of([self._rows[number] for number in range(len(self._rows))])
+                if self._quarantine.path is not None:  # for benchmarks of what is trained
+                    marks = {asked_digest(self._rows[number]) for block in self._blocks[0] for number in block}
+                    path = self._quarantine.path.with_name(TRAINED_ROWS)
+                    replace_text(path, "".join(f"{mark}\n" for mark in sorted(marks)))
 
     def _warn_of(self, rows: Sequence[Record]) -> None:
         """Warn of rows that would be learned from as often as they stand there, and of answers without their form."""
