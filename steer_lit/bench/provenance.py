@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from steer_lit.bench.policies import ServedModel, any_local, named, policy_of
 from steer_lit.errors import SteerError
 from steer_lit.files.run_files import CONFIG, saved_versions
+from steer_lit.prompts.fill import ASKING
 
 if TYPE_CHECKING:
     from steer_lit.bench.records import GradedDialogue, Records
@@ -50,6 +51,7 @@ def provenance(run: Path, shown: Iterable[GradedDialogue] = ()) -> list[tuple[st
         ("asked by", _asked(saved)),
         ("answers", _decoding(saved.get("rollout", {}))),
         ("system prompts", "; ".join(f'{name}: "{text}"' for name, text in _prompts(saved).items())),
+        ("prompts of one's own", ", ".join(_own_prompts(saved, found.get("prompts")))),
         ("command", redacted(command)),
         ("of an earlier command", ", ".join(_earlier(found, shown))),
         (RECORDED_ONLY, ", ".join(_unplayed(found, shown))),
@@ -130,6 +132,13 @@ def _prompts(saved: Mapping[str, Any]) -> dict[str, str]:
     return {**others, **own} if own else {}
 
 
+def _own_prompts(saved: Mapping[str, Any], marks: object) -> Iterator[str]:
+    """Yield each prompt, with its digest, of the players that were given a folder of prompts."""
+    players = [player for player in ASKING if saved.get(player, {}).get("prompts")]
+    if isinstance(marks, dict):
+        yield from (f"{name} {mark}" for name, mark in marks.items() if name.partition("_")[0] in players)
+
+
 def _data(saved: Mapping[str, Any]) -> Iterator[str]:
     data, split = saved.get("data", {}), saved.get("bench", {}).get("split", "bench")
     source = data.get("source", {})
@@ -162,7 +171,7 @@ def _asked(saved: Mapping[str, Any]) -> str:
     own = [
         f"{name}={attacker[name]}"
         for name, parameter in (signature(known[target]).parameters if target in known else {}).items()
-        if name != "client" and name in attacker and attacker[name] != parameter.default
+        if name not in ("client", "prompts") and name in attacker and attacker[name] != parameter.default
     ]
     name, model = target.rsplit(".", 1)[-1], configured_model(attacker)
     who = f"model {model} behind a server" if model is not None else _WORDS.get(name, name)

@@ -35,7 +35,8 @@ class LlmJudge:
     """Grades turns through `client`, all of a batch at once.
 
     `sees`: the completion's answer part alone, as in the authors' judge, or with its thinking. `open_image` opens the
-    pictures, which are sent as PNG of at most `max_pixels`. `max_tokens` bounds a reply.
+    pictures, which are sent as PNG of at most `max_pixels`. `max_tokens` bounds a reply. Prompt files
+    in the folder `prompts` replace those of the package.
     """
 
     def __init__(
@@ -46,9 +47,10 @@ class LlmJudge:
         max_tokens: int = 512,
         temperature: float = 0.0,
         max_pixels: int = MAX_SENT_PIXELS,
+        prompts: str | None = None,
     ) -> None:
         self.client = client
-        self._asker = TurnAsker("judge", GradeReply, client, open_image, max_tokens, temperature, max_pixels)
+        self._asker = TurnAsker("judge", GradeReply, client, open_image, max_tokens, temperature, max_pixels, prompts)
         self._sees = sees
 
     @property

@@ -51,7 +51,8 @@ class LlmTutor:
     """Scores turns through `client`, all of a batch at once.
 
     `sees`: the completion's answer part alone, or with its thinking. `open_image` opens the pictures, which are sent
-    as PNG of at most `max_pixels`. `max_tokens` bounds a reply.
+    as PNG of at most `max_pixels`. `max_tokens` bounds a reply. Prompt files in the folder `prompts`
+    replace those of the package.
     """
 
     def __init__(
@@ -62,9 +63,10 @@ class LlmTutor:
         max_tokens: int = 512,
         temperature: float = 0.0,
         max_pixels: int = MAX_SENT_PIXELS,
+        prompts: str | None = None,
     ) -> None:
         self.client = client
-        self._asker = TurnAsker("tutor", TutorReply, client, open_image, max_tokens, temperature, max_pixels)
+        self._asker = TurnAsker("tutor", TutorReply, client, open_image, max_tokens, temperature, max_pixels, prompts)
         self._sees = sees
 
     @property

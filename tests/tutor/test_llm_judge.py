@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -150,3 +151,12 @@ def test_the_fingerprint_of_recorded_grades_is_unchanged(answering) -> None:
     named = (("http://localhost:1/v1", "model"), "completion", 100, 0.5, 784, prompts)
     made = judge(answering(str), sees="completion", max_tokens=100, temperature=0.5, max_pixels=784)
     assert made.fingerprint == f"llm:{digest(repr(named), 12)}"
+
+
+def test_a_prompt_of_ones_own_is_asked_and_changes_the_fingerprint(answering, tmp_path: Path) -> None:
+    client = answering(lambda request: json.dumps(REPLY))
+    (tmp_path / "judge_system.txt").write_text("By my rubric.")
+    made = judge(client, prompts=str(tmp_path))
+    assert made.fingerprint != judge(client).fingerprint
+    made.grade([dialogue(REFUSAL)])
+    assert client.batches[0][0].messages[0].text == "By my rubric."

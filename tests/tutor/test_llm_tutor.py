@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -269,3 +270,12 @@ def test_the_fingerprint_of_recorded_dialogues_is_unchanged(answering) -> None:
     named = (("http://localhost:1/v1", "model"), "answer", 512, 0.0, 512 * 512, prompts)
     tutor = LlmTutor(answering(str), open_image)
     assert tutor.fingerprint == f"llm:{digest(repr(named), 12)}"
+
+
+def test_a_prompt_of_ones_own_is_asked_and_changes_the_fingerprint(answering, tmp_path: Path) -> None:
+    client = answering(lambda request: json.dumps(REPLY))
+    (tmp_path / "tutor_system.txt").write_text("By my rubric.")
+    made = LlmTutor(client, open_image, prompts=str(tmp_path))
+    assert made.fingerprint != LlmTutor(client, open_image).fingerprint
+    made.score([played(REFUSAL)])
+    assert client.batches[0][0].messages[0].text == "By my rubric."
