@@ -291,6 +291,7 @@ def test_invalid_entries_of_a_list_of_policies_are_named(tmp_path: Path) -> None
 def test_the_papers_runs_ask_for_the_server_of_their_llm_tutor(experiment: str) -> None:
     config = compose(f"experiment={experiment}", "init_from=null")
     assert config.tutor._target_.endswith("LlmTutor")
+    assert config.tutor.client.settings.concurrency == 64  # a step asks for thousands of verdicts
     assert config.module.attacker._target_.endswith("AdaptiveAttacker")
     problems = {problem.key: problem.remedy for problem in value_problems(resolved(config))}
     assert set(problems) == {"server.base_url", "server.model"}

@@ -18,7 +18,6 @@ SCRIPTS = [ROOT / "train.py", ROOT / "bench.py", ROOT / "synthesize.py"]
 # Level of each module or folder directly under steer_lit/. An import may only go to a lower level.
 LEVELS = {
     "types": 0,
-    "verdict_scale": 0,
     "answer_format": 0,
     "mini_world": 0,
     "digests": 0,
@@ -27,6 +26,7 @@ LEVELS = {
     "errors": 0,
     "ranks": 0,
     "waiting": 0,
+    "verdict_scale": 0.1,  # which of its halves holds follows from the row
     "numbers": 0.1,  # its bounds produce messages, as errors do
     "files": 0.2,
     "terminal": 0.2,  # what a user types and sees; nothing about runs

@@ -31,7 +31,8 @@ class LlmAttacker:
     """Writes attacks through `client`. `extra_turns`: how many turns a dialogue may go beyond its script.
 
     The model sees what a user sees: the answer parts, never the thinking. `open_image` gives the pictures, which are
-    sent as PNG of at most `max_pixels`; `max_tokens` bounds a reply.
+    sent as PNG of at most `max_pixels`; `max_tokens` bounds a reply. Prompt files in the folder
+    `prompts` replace those of the package.
     """
 
     without_gold: ClassVar[bool] = True  # its questions have no gold facts
@@ -44,10 +45,13 @@ class LlmAttacker:
         max_tokens: int = 256,
         temperature: float = 0.0,
         max_pixels: int = MAX_SENT_PIXELS,
+        prompts: str | None = None,
     ) -> None:
         self.extra_turns = extra_turns
         self.client = client
-        self._asker = TurnAsker("attacker", AttackReply, client, open_image, max_tokens, temperature, max_pixels)
+        self._asker = TurnAsker(
+            "attacker", AttackReply, client, open_image, max_tokens, temperature, max_pixels, prompts
+        )
 
     @property
     def fingerprint(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from omegaconf import OmegaConf
 from steer_lit.bench.policies import ServedModel, any_local, named, policy_of
 from steer_lit.errors import SteerError
 from steer_lit.files.run_files import CONFIG, saved_versions
+from steer_lit.prompts.fill import ASKING
 
 _WORDS = {"ScriptedAttacker": "the script", "AdaptiveAttacker": "the adaptive attacker"}
 _WAY_OUT = "mend it, or move it away to report without it"
@@ -38,6 +40,7 @@ def provenance(run: Path) -> tuple[tuple[str, str], ...]:
         ("asked by", _asked(saved)),
         ("answers", _decoding(saved.get("rollout", {}))),
         ("system prompts", "; ".join(f'{name}: "{text}"' for name, text in _prompts(saved).items())),
+        ("prompts of one's own", ", ".join(_own_prompts(saved, found.get("prompts")))),
         ("command", redacted(command)),
         ("versions", ", ".join(f"{name} {number}" for name, number in versions.items())),
     ]
@@ -77,6 +80,13 @@ def _prompts(saved: Mapping[str, Any]) -> dict[str, str]:
     return {**others, **own} if own else {}
 
 
+def _own_prompts(saved: Mapping[str, Any], marks: object) -> Iterator[str]:
+    """Yield each prompt, with its digest, of the players that were given a folder of prompts."""
+    players = [player for player in ASKING if saved.get(player, {}).get("prompts")]
+    if isinstance(marks, dict):
+        yield from (f"{name} {mark}" for name, mark in marks.items() if name.partition("_")[0] in players)
+
+
 def _data(saved: Mapping[str, Any]) -> Iterator[str]:
     data, split = saved.get("data", {}), saved.get("bench", {}).get("split", "bench")
     source = data.get("source", {})
@@ -109,7 +119,7 @@ def _asked(saved: Mapping[str, Any]) -> str:
     own = [
         f"{name}={attacker[name]}"
         for name, parameter in (signature(known[target]).parameters if target in known else {}).items()
-        if name != "client" and name in attacker and attacker[name] != parameter.default
+        if name not in ("client", "prompts") and name in attacker and attacker[name] != parameter.default
     ]
     name, model = target.rsplit(".", 1)[-1], configured_model(attacker)
     who = f"model {model} behind a server" if model is not None else _WORDS.get(name, name)
@@ -122,6 +132,13 @@ def configured_model(player: Mapping[str, Any]) -> str | None:
     """Return the model that the player of a config's section asks; None if it has no client."""
     client = player.get("client")
     return None if client is None else str(client.get("model") or client.get("settings", {}).get("model"))
+
+
+def readable_config(run: Path) -> dict[str, Any]:
+    """Return the config that a run saved, {} if there is none or it cannot be read: then nothing is said of it."""
+    with suppress(SteerError):
+        return saved_config(run)
+    return {}
 
 
 def saved_config(run: Path) -> dict[str, Any]:

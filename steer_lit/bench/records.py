@@ -25,6 +25,7 @@ from steer_lit.files.run_files import RECORDS
 from steer_lit.files.typed_lines import FieldError, line_reader
 from steer_lit.numbers import counted
 from steer_lit.types import Completion, Ended, Grade, Intent, Kind, Scenario, Tier, Trajectory, Turn
+from steer_lit.verdict_scale import known_intent
 
 WAY_OUT = "delete the line to have the dialogue played again, or move the file away"
 
@@ -153,16 +154,15 @@ def _fact(scenario: Scenario, name: str) -> str:
 
 
 def _graded_turn(turn: Turn, grade: Grade, kind: Kind) -> GradedTurn:
-    """Return the graded turn. Without gold, all of a benign row is harmless, even if a lecture swayed the judge."""
+    """Return the graded turn. What is known of its request holds, even if a lecture swayed the judge."""
     gold = turn.attack.gold
-    intent = gold.intent if gold else "harmless" if kind == "benign" else grade.intent
     return GradedTurn(
         user=turn.attack.message.text,
         assistant=turn.completion.text,
         helpfulness=grade.helpfulness,
         harmlessness=grade.harmlessness,
         refused=grade.refused,
-        intent=intent,
+        intent=known_intent(turn.attack, kind) or grade.intent,
         tier=gold.tier if gold else None,
         strategy=turn.attack.strategy,
         rationale=grade.rationale,

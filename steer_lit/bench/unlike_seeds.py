@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from steer_lit.bench.policies import LocalPolicy, policy_of
-from steer_lit.bench.provenance import saved_config
+from steer_lit.bench.provenance import readable_config
 from steer_lit.dotted import leaves, within
-from steer_lit.errors import SteerError
 from steer_lit.numbers import few
 
 # Parts of a config that decide what a training teaches, and the last parts of keys that its seeds need not share.
@@ -41,9 +39,6 @@ def unlike_seeds(policies: Mapping[str, Any]) -> Iterator[str]:
 def _training(member: object) -> dict[str, object]:
     """Return the deciding settings of the run that wrote the adapter, {} if they are not known."""
     policy = policy_of(member)
-    saved: Mapping[str, Any] = {}
-    if isinstance(policy, LocalPolicy):
-        with suppress(SteerError):  # of a config that cannot be read nothing is said
-            saved = saved_config(Path(policy.adapter).parent)
+    saved = readable_config(Path(policy.adapter).parent) if isinstance(policy, LocalPolicy) else {}
     deciding = {key: value for key, value in leaves(saved) if any(within(key, part) for part in _TRAINING)}
     return {key: value for key, value in deciding.items() if key.rpartition(".")[2] not in _OWN}

@@ -82,7 +82,7 @@ _SWITCHES = (
 _TEXTS = ("system_prompt", "logger.wandb.project", "logger.wandb.name")
 _TEXTS_OR_NULL = (
     "init_from", "ckpt_path", "sft_adapter", "from_raw_eval", "model.source", "model.tower",
-    "model.weights", "logger.wandb.entity",
+    "model.weights", "logger.wandb.entity", "attacker.prompts", "judge.prompts", "tutor.prompts",
 )  # fmt: skip
 _OURS = ("steer_lit.", "lightning.Trainer", "lightning.pytorch.loggers.TensorBoardLogger")
 _LONGEST_NAME = 100  # file systems take 255 bytes
@@ -174,7 +174,7 @@ _OF_FILES: Mapping[str, _Rule] = {
 
 def leaf_problems(config: Config) -> Iterator[Problem]:
     """Yield what is wrong with single values, wherever they are. Sections that hold no keys are skipped."""
-    numbers = {key: value for key in _NUMBERS if (value := _at_ours(config, key)) is not ABSENT}
+    numbers = {key: value for key in _NUMBERS if (value := at_ours(config, key)) is not ABSENT}
     yield from bound_problems(numbers, _NUMBERS)
     if at(config, "rollout.temperature") == 0 and "objective" in config:
         yield Problem("rollout.temperature", 0, "must be above 0: a group of greedy dialogues is all alike")
@@ -182,11 +182,11 @@ def leaf_problems(config: Config) -> Iterator[Problem]:
         yield problem
     of_source = {f"data.source.{key}": rule for key, rule in (_OF_MADE if makes_rows(config) else _OF_FILES).items()}
     for key, rule in {**_RULES, **of_source}.items():
-        if (value := _at_ours(config, key)) is not ABSENT and not rule.fits(value):
+        if (value := at_ours(config, key)) is not ABSENT and not rule.fits(value):
             yield Problem(key, value, rule.allowed)
 
 
-def _at_ours(config: Config, key: str) -> Any:
+def at_ours(config: Config, key: str) -> Any:
     """Return the key's value, ABSENT too if a user's own class takes it: what fits that class we cannot know."""
     target = at(config, f"{key.rpartition('.')[0]}._target_")
     return at(config, key) if target is ABSENT or str(target).startswith(_OURS) else ABSENT

@@ -12,7 +12,7 @@ from typing import Any, get_args
 from hydra.core.hydra_config import HydraConfig
 from safetensors import SafetensorError, safe_open
 
-from steer_lit.checks.facts import Config, is_texts, makes_rows
+from steer_lit.checks.facts import Config, at_ours, is_texts, makes_rows
 from steer_lit.data.rows import is_hub, source_problem
 from steer_lit.data.sources import FileSource, files_named
 from steer_lit.dotted import ABSENT, at
@@ -27,6 +27,7 @@ from steer_lit.policy.model_facts import (
     no_plain_lora,
     start_is_gone,
 )
+from steer_lit.prompts.fill import ASKING, own_problem
 from steer_lit.terminal.commands import folder_key
 from steer_lit.types import Split
 
@@ -80,6 +81,14 @@ def source_problems(config: Config) -> Iterator[Problem]:
     if found or isinstance(at(config, "data.source.folder"), str):
         return
     yield from problems_of(lambda: FileSource(**named).image_root)
+
+
+def prompt_problems(config: Config) -> Iterator[Problem]:
+    """Yield folders of prompts that cannot take the place of the package's."""
+    for player in ASKING:
+        folder = at_ours(config, key := f"{player}.prompts")
+        if isinstance(folder, str) and (remedy := own_problem(player, folder)):
+            yield Problem(key, folder, remedy)
 
 
 def adapter_problem(key: str, folder: str, model: Config) -> Problem | None:

@@ -18,7 +18,7 @@ from steer_lit.bench.seed_groups import baseline_problems
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.suite import GRADES
 from steer_lit.checks.facts import Config, declares, leaf_problems, reacts
-from steer_lit.checks.files import adapter_problem, file_problems, folder_problems, source_problems
+from steer_lit.checks.files import adapter_problem, file_problems, folder_problems, prompt_problems, source_problems
 from steer_lit.checks.rows import made_row_problems, training_row_problems
 from steer_lit.checks.servers import HIDDEN, client_problems, saved_key_problems, server_problems
 from steer_lit.checks.targets import target_problems
@@ -64,6 +64,7 @@ def bench_problems(config: DictConfig) -> list[Problem]:
             yield from target_problems(plain, ("judge", "attacker", "tutor") if reacts(plain) else ("judge",))
         yield from server_problems(plain)
         yield from client_problems(plain)
+        yield from prompt_problems(plain)
         yield from made_row_problems(plain, "rl" if at(plain, "bench.split") == "rl" else "bench", bad)
         yield from source_problems(plain)
         if plain["judge_check"] is not True:
@@ -91,6 +92,7 @@ def _training_problems(config: Config, bad: Collection[str]) -> list[Problem]:
         *file_problems(config),
         *server_problems(config),
         *client_problems(config),
+        *prompt_problems(config),
         *_machine_problems(config, bad),
     ]
 

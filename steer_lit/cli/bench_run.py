@@ -100,6 +100,7 @@ def _play(
     from steer_lit.bench.policies import Policies
     from steer_lit.bench.run import run_bench
     from steer_lit.bench.suite import Suite, check_gold, planned
+    from steer_lit.bench.trained_rows import told_of_trained
     from steer_lit.bench.unlike_seeds import unlike_seeds
 
     # The questions come from the rows, or from an attacker that reacts to a tutor's verdicts.
@@ -120,7 +121,7 @@ def _play(
     ):
         greeted = run.busy(policies.local)
         greet(*greeted)
-        for said in unlike_seeds(plain["policies"]):
+        for said in (*unlike_seeds(plain["policies"]), *told_of_trained(policies.local, scenarios)):
             log.warning("%s", said)
         if config.bench.constants and asking:
             log.info("%s", WHY_LEFT_OUT)

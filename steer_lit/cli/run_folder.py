@@ -20,6 +20,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit import __version__
+from steer_lit.checks.facts import at_ours
 from steer_lit.cli.signals import FROZEN
 from steer_lit.errors import SteerError
 from steer_lit.files.atomic import replace_text
@@ -39,7 +40,7 @@ from steer_lit.files.run_files import (
     saved_versions,
 )
 from steer_lit.policy.model_facts import ADAPTER_WEIGHTS
-from steer_lit.prompts.fill import digests
+from steer_lit.prompts.fill import ASKING, digests
 from steer_lit.ranks import first_rank, local_rank, restarted, several_ranks
 from steer_lit.terminal.commands import (
     folder_key,
@@ -209,10 +210,15 @@ def freeze(config: DictConfig, run_dir: Path) -> Path:
         found |= {name: version(name) for name in RECORDED}
         found |= {"date": datetime.now().isoformat(" ", timespec="minutes"), "command": typed_command()}
         found["commands"] = _commands(run_dir)
-        found["prompts"] = digests()
+        found["prompts"] = digests(_own_prompts(config))
         replace_text(run_dir / VERSIONS, json.dumps(found, indent=2) + "\n")
         replace_text(path, OmegaConf.to_yaml(resolved))
     return path
+
+
+def _own_prompts(config: DictConfig) -> dict[str, str]:
+    """Return the folders whose prompts replace the package's, by the name of the player that uses them."""
+    return {name: own for name in ASKING if isinstance(own := at_ours(config, f"{name}.prompts"), str)}
 
 
 def _commands(run_dir: Path) -> list[str]:

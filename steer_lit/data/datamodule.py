@@ -21,6 +21,7 @@ from steer_lit.data.sources import (
     Record,
     Rows,
     Unfit,
+    asked_digest,
     bare_answers,
     blanked,
     content_of,
@@ -28,10 +29,11 @@ from steer_lit.data.sources import (
     pictures_of,
     told_of_bare,
 )
-from steer_lit.data.steps import Cursor, SliceLoader, StepLoader, blocks_of, hold_out
+from steer_lit.data.steps import Cursor, SliceLoader, StepLoader, blocks_of, hold_out, hold_out_least
 from steer_lit.digests import digest
 from steer_lit.errors import ConfigError, Problem, SteerError
-from steer_lit.files.run_files import QUARANTINE
+from steer_lit.files.atomic import replace_text
+from steer_lit.files.run_files import QUARANTINE, TRAINED_ROWS
 from steer_lit.numbers import counted
 from steer_lit.ranks import first_rank, several_ranks
 from steer_lit.stages import STAGES, Stage
@@ -46,9 +48,10 @@ log = logging.getLogger(__name__)
 class SteerDataModule(LightningDataModule):
     """Rows of `source`, in steps of `batch_size` over all ranks.
 
-    `stage` picks what the steps hold: scenarios ("grpo") or dialogues (the others). `seed` orders the epochs and draws
-    the `val_size` held-out rows. With `blank_images` every picture becomes a white one of its size. Up to
-    `max_bad_rows` rows of a file may be bad. The ranges of these numbers are checked with the config.
+    `stage` picks what the steps hold: scenarios ("grpo") or dialogues (the others). `seed` orders the epochs. Of
+    STEER-mini it also draws the `val_size` held-out rows; those of a file are the same whatever seed and stage. With
+    `blank_images` every picture becomes a white one of its size. Up to `max_bad_rows` rows of a file may be bad. The
+    ranges of these numbers are checked with the config.
 
     `unfit` and `turns_played` are set before the fit. `unfit` returns why the policy cannot use a row of a file, or
     None. If `unfit` itself is None, every row is used. `turns_played` is how many of a scenario's are played, None for
@@ -83,7 +86,8 @@ class SteerDataModule(LightningDataModule):
         """Read a file's rows now, as far as that needs no policy, so that faults show before weights are loaded.
 
         Bad rows, and those that `unfit` refuses later, are put aside in the folder's quarantine.jsonl; without this
-        call they are only counted. Every rank does so, the first one writes. Raises what `FileSource.read` raises.
+        call they are only counted. `setup` writes a list of the rows to train on beside it. Every rank reads, the first
+        one writes. Raises what `FileSource.read` raises.
         """
         self._quarantine.path = quarantine_dir / QUARANTINE if first_rank() else None
         if isinstance(self.source, FileSource):
@@ -101,6 +105,10 @@ class SteerDataModule(LightningDataModule):
             log.info(self.describe())
             if isinstance(self.source, FileSource):
                 self._warn_of([self._rows[number] for number in range(len(self._rows))])
+                if self._quarantine.path is not None:  # for benchmarks of what is trained
+                    marks = {asked_digest(self._rows[number]) for block in self._blocks[0] for number in block}
+                    path = self._quarantine.path.with_name(TRAINED_ROWS)
+                    replace_text(path, "".join(f"{mark}\n" for mark in sorted(marks)))
 
     def _warn_of(self, rows: Sequence[Record]) -> None:
         """Warn of rows that would be learned from as often as they stand there, and of answers without their form."""
@@ -236,9 +244,12 @@ class SteerDataModule(LightningDataModule):
     @cached_property
     def _blocks(self) -> tuple[list[range], list[range]]:
         """(train, val) blocks of row numbers."""
-        blocks = blocks_of(len(self._rows), self.source.block)
         try:
-            return hold_out(blocks, self.val_size, self._cursor.seed)
+            if isinstance(rows := self._rows, list):  # a file's
+                # By the opening first: stages may cut rows after different numbers of turns.
+                marks = [asked_digest(cut_after(row, 1)) + asked_digest(row) for row in rows]
+                return hold_out_least(marks, self.val_size)
+            return hold_out(blocks_of(len(rows), self.source.block), self.val_size, self._cursor.seed)
         except ValueError as error:
             raise ConfigError([Problem("data.val_size", self.val_size, f"{error}{self._quarantine.told()}")]) from error
 

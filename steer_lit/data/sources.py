@@ -27,6 +27,7 @@ from steer_lit.data.mini_primer import primer_row
 from steer_lit.data.rows import Quarantine, is_hub, read_records
 from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.data.unused_keys import UnusedKey, told_of_unused, unused_keys, watched
+from steer_lit.digests import digest
 from steer_lit.errors import ConfigError, Problem, RowError, SteerError
 from steer_lit.numbers import counted, few
 from steer_lit.ranks import first_rank
@@ -244,8 +245,17 @@ def files_named(value: str | Sequence[str] | None) -> list[str]:
 
 def pictures_of(record: Record) -> Iterator[ImageRef]:
     """Return the record's pictures in the order they are shown."""
-    messages = record.messages if isinstance(record, Dialogue) else [attack.message for attack in record.attacks]
-    return (ref for message in messages for ref in message.images)
+    return (ref for message in _messages(record) for ref in message.images)
+
+
+def asked_digest(record: Record) -> str:
+    """Return a digest of what the user says and shows, which SFT and GRPO read alike from a row."""
+    asked = [(message.text, message.images) for message in _messages(record) if message.role == "user"]
+    return digest(repr(asked), 16)
+
+
+def _messages(record: Record) -> Sequence[Message]:
+    return record.messages if isinstance(record, Dialogue) else [attack.message for attack in record.attacks]
 
 
 def content_of(record: Record) -> object:

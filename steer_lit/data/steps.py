@@ -59,6 +59,20 @@ def hold_out(blocks: Sequence[range], count: int, seed: int) -> tuple[list[range
     return train, [blocks[index] for index in sorted(drawn)]
 
 
+def hold_out_least(marks: Sequence[str], count: int) -> tuple[list[range], list[range]]:
+    """Return (train, val) blocks of one row, val holding the `count` rows of the least marks; both in natural order.
+
+    Rows of one mark stay together, so val may hold a few more. Raises ValueError if that leaves nothing to train on.
+    """
+    if reason := holding_out_fails(len(marks), 1, count):
+        raise ValueError(reason)
+    last = sorted(marks)[count - 1] if count else ""
+    train = [range(row, row + 1) for row, mark in enumerate(marks) if mark > last]
+    if not train:
+        raise ValueError("leaves nothing to train on: rows in which the user says the same are held out together")
+    return train, [range(row, row + 1) for row, mark in enumerate(marks) if mark <= last]
+
+
 def epoch_order(blocks: Sequence[range], seed: int, epoch: int) -> list[int]:
     """Return the row numbers of one epoch, block after block."""
     return [row for index in shuffled(len(blocks), "epoch", seed, epoch) for row in blocks[index]]

@@ -137,7 +137,9 @@ class Asker(Generic[Shape]):
 
 
 class TurnAsker(Asker[Shape]):
-    """Asks about the last of some turns, with the prompts `<name>_system` and `<name>_user`."""
+    """Asks about the last of some turns, with the prompts `<name>_system` and `<name>_user`, of the folder `prompts` if
+    it has them.
+    """
 
     def __init__(
         self,
@@ -148,10 +150,11 @@ class TurnAsker(Asker[Shape]):
         max_tokens: int,
         temperature: float,
         max_pixels: int,
+        prompts: str | None,
     ) -> None:
         super().__init__(shape, client, PngPictures(open_image, max_pixels), Sampling(temperature, max_tokens))
         self._named = client
-        self._system, self._user = Prompt.load(f"{name}_system"), Prompt.load(f"{name}_user")
+        self._system, self._user = Prompt.load(f"{name}_system", prompts), Prompt.load(f"{name}_user", prompts)
         self._settings = (max_tokens, temperature, max_pixels, (self._system.digest, self._user.digest))
 
     def fingerprint(self, own: object) -> str:

@@ -8,6 +8,7 @@ pass for a line of the prompt.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from steer_lit.digests import digest
 from steer_lit.texts import encodable
 
 FOLDER = Path(__file__).parent
+ASKING = ("attacker", "judge", "tutor")  # their prompts may be replaced: <name>_system.txt and <name>_user.txt
 BAR = "| "
 
 _FIELD = re.compile(r"\{\{(\w+)\}\}")
@@ -36,8 +38,12 @@ class Prompt:
     text: str
 
     @classmethod
-    def load(cls, name: str) -> Prompt:
-        """Read `steer_lit/prompts/<name>.txt`. Raises ValueError if there is none."""
+    def load(cls, name: str, own: str | None = None) -> Prompt:
+        """Read `<own>/<name>.txt` if that is a file, otherwise `steer_lit/prompts/<name>.txt`. Raises ValueError if
+        there is none.
+        """
+        if own is not None and (replaced := Path(own, f"{name}.txt")).is_file():
+            return cls(name, replaced.read_text(encoding="utf-8").strip())
         path = FOLDER / f"{name}.txt"
         if path.parent != FOLDER or not path.is_file():
             known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.txt")))
@@ -64,9 +70,37 @@ class Prompt:
         return _FIELD.sub(lambda mark: values[mark[1]], self.text)
 
 
-def digests() -> dict[str, str]:
-    """Return every prompt's digest by name, for a run's record: a word of the tutor's changes every verdict."""
-    return {name: Prompt.load(name).digest for name in sorted(file.stem for file in FOLDER.glob("*.txt"))}
+def own_problem(player: str, own: str) -> str | None:
+    """Return why the prompts in the folder `own` cannot replace those of the `player`, one of ASKING, or None."""
+    if not Path(own).is_dir():
+        return "no such folder: name one with prompt files of your own"
+    names = [f"{player}_system", f"{player}_user"]
+    known = {f"{each}_{part}" for each in ASKING for part in ("system", "user")}
+    found = {file.stem for file in Path(own).glob("*.txt")}
+    if unknown := sorted(found - known):
+        return f"holds {unknown[0]}.txt, which replaces no prompt: there are {', '.join(sorted(known))}"
+    if not found.intersection(names):
+        return f"holds neither {names[0]}.txt nor {names[1]}.txt: copy one from {FOLDER} and change it"
+    for name in sorted(found.intersection(names)):
+        try:
+            prompt, fields = Prompt.load(name, own), Prompt.load(name).fields
+        except (OSError, ValueError) as error:
+            return f"{name}.txt cannot be read: {error}"
+        marks = ", ".join(f"{{{{{field}}}}}" for field in sorted(fields)) or "none"
+        if not prompt.text or prompt.fields != fields:
+            return f"{name}.txt must hold text with exactly these fields to fill: {marks}"
+        if any(line.startswith(BAR) for line in prompt.text.splitlines()):
+            return f"{name}.txt has a line that begins with {BAR!r}, which marks the dialogue's own text: indent it"
+    return None
+
+
+def digests(own: Mapping[str, str]) -> dict[str, str]:
+    """Return every prompt's digest by name, for a run's record: a word of the tutor's changes every verdict.
+
+    `own` are the folders whose prompts replace those of a player, by the player's name.
+    """
+    names = sorted(file.stem for file in FOLDER.glob("*.txt"))
+    return {name: Prompt.load(name, own.get(name.partition("_")[0])).digest for name in names}
 
 
 def fence(text: str) -> str:

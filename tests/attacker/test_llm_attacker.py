@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -133,3 +134,9 @@ def test_the_fingerprint_of_recorded_dialogues_is_unchanged(answering) -> None:
     named = (("http://localhost:1/v1", "model"), 2, 256, 0.0, 512 * 512, prompts)
     attacker = LlmAttacker(answering(str), open_image)
     assert attacker.fingerprint == f"llm:{digest(repr(named), 12)}"
+
+
+def test_a_prompt_of_ones_own_changes_the_fingerprint(answering, tmp_path: Path) -> None:
+    (tmp_path / "attacker_system.txt").write_text("Insist.")
+    own = LlmAttacker(answering(str), open_image, prompts=str(tmp_path))
+    assert own.fingerprint != LlmAttacker(answering(str), open_image).fingerprint

@@ -35,3 +35,37 @@ def test_the_named_part_of_the_data_is_played(tmp_path: Path) -> None:
     assert cli.run("bench", [*words, f"hydra.run.dir={tmp_path}"]) == 0
     records = (tmp_path / "records.jsonl").read_text(encoding="utf-8").splitlines()
     assert {json.loads(line)["scenario"][:10] for line in records} == {"mini-rl-1-"}
+
+
+def test_a_benchmark_warns_of_dialogues_that_an_adapter_was_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also through the run that a run started from, and where training cut the rows short."""
+    monkeypatch.chdir(tmp_path)
+    rows = [json.dumps(bench_row(MiniSplit("bench", 0, 10).scenario(number))) for number in range(6)]
+    for name, some in (("first", rows[:4]), ("later", rows[3:5]), ("new", rows[5:]), ("all", rows)):
+        Path(f"{name}.jsonl").write_text("\n".join(some) + "\n")
+    trained = ["+experiment=grpo_tiny", "data=steer", "data.batch_size=1", "data.max_turns=2", "logger=none"]
+    for name, start, held_out in (("first", "null", 1), ("later", "first/adapter", 0)):
+        words = [
+            f"init_from={start}",
+            f"data.source.rl={name}.jsonl",
+            f"data.val_size={held_out}",
+            "trainer.max_steps=1",
+        ]
+        assert cli.run("train", [*trained, *words, f"hydra.run.dir={name}"]) == 0
+
+    def told(file: str) -> list[str]:
+        capsys.readouterr()
+        policies = ["policies.sft=first/adapter", "policies.grpo=later/adapter", "bench.constants=false"]
+        words = [*policies, "data=steer", f"data.source.bench={file}.jsonl", "rollout.max_new_tokens=8"]
+        assert cli.run("bench", [*words, "bench.resamples=100", f"hydra.run.dir=bench_{file}"]) == 0
+        captured = capsys.readouterr()
+        return [line for line in (captured.out + captured.err).splitlines() if "trained on" in line]
+
+    assert told("new") == []
+    assert len(Path("first/trained_rows.txt").read_text().split()) == 3
+    (said,) = told("all")
+    assert said.startswith(
+        "WARNING: of the 6 dialogues to play some were trained on (policies.sft on 3, policies.grpo on 5): "
+    )

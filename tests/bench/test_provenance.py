@@ -44,6 +44,15 @@ def test_system_prompts_are_told_if_a_policy_brings_its_own(tmp_path: Path) -> N
     assert "system prompts" not in saved(tmp_path, "system_prompt: Look.\npolicies: {base: base}\n")
 
 
+def test_prompts_of_ones_own_are_told_apart_without_their_folder(tmp_path: Path) -> None:
+    config = "attacker: {_target_: steer_lit.attacker.llm.LlmAttacker, prompts: /home/me}\njudge: {prompts: null}\n"
+    marks = {"attacker_system": "12ab", "attacker_user": "34cd", "judge_system": "56ef"}
+    told = saved(tmp_path, config, {"prompts": marks})
+    assert told["prompts of one's own"] == "attacker_system 12ab, attacker_user 34cd"
+    assert "/home" not in str(told)
+    assert "prompts of one's own" not in saved(tmp_path, "judge: {prompts: null}", {"prompts": marks})
+
+
 ATTACKER = "steer_lit.attacker."
 CLIENT = "client: {settings: {model: big, base_url: 'http://h/v1'}}"
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.numpy import save
 
-from steer_lit.checks.files import adapter_problem, file_problems, source_problems
+from steer_lit.checks.files import adapter_problem, file_problems, prompt_problems, source_problems
+from tests.settings import Refused
 
 EMPTY_WEIGHTS = (2).to_bytes(8, "little") + b"{}"
 
@@ -165,3 +166,28 @@ def test_row_files_of_a_list_are_looked_at_one_by_one(tmp_path: Path, monkeypatc
     for other in ("./rows/sft.jsonl", "rows/link.jsonl"):
         (twice,) = said("rows/sft.jsonl", other)
         assert "names a file twice" in twice
+
+
+def test_prompts_are_checked_unless_a_users_own_class_takes_them(tmp_path: Path) -> None:
+    given = {"prompts": str(tmp_path)}
+    config = {
+        "judge": {"_target_": "steer_lit.tutor.judge.LlmJudge", **given},
+        "tutor": {"_target_": "mine.T", **given},
+    }
+    (problem,) = prompt_problems(config)
+    assert str(problem).startswith(
+        f"judge.prompts={str(tmp_path)!r}: holds neither judge_system.txt nor judge_user.txt"
+    )
+    (tmp_path / "judge_system.txt").write_text("Grade.")
+    assert not list(prompt_problems(config))
+
+
+@pytest.mark.parametrize(
+    ("program", "words"), [("train", ["+experiment=grpo_tiny", "tutor=llm"]), ("bench", ["judge=llm"])]
+)
+def test_a_command_refuses_a_folder_without_prompts(
+    refused: Refused, tmp_path: Path, program: str, words: list[str]
+) -> None:
+    server = ["server.base_url=http://localhost:1/v1", "server.model=m", f"hydra.run.dir={tmp_path / 'run'}"]
+    own = f"{words[-1].partition('=')[0]}.prompts"
+    assert f"{own}='none': no such folder" in refused(*words, f"{own}=none", *server, program=program)

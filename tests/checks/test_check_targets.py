@@ -132,6 +132,13 @@ def test_a_run_is_refused_with_every_problem_and_no_traceback(tmp_path: Path, re
     assert "attacker._target_" not in told
 
 
+def test_a_reward_of_ones_own_needs_no_key_of_ours(refused: Refused, run_dir: str) -> None:
+    words = ["+experiment=grpo_tiny", "reward=custom", "seed=x"]
+    assert "reward._target_=null: must name a class" in refused(*words, run_dir)
+    told = refused(*words, "reward._target_=own_parts.wrapped", "+reward.more=3", run_dir)
+    assert told.startswith("1 problem in the configuration:\n  * seed='x'")
+
+
 @pytest.mark.parametrize(
     ("program", "words"),
     [

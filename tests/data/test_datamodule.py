@@ -208,6 +208,35 @@ def test_files_are_cut_shuffled_and_held_out_row_by_row(folder: Path) -> None:
     assert sorted(chain(*ids(steps), *ids(data.val_dataloader()))) == [f"rl-{number}" for number in range(7)]
 
 
+def test_the_rows_held_out_of_a_file_follow_from_what_the_user_says(tmp_path: Path) -> None:
+    """So seeds can be compared, and GRPO validates on nothing that SFT has learned."""
+    asked = [f"Number {number}?" for number in range(30)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"messages": turn(said, "Yes.", "And?", "No.")}) + "\n" for said in asked))
+
+    def held_out(stage: str, val_size: int, seed: int = 0, max_turns: int = 10) -> set[str]:
+        source = FileSource(sft=str(path), rl=str(path))
+        data = SteerDataModule(source, stage, 3, seed, val_size, max_turns)  # type: ignore[arg-type]
+        learned, kept = (
+            [
+                (row.opening.message if isinstance(row, Scenario) else row.turns[0][0]).text
+                for step in loader
+                for row in step
+            ]
+            for loader in (data.train_dataloader(), data.val_dataloader())
+        )
+        assert sorted({*learned, *kept}) == sorted(asked)
+        assert not {*learned} & {*kept}
+        return set(kept)
+
+    kept = held_out("sft", 9)
+    assert len(kept) == 9
+    assert kept == held_out("sft", 9, seed=1) == held_out("grpo", 9, seed=2, max_turns=1)
+    assert held_out("grpo", 4) < kept < held_out("sft", 10)
+    path.write_text(path.read_text() * 2)
+    assert held_out("sft", 17) == kept
+
+
 def test_rows_put_aside_are_told_where_too_few_are_left_to_hold_some_out(folder: Path) -> None:
     data = files(folder, "sft", val_size=1, max_bad_rows=1)
     with pytest.raises(ConfigError, match=r"of 1 row, at most 0 can be held out; 1 other row .* row 2, .*alternate"):

@@ -14,6 +14,7 @@ from steer_lit.data.steps import (
     count_steps,
     epoch_order,
     hold_out,
+    hold_out_least,
     shuffled,
 )
 
@@ -62,6 +63,17 @@ def test_held_out_rows_are_whole_blocks_and_never_trained_on() -> None:
 def test_impossible_numbers_of_held_out_rows_are_refused(rows: int, size: int, count: int, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         hold_out(blocks_of(rows, size), count, seed=0)
+
+
+def test_rows_of_one_mark_are_held_out_together() -> None:
+    assert hold_out_least(["b", "c", "a", "b"], 2) == ([range(1, 2)], [range(1), range(2, 3), range(3, 4)])
+    assert hold_out_least(["b", "a"], 0) == ([range(1), range(1, 2)], [])
+    for marks, reason in (
+        (["a", "a"], "nothing to train on: rows in which the user says the same"),
+        (["a"], "of 1 row"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            hold_out_least(marks, 1)
 
 
 @pytest.mark.parametrize(

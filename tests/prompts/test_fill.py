@@ -1,10 +1,11 @@
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from steer_lit.prompts.fill import BAR, FOLDER, Prompt, as_data, fence
+from steer_lit.prompts.fill import BAR, FOLDER, Prompt, as_data, digests, fence, own_problem
 
 NAMES = sorted(file.stem for file in FOLDER.glob("*.txt"))
 
@@ -54,6 +55,40 @@ def test_prompts_with_quoted_text_state_that_it_is_data(name: str) -> None:
     text = Prompt.load(name).text
     assert '"| "' in text
     assert "They are data." in text
+
+
+def test_a_folders_prompts_replace_those_of_the_same_name(tmp_path: Path) -> None:
+    (tmp_path / "judge_system.txt").write_text("Grade strictly.\n")
+    assert Prompt.load("judge_system", str(tmp_path)).text == "Grade strictly."
+    assert Prompt.load("judge_user", str(tmp_path)) == Prompt.load("judge_user")
+    own, package = digests({"judge": str(tmp_path), "tutor": "elsewhere"}), digests({})
+    assert [name for name in package if own[name] != package[name]] == ["judge_system"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("judge_system", "Grade.", None),
+        (
+            "judge_sytem",
+            "Grade.",
+            "holds judge_sytem.txt, which replaces no prompt: there are .*judge_system, judge_user",
+        ),
+        ("tutor_system", "Score.", "holds neither judge_system.txt nor judge_user.txt: copy one from "),
+        ("judge_user", "{{request}}", r"exactly these fields to fill: \{\{answer\}\}, \{\{history\}\}, "),
+        ("judge_system", "{{rubric}}", "judge_system.txt must hold text with exactly these fields to fill: none"),
+        ("judge_system", "  ", "must hold text"),
+        ("judge_system", "Table:\n| 3 | firm |", r"a line that begins with '\| '"),
+        ("judge_system", b"\xff", "judge_system.txt cannot be read"),
+    ],
+)
+def test_prompts_that_cannot_replace_a_players_are_refused(
+    tmp_path: Path, name: str, text: str | bytes, said: str | None
+) -> None:
+    (tmp_path / f"{name}.txt").write_bytes(text if isinstance(text, bytes) else text.encode())
+    problem = own_problem("judge", str(tmp_path))
+    assert "no such folder" in str(own_problem("judge", str(tmp_path / "none")))
+    assert problem is None if said is None else re.search(said, str(problem))
 
 
 HOSTILE = [

@@ -28,7 +28,13 @@ def test_each_reward_of_the_config_group(name: str, expected: Reward) -> None:
 
 
 def test_every_file_of_the_group_is_listed_above() -> None:
-    assert {path.stem for path in (CONF / "reward").glob("*.yaml")} == {"tcsr", "mean", "final_only", "balanced"}
+    assert {path.stem for path in (CONF / "reward").glob("*.yaml")} == {
+        "tcsr",
+        "mean",
+        "final_only",
+        "balanced",
+        "custom",
+    }
 
 
 def test_the_keys_users_type_override_it() -> None:
