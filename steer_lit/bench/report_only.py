@@ -149,7 +149,7 @@ def _describe_cuts(records: Records, settings: BenchSettings) -> str:
     key = "bench.protocol=single_turn" if settings.protocol == "single_turn" else f"bench.max_turns={most}"
     kept = f"turns 1 to {most}" if most > 1 else "turn 1"
     which = ", ".join(f"{long} of {counted(len(records[name]), 'dialogue')} of {name}" for name, long in cut.items())
-    return f"{key}: the report is on {kept} alone, as if no more had been played; later turns left out: {which}"
+    return f"{key}: the report is on {kept} alone, without dialogues that failed later; later turns left out: {which}"
 
 
 def _first_turns(row: GradedDialogue, count: int) -> GradedDialogue:
