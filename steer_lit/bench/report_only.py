@@ -149,11 +149,11 @@ def _describe_cuts(records: Records, settings: BenchSettings) -> str:
     key = "bench.protocol=single_turn" if settings.protocol == "single_turn" else f"bench.max_turns={most}"
     kept = f"turns 1 to {most}" if most > 1 else "turn 1"
     which = ", ".join(f"{long} of {counted(len(records[name]), 'dialogue')} of {name}" for name, long in cut.items())
-    return f"{key}: the report is on {kept} alone, without dialogues that failed later; later turns left out: {which}"
+    return f"{key}: the report is on {kept} alone, dialogues broken off later as failed; later turns left out: {which}"
 
 
 def _first_turns(row: GradedDialogue, count: int) -> GradedDialogue:
-    """Return the record as if only `count` turns had been played."""
+    """Return the record without its turns after the first `count`."""
     if len(row.turns) <= count:
         return row
     kept = row.turns[:count]
@@ -183,10 +183,10 @@ def _rollouts(run: Path) -> list[Path]:
     return sorted(run.glob(ROLLOUTS))
 
 
-def picture_opener(data: Mapping[str, Any], started_in: Path = Path()) -> OpenImage:
+def picture_opener(data: Mapping[str, Any]) -> OpenImage:
     """Return a function that opens a run's pictures, drawn ones too, by the `data` section of its config.
 
-    Paths in that section are relative to the folder `started_in`. Raises ConfigError if its files agree on no folder.
+    Relative paths in that section start at the current folder. Raises ConfigError if its files agree on no folder.
     """
     from steer_lit.data.images import open_image
     from steer_lit.data.sources import FileSource
@@ -194,5 +194,4 @@ def picture_opener(data: Mapping[str, Any], started_in: Path = Path()) -> OpenIm
     source = data.get("source", {})
     named: dict[str, Any] = {key: source.get(key) for key in (*get_args(Split), "folder")}
     named = {key: value for key, value in named.items() if isinstance(value, str | list)}
-    root = FileSource(**named).image_root
-    return partial(open_image, root=None if root is None else started_in / root)
+    return partial(open_image, root=FileSource(**named).image_root)

@@ -20,7 +20,7 @@ from steer_lit.bench.records import GradedDialogue, ungraded
 from steer_lit.bench.summary import Summary
 from steer_lit.errors import TooManyFailures
 from steer_lit.files.run_files import RECORDS
-from steer_lit.numbers import few
+from steer_lit.numbers import counted, few
 from steer_lit.terminal.bars import count_bar
 from steer_lit.terminal.visible import print_lines
 from steer_lit.types import AsksServer
@@ -33,17 +33,19 @@ def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
     recorded; where only this judge's grades are missing, the recorded answers are graded. The run first prints which
     settings differ from those of the folder's report. The judge is called from a thread of its own, one call at a time.
 
-    An earlier report in the folder, with the config and the manifest that belong to it, is replaced when this run ends.
-    It is left if this run graded nothing, or nothing of a policy of which it shows grades.
+    An earlier report in the folder, with the config and the manifest that belong to it, is replaced when this run ends;
+    the manifest at once if this run adds to what it shows. It is left if this run graded nothing, or nothing of a
+    policy of which it shows grades.
 
     Raises TooManyFailures, once everything is written, if no dialogue of some policy could be graded.
     """
     console, out_dir = console or Console(), run.out_dir
     earlier = set() if run.shown is None else graded_policies(run.shown.records(run.records))
-    if not earlier:
+    changes = _describe_changes(run) if earlier else ""
+    if changes:
+        print_lines(console, changes)
+    else:
         run.show()
-    elif said := _describe_changes(run):
-        print_lines(console, said)
     played: dict[str, list[GradedDialogue]] = {}
     many, rows = len(run.policies), len(run.suite.scenarios)
     later = {  # a constant policy takes time only where a server grades it
@@ -80,5 +82,7 @@ def _describe_changes(run: BenchRun) -> str:
     gone = [name for name in run.shown.policies if name not in run.policies]
     said = [f"that differ in {few(changed)}"] if (changed := differing(run.shown, run.manifest)) else []
     said += [f"of {few(gone)}, not in this command"] if gone else []
+    dialogues = len(run.shown.dialogues.keys() - run.manifest.dialogues.keys())
+    said += [f"of {counted(dialogues, 'dialogue')}, not in this command"] if dialogues else []
     kept = f"they stay in {RECORDS}, and its report does not show them"
     return f"{run.out_dir} holds results {' and '.join(said)}: {kept}" if said else ""

@@ -17,6 +17,7 @@ _TRAINING = (
     "trainer.max_steps", "trainer.max_epochs",
 )  # fmt: skip
 _OWN = ("seed", "init_from", "device", "cache_dir")
+_ROWS = "data.source.seed"  # makes other rows
 _ABSENT = "not there"
 
 
@@ -41,4 +42,4 @@ def _training(member: object) -> dict[str, object]:
     policy = policy_of(member)
     saved = readable_config(Path(policy.adapter).parent) if isinstance(policy, LocalPolicy) else {}
     deciding = {key: value for key, value in leaves(saved) if any(within(key, part) for part in _TRAINING)}
-    return {key: value for key, value in deciding.items() if key.rpartition(".")[2] not in _OWN}
+    return {key: value for key, value in deciding.items() if key == _ROWS or key.rpartition(".")[2] not in _OWN}

@@ -79,7 +79,8 @@ class SampledPolicy:
         text, tokens = qwen.base.config.text_config, min(turns * self.max_new_tokens, qwen.parts.context_length)
         values = text.num_hidden_layers * text.num_key_value_heads * text.hidden_size // text.num_attention_heads
         each = 2 * values * qwen.base.lm_head.weight.element_size() * tokens  # bytes: keys and values
-        room = torch.cuda.mem_get_info(qwen.device)[1] - torch.cuda.memory_allocated(qwen.device)
+        held = torch.cuda.memory_reserved(qwen.device) - torch.cuda.memory_allocated(qwen.device)
+        room = torch.cuda.mem_get_info(qwen.device)[0] + held
         if dialogues * each <= room:
             return None
         return (

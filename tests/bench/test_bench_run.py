@@ -368,7 +368,8 @@ def test_results_that_this_runs_report_will_not_show_are_told_first(tmp_path: Pa
 
     kept = "they stay in records.jsonl, and its report does not show them"
     assert said(sft="a", grpo="b") == said(sft="a", grpo="b") == ""
-    assert said(scenarios(2), sft="a", grpo="b") == ""
+    fewer = "of 3 dialogues, not in this command"
+    assert said(scenarios(2), sft="a", grpo="b") == f"{tmp_path} holds results {fewer}: {kept}"
     gone = "that differ in policies.sft and of grpo, not in this command"
     assert said(sft="c") == f"{tmp_path} holds results {gone}: {kept}"
     assert said(sft="c", decoding=7) == f"{tmp_path} holds results that differ in rollout.max_new_tokens: {kept}"
@@ -385,6 +386,15 @@ def test_results_stay_shown_until_those_of_other_settings_are_whole(tmp_path: Pa
     bench(tmp_path, {"sft": again})
     assert again.played == ["row-2", "row-3", "row-4"]
     assert reported(tmp_path / "again", from_run=str(tmp_path))[0]["sft"]["n"] == 5
+
+
+def test_a_stopped_run_that_adds_to_what_is_shown_is_reported_as_far_as_it_went(tmp_path: Path) -> None:
+    bench(tmp_path, {"sft": CountingGold()}, scenarios(2))
+    with pytest.raises(KeyboardInterrupt):
+        bench(tmp_path, {"sft": CountingGold(break_after=2)})
+    summary, said = reported(tmp_path / "again", from_run=str(tmp_path))
+    assert summary["sft"]["n"] == 4
+    assert "* recorded only: 4 of 5 by sft\n" in said
 
 
 def test_a_report_on_a_run_that_was_stopped_says_what_is_recorded(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_a_report_covers_the_turns_that_its_protocol_would_play(
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summarise({"sft": short}, settings)
     over = sum(len(grades) > turns for grades in scores)
     counted = "turn 1" if turns == 1 else "turns 1 to 2"
-    said = f"{key}: the report is on {counted} alone, without dialogues that failed later; later turns left out: "
+    said = f"{key}: the report is on {counted} alone, dialogues broken off later as failed; later turns left out: "
     assert f"{said}{over} of 3 dialogues of sft\n" in printed
     both = [replace(row, policy=name) for name in ("sft", "grpo") for row in rows]
     uneven = report(tmp_path / "three", settings, from_run=run_of(tmp_path / "uneven", [*both[:3], both[5]]))

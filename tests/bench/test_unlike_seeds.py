@@ -19,6 +19,11 @@ def adapter(run: Path, **changed: Any) -> str:
     return str(run / "adapter")
 
 
+def test_runs_on_other_generated_rows_are_no_seeds_of_one_training(tmp_path: Path) -> None:
+    seeds = [adapter(tmp_path / name, data={"source": {"seed": at}}) for at, name in enumerate("ab")]
+    assert [said.partition("differ in ")[2] for said in unlike_seeds({"full": seeds})] == ["data.source.seed (0, 1)"]
+
+
 def test_runs_that_differ_in_their_seed_alone_are_seeds_of_one_training(tmp_path: Path) -> None:
     start = {
         "init_from": "a/adapter",

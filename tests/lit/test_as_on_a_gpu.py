@@ -113,7 +113,7 @@ def test_rollouts_that_may_outgrow_the_gpu_are_told_of_once(
 ) -> None:
     with pretended_gpu(), pytest.MonkeyPatch.context() as patch:
         module = grpo(tiny_policy(device=str(GPU)))
-        patch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 2**14))
+        patch.setattr(torch.cuda, "mem_get_info", lambda device: (2**14, 2**33))
         make_trainer(max_steps=2, **on(GPU)).fit(module, small_world("grpo"))
     (said,) = [record.getMessage() for record in caplog.records if "memory may run out" in record.getMessage()]
     assert "lower hardware.side_by_side or rollout.max_new_tokens" in said

@@ -75,7 +75,7 @@ def test_a_cache_that_may_outgrow_the_gpu_is_told_of_with_what_would_fit(qwen, m
     assert SampledPolicy(qwen, max_new_tokens=1000).cache_shortage(10**9, 10) is None  # on a CPU
     with pretended_gpu():
         policy = SampledPolicy(small_policy(device="cuda:0"), max_new_tokens=100)
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 2_000_000))
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2_000_000, 8_000_000))  # free, all
         # A token takes 2 layers x 2 heads x 32 numbers x 4 bytes, for its key and for its value: 1,024 bytes.
         assert policy.cache_shortage(6, 3) is None
         said = policy.cache_shortage(7, 3)
