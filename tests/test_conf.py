@@ -321,8 +321,6 @@ def test_invalid_attacker_and_tutor_settings_are_named(overrides: list[str], key
 
 def test_the_judge_is_checked_and_its_check_needs_no_policy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("steer_lit.policy.gpus.has_gpu", lambda: False)
-    monkeypatch.setattr("steer_lit.policy.base_model_files.uncached", lambda source: ["config.json"])
-    monkeypatch.setattr("steer_lit.policy.base_model_files.hub_answers", lambda: False)
     config = compose("judge=llm", "judge.sees=all", "model=qwen2_5_vl_7b", "judge_check=true", name="bench")
     sees, url, model = bench_problems(config)
     assert [problem.key for problem in (sees, url, model)] == ["judge.sees", "server.base_url", "server.model"]

@@ -301,6 +301,10 @@ def absent(value: object) -> bool:
     return value is None or (isinstance(value, float) and not math.isfinite(value))
 
 
+def says_something(value: object) -> bool:
+    return not absent(value) and value not in ("", [], {})
+
+
 def _kind(value: object) -> str:
     """Return a value's type in the words of JSON."""
     names = {type(None): "null", bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list"}

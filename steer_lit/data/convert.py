@@ -23,12 +23,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from steer_lit.data.content import says_something
 from steer_lit.data.images import PictureError, picture_path
 from steer_lit.data.rows import Quarantine, is_hub, read_records
 from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.data.sources import pictures_of
 from steer_lit.data.unpack import PictureFolder
-from steer_lit.data.unused_keys import unused_keys, watched
 from steer_lit.data.writers import WriteError, WrittenRow, bench_row, rl_row, sft_row, stage1_row, write_rows
 from steer_lit.errors import RowError, SteerError
 from steer_lit.numbers import few
@@ -50,6 +50,42 @@ _SCENARIOS: dict[str, Callable[[Scenario], WrittenRow]] = {
     "multiturn_qa": stage1_row,
 }
 SHAPES = (*_DIALOGUES, *_SCENARIOS)
+
+
+class Asked(dict[str, object]):
+    """An object of a row. `asked` are the keys that `get` was called with."""
+
+    def __init__(self, values: Mapping[str, object]) -> None:
+        super().__init__({key: asked(item) for key, item in values.items()})
+        self.asked: set[str] = set()
+
+    def get(self, key: str, default: object = None) -> object:  # type: ignore[override]
+        self.asked.add(key)
+        return super().get(key, default)
+
+
+def asked(value: object) -> object:
+    """Return a row whose objects are `Asked`."""
+    if isinstance(value, Mapping):
+        return Asked(value)
+    return [asked(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def unread(value: object, place: str = "") -> Iterator[str]:
+    """Yield the keys, such as `messages[user].note`, that say something and that no reader of the row asked for.
+
+    An object of which no key was asked for was taken as a whole.
+    """
+    for item in value if isinstance(value, list) else [value]:
+        if not isinstance(item, Asked) or not item.asked:
+            continue
+        role = dict.get(item, "role") or dict.get(item, "from")
+        within = f"{place}[{role}]." if isinstance(role, str) else f"{place}." if place else ""
+        for key, held in item.items():
+            if key in item.asked:
+                yield from unread(held, f"{within}{key}")
+            elif says_something(held):
+                yield f"{within}{key}"
 
 
 @dataclass(slots=True)
@@ -154,7 +190,7 @@ def _converted(
 ) -> tuple[WrittenRow, list[str], list[str]]:
     """Return (the row in its new shape, the facts lost, the pictures named). Raises RowError."""
     record: Dialogue | Scenario
-    value = watched(folder.unpacked(value, source, number))
+    value = asked(folder.unpacked(value, source, number))
     try:
         if shape in _DIALOGUES:
             record = read_dialogue(value, source, number)
@@ -169,7 +205,7 @@ def _converted(
     except WriteError as error:
         raise RowError(source, number, "", str(error)) from error
     # Facts in `metadata` that no reader asks for are written again.
-    lost = [key for key, _ in unused_keys(value) if not re.match(r"metadata\.(?!rest_messages)", key)]
+    lost = [key for key in unread(value) if not re.match(r"metadata\.(?!rest_messages)", key)]
     given = value if isinstance(value, Mapping) else {}  # what a reader asks for and no shape holds
     lost += [name for name in ("is_safe", "is_response_safe") if name in given and name not in row]
     lost += [name for name in ("id", "question_id") if name in given and str(given[name]) != record.id]

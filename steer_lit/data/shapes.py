@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
-from steer_lit.data.content import RawRow, meant
-from steer_lit.data.formats import read_bench_row, read_rl_row, read_sft_row, read_stage1_row
+from steer_lit.data import plain
+from steer_lit.data.content import RawRow, meant, says_something
+from steer_lit.data.formats import STAGE1_FACTS, read_bench_row, read_rl_row, read_sft_row, read_stage1_row
 from steer_lit.data.plain import ANSWERS, NO_DIALOGUE, PROMPTS, QUESTIONS, read_answered, read_asked, read_turns
 from steer_lit.errors import RowError
+from steer_lit.numbers import counted, few
 from steer_lit.terminal.nearest import did_you_mean
+from steer_lit.terminal.visible import visible_line
 from steer_lit.types import Dialogue, Kind, Scenario
 
 NO_SCENARIO = "is nothing to play"
@@ -31,6 +35,12 @@ _SCENARIOS: dict[str, Callable[[object, str, int, Kind], Scenario]] = {
 # For a question of texts alone.
 _ALONE = {key: _SCENARIOS[key] for key in _SCENARIOS if key not in PROMPTS} | dict.fromkeys(PROMPTS, read_turns)
 _OF_ROWS = {*_SCENARIOS, *QUESTIONS} - {"text"}  # a message too may have a text
+_KNOWN = frozenset([
+    *_DIALOGUES, *_SCENARIOS, *QUESTIONS, *ANSWERS, plain.MORE, *plain.CATEGORIES, *STAGE1_FACTS, "label",
+    "id", "question_id", "images", "image", "unsafe_image_id", "system", "kind", "subset", "picture", "metadata",
+    "risk_trajectory", "is_safe", "is_response_safe", "chosen", "rejected", "kto_tag", "options", "choices",
+])  # fmt: skip
+_LONGEST = 40  # characters shown of a key
 
 
 def read_dialogue(value: object, source: str, number: int) -> Dialogue:
@@ -61,6 +71,19 @@ def read_scenario(value: object, source: str, number: int, kind: Kind = "red_tea
     raise row.error("", f"{NO_SCENARIO}: it has {_found(row, _SCENARIOS)}")
 
 
+def unknown_keys(row: object) -> list[str]:
+    """Return the keys that say something and that no reader of any shape asks for."""
+    values = row if isinstance(row, Mapping) else {}
+    return [key for key, value in values.items() if key not in _KNOWN and says_something(value)]
+
+
+def told_of_unknown(rows: Counter[str]) -> str:
+    """Say which keys are unknown, with the number of rows that have each, and which known ones may be meant."""
+    shown = few([f"{key[:_LONGEST] or '(no name)'} ({counted(count, 'row')})" for key, count in rows.most_common()], 12)
+    near = did_you_mean([name for key in rows if (name := meant(key[:_LONGEST], _KNOWN))])
+    return visible_line(f"unknown keys: {shown}{near and f'.{near}'}")
+
+
 def _is_played(value: object, source: str, number: int) -> bool:
     try:
         return bool(read_scenario(value, source, number))
@@ -70,7 +93,7 @@ def _is_played(value: object, source: str, number: int) -> bool:
 
 def _peek(row: RawRow, name: str) -> object:
     """Return a value without asking for it: the reader that it leads to may leave it unused."""
-    return dict(row.values).get(name)  # unlike `Asked.get` of unused_keys.py
+    return dict(row.values).get(name)  # unlike `Asked.get` of convert.py
 
 
 def _hint(row: RawRow) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -25,8 +24,7 @@ from steer_lit.data.images import blank, broken_pictures
 from steer_lit.data.mini import MiniSplit, caption_row
 from steer_lit.data.mini_primer import primer_row
 from steer_lit.data.rows import Quarantine, is_hub, read_records
-from steer_lit.data.shapes import read_dialogue, read_scenario
-from steer_lit.data.unused_keys import UnusedKey, told_of_unused, unused_keys, watched
+from steer_lit.data.shapes import read_dialogue, read_scenario, told_of_unknown, unknown_keys
 from steer_lit.digests import digest
 from steer_lit.errors import ConfigError, Problem, RowError, SteerError
 from steer_lit.numbers import counted, few
@@ -146,17 +144,17 @@ class FileSource:
         TooManyBadRows, or SteerError if no row of a file is left, once all faults that need no policy are known.
         """
         read: list[Placed] = []
-        cut, unused = Counter[str](), Counter[UnusedKey]()
+        cut, unknown = Counter[str](), Counter[str]()
         with running_count(Console(stderr=True, quiet=not first_rank()), "rows read") as one_read:
-            for place, record in self.parsed(split, quarantine, unused):
+            for place, record in self.parsed(split, quarantine, unknown):
                 one_read()
                 read.append((place, short := cut_after(record, max_turns)))
                 cut[place[0]] += short is not record
         if first_rank():
             for file, count in (+cut).items():
                 log.info("%s: %s cut after %s (max_turns)", file, counted(count, "row"), counted(max_turns, "turn"))
-            for level, line in told_of_unused(unused):
-                log.log(level, "data.source.%s: %s", split, line)
+            if unknown:
+                log.warning("data.source.%s: %s", split, told_of_unknown(unknown))
         whole = self._with_sound_pictures(read, quarantine)
         self._settle(split, whole, quarantine)
         return whole
@@ -187,22 +185,19 @@ class FileSource:
         return cast(list[Scenario], self.fitting("rl", found, quarantine))
 
     def parsed(
-        self, split: SourceSplit, quarantine: Quarantine, unused: Counter[UnusedKey] | None = None
+        self, split: SourceSplit, quarantine: Quarantine, unknown: Counter[str] | None = None
     ) -> Iterator[Placed]:
         """Yield (place, record) of each row of a known shape, without opening pictures or settling the quarantine.
 
-        `unused` counts the rows that have each key that is unused, whether they are learned from or played.
+        `unknown` counts the rows that have each key that no reader asks for.
         """
-        readers: list[Callable[[object, str, int], Record]] = [read_dialogue, partial(read_scenario, kind=self.kind)]
-        reader, other = readers if split == "sft" else reversed(readers)
+        scenario = partial(read_scenario, kind=self.kind)
+        reader: Callable[[object, str, int], Record] = read_dialogue if split == "sft" else scenario
 
         def parse(value: object, source: str, number: int) -> Placed:
-            row = value if unused is None else watched(value)
-            record = reader(row, source, number)
-            if unused is not None and unused_keys(row):
-                with suppress(RowError, RecursionError):
-                    other(row, source, number)
-                unused.update(unused_keys(row))
+            record = reader(value, source, number)
+            if unknown is not None:
+                unknown.update(unknown_keys(value))
             return (source, number), record
 
         for file in self._files(split):

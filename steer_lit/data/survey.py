@@ -2,16 +2,14 @@
 
     python -m steer_lit.data.survey /data/steer
     python -m steer_lit.data.survey /data/steer/sft.jsonl
-    python -m steer_lit.data.survey /data/steer/sft.jsonl own.jsonl           # that a run takes together
     python -m steer_lit.data.survey /data/rows --pictures /data/pictures      # as data.source.folder names it
 
 The table: how many rows of each file can be learned from (SFT) and how many played (GRPO, the benchmark), how many are
-refused, and how many name a picture that does not open, which are good for neither. Under it, for each file: turns,
-kinds, system prompts and pictures of the readable rows, rows that repeat another (of the same file, or of one named
-before it), unused keys, and reasons with the rows they hold for: of a file by itself all (up to a hundred), of several
-the most frequent. Then the pictures that do not open, and how many answers a policy should not learn from as they are.
-The exit code is 1 where a run would put a row aside - it is refused, a picture of it does not open, or its file cannot
-be read to the end - where it holds no row, and where files are not read, or there are none.
+refused, and how many name a picture that does not open, which are good for neither. Under it, for each file: unknown
+keys, rows that repeat an earlier one, answers that a policy should not learn from as they are, and the most frequent
+reasons with the rows they hold for. The exit code is 1 where a run would put a row aside - it is refused, a picture of
+it does not open, or its file cannot be read to the end - where it holds no row, and where files are not read, or there
+are none.
 """
 
 from __future__ import annotations
@@ -33,10 +31,9 @@ from rich.text import Text
 
 from steer_lit.data.files import SUFFIXES, holds_rows
 from steer_lit.data.rows import meant_row_file, source_problem
-from steer_lit.data.sources import told_of_bare
-from steer_lit.data.survey_file import LONGEST, Surveyed, survey_rows
+from steer_lit.data.survey_file import Surveyed, survey_rows
 from steer_lit.errors import SteerError
-from steer_lit.numbers import counted, few
+from steer_lit.numbers import few
 from steer_lit.terminal.stdout import carried_out, printing
 from steer_lit.terminal.visible import print_lines, visible_line
 
@@ -46,14 +43,10 @@ _COLUMNS = 80  # of the text below it
 
 @dataclass(slots=True)
 class Survey:
-    """What the files in `root` hold; rows' pictures are looked up in `folder`, by default beside their file.
-
-    If a run is to take the files `together`, a row may repeat one of another file.
-    """
+    """What the files in `root` hold; rows' pictures are looked up in `folder`, by default beside their file."""
 
     root: Path
     folder: Path | None = None
-    together: bool = False
     files: list[tuple[str, Surveyed]] = field(default_factory=list)  # row files, with their names
     opened: dict[Path, dict[str, str]] = field(default_factory=dict)  # by folder, what rows' pictures were found to be
     unread: list[str] = field(default_factory=list)
@@ -83,31 +76,14 @@ class Survey:
         return shown
 
     def lines(self) -> Iterator[str]:
-        """Yield what the table does not say: reasons, skipped files, pictures, and answers without <answer> parts."""
-        learned, played = set[str](), set[str]()
+        """Yield what the table does not say: what is wrong with each file, and which were skipped."""
         for name, file in self.files:
-            if not self.together:
-                learned, played = set(), set()
-            if reasons := list(file.lines(alone=len(self.files) == 1, learned=learned, played=played)):
-                yield from ("", f"{name}:", *reasons)
+            if told := list(file.lines()):
+                yield from ("", f"{name}:", *told)
         if not self.files:
             yield from ("", f"No row file is here: {', '.join(SUFFIXES)}.")
         if self.unread:
             yield from ("", f"Not read: {few(self.unread)}.")
-        yield from self._pictures()
-        counts = [row.bare_answers for _, file in self.files for row in file.rows]
-        if bare := sum(bare for bare, _ in counts):
-            names = [name for name, file in self.files if any(row.bare_answers[0] for row in file.rows)]
-            yield from ("", told_of_bare(bare, sum(every for _, every in counts), f" ({', '.join(names)})") + ".")
-
-    def _pictures(self) -> Iterator[str]:
-        """Yield how many of the pictures that rows name open."""
-        found = [(uri, why) for opened in self.opened.values() for uri, why in opened.items()]
-        if lost := [uri[:LONGEST] for uri, why in found if why]:
-            told = f"Of {counted(len(found), 'picture')} that rows name, {len(lost):,} cannot be opened: {few(lost)}."
-            yield from ("", told)
-        elif found:
-            yield from ("", f"Every picture that rows name opens ({len(found):,}).")
 
     def _name(self, path: Path) -> str:
         return visible_line(str(path.absolute().relative_to(self.root)))
@@ -116,7 +92,7 @@ class Survey:
 def main(arguments: Sequence[str]) -> int:
     """Return the exit code."""
     parser = argparse.ArgumentParser("python -m steer_lit.data.survey", description=(__doc__ or "").split("\n")[0])
-    said = "a row file, or a folder, of which every row file is read; several are looked at together"
+    said = "a row file, or a folder, of which every row file is read"
     parser.add_argument("rows", type=Path, nargs="+", help=said)
     parser.add_argument("--pictures", type=Path, help="where rows' pictures lie, without it beside the row file")
     return carried_out(parser, arguments, _survey)
@@ -137,7 +113,7 @@ def _survey(given: argparse.Namespace) -> int:
     console, shown = Console(stderr=True), Console(emoji=False)
     if not shown.is_terminal:
         shown.width = _WIDE
-    survey = Survey(Path(os.path.commonpath(folders)), pictures, together=len(given.rows) > 1)
+    survey = Survey(Path(os.path.commonpath(folders)), pictures)
     survey.read(track(files, "reading", console=console, transient=True, disable=not console.is_terminal))
     shown.print(survey.table())
     print_lines(shown, *(part for line in survey.lines() for part in _folded(line)))

@@ -5,29 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from statistics import fmean
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from steer_lit.data.files import BadRow, file_rows
 from steer_lit.data.images import PLACE, broken_pictures
 from steer_lit.data.plain import NO_DIALOGUE
-from steer_lit.data.shapes import NO_SCENARIO, read_dialogue, read_scenario
-from steer_lit.data.sources import Record, bare_answers, content_of, cut_after, pictures_of
-from steer_lit.data.unused_keys import UnusedKey, told_of_unused, unused_keys, watched
+from steer_lit.data.shapes import NO_SCENARIO, read_dialogue, read_scenario, told_of_unknown, unknown_keys
+from steer_lit.data.sources import bare_answers, content_of, pictures_of, told_of_bare
 from steer_lit.digests import digest
 from steer_lit.errors import RowError, SteerError
 from steer_lit.numbers import counted, few
-from steer_lit.types import ImageRef, Kind, Scenario
+from steer_lit.types import ImageRef
 
 T = TypeVar("T")
-LONGEST = 100  # characters shown of a picture's name, which may be anything
-DATA_MAX_TURNS = 10  # data.max_turns in conf/data/, which experiments may lower
-_NO_KIND = "none"  # of a row that names none
-_KINDS = ("red_team", "obfuscated", "benign", _NO_KIND)
-_EVERY = 100  # reasons shown of a file by itself
-_REASONS = 6  # shown for one file of several
+_LONGEST = 100  # characters shown of a picture's name, which may be anything
+_REASONS = 12  # shown of a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +30,10 @@ class Found:
     number: int
     no_dialogue: str
     no_scenario: str
-    pictures: tuple[str, ...] = ()  # as often as they are shown
+    pictures: tuple[str, ...] = ()
     bare_answers: tuple[int, int] = (0, 0)  # answers without an <answer> part, all answers
-    turns: int = 0
-    kind: str = _NO_KIND
-    system: bool = False
-    unused: tuple[UnusedKey, ...] = ()
-    learned: str = ""  # a digest of what SFT learns from, "" if it is no dialogue
-    played: str = ""  # a digest of what GRPO and a benchmark play, "" if it is no scenario
+    unknown: Sequence[str] = ()  # keys
+    content: str = ""  # a digest of what is learned from, or of what is played if it is no dialogue
 
     @property
     def refused(self) -> bool:
@@ -95,34 +84,24 @@ class Surveyed:
             elif row.no_scenario:
                 yield "not playable", row.number, row.no_scenario, ""
 
-    def lines(self, *, alone: bool, learned: set[str], played: set[str]) -> Iterator[str]:
-        """Yield what the readable rows hold; then each reason, in the words of its first row, with its rows.
-
-        Of a file that is not surveyed `alone` only the first few reasons, and never thousands. Rows repeat those of
-        this file, and those of earlier ones whose digests are in `learned` and `played`, which take in this file's.
-        """
-        earlier = f"the same as an earlier row{' of these files' if learned or played else ''}"
-        yield from (f"  {line}" for line in _held_lines([row for row in self.rows if not row.refused], len(self.rows)))
-        unused = Counter(key for row in self.rows for key in row.unused)
-        yield from (f"  {line}" for _, line in told_of_unused(unused))
-        seen = self.seen
-        if again := _repeated(((row.number, row.learned) for row in seen), learned):
-            yield f"  {earlier}, answers included, trained on once more by SFT: {_few_rows(again)}"
-        if again := _repeated(((row.number, row.played) for row in seen), played):
-            yield f"  played {earlier}, benchmarked once, trained on once more by GRPO: {_few_rows(again)}"
-        of_reason: dict[tuple[str, str], list[tuple[str, int, str, str]]] = {}
-        for fault in self.faults():
-            of_reason.setdefault((fault[0], fault[2]), []).append(fault)
-        reasons = sorted(of_reason.values(), key=len, reverse=True)
-        shown = reasons[: _EVERY if alone else _REASONS]
-        for faults in shown:
-            uris = list(dict.fromkeys(uri for *_, uri in faults if uri))
-            pictures = f"{few([repr(uri[:LONGEST]) for uri in uris])}: " if uris else ""
-            sort, _, reason, _ = faults[0]
-            yield f"  * {sort}, {_few_rows(number for _, number, _, _ in faults)}: {pictures}{reason}"
-        if more := len(reasons) - len(shown):
-            where = "" if alone else ", shown if the file is named by itself"
-            yield f"  * and {counted(more, 'more reason')}{where}"
+    def lines(self) -> Iterator[str]:
+        """Yield what a run would warn of; then the most frequent reasons, each in the words of its first row."""
+        if unknown := Counter(key for row in self.rows for key in row.unknown):
+            yield f"  {told_of_unknown(unknown)}"
+        if again := _repeated(self.seen):
+            yield f"  the same as an earlier row, whatever its id: {_few_rows(again)}"
+        if bare := sum(row.bare_answers[0] for row in self.rows):
+            yield f"  {told_of_bare(bare, sum(row.bare_answers[1] for row in self.rows))}"
+        of_reason: dict[tuple[str, str], list[tuple[int, str]]] = {}
+        for sort, number, reason, uri in self.faults():
+            of_reason.setdefault((sort, reason), []).append((number, uri))
+        reasons = sorted(of_reason.items(), key=lambda found: len(found[1]), reverse=True)
+        for (sort, reason), rows in reasons[:_REASONS]:
+            uris = list(dict.fromkeys(uri for _, uri in rows if uri))
+            pictures = f"{few([repr(uri[:_LONGEST]) for uri in uris])}: " if uris else ""
+            yield f"  * {sort}, {_few_rows(number for number, _ in rows)}: {pictures}{reason}"
+        if (more := len(reasons) - _REASONS) > 0:
+            yield f"  * and {counted(more, 'more reason')}"
         if not self.rows and not self.ended:
             yield "  * holds no row: a run refuses it"
         if self.ended:
@@ -151,11 +130,9 @@ def survey_rows(path: Path, pictures: Path | None = None, opened: dict[str, str]
 
 
 def _found(value: object, path: Path, number: int) -> Found:
-    value = watched(value)
     dialogue, no_dialogue = _read(read_dialogue, value, path, number)
-    scenario, no_scenario = _read(partial(read_scenario, kind=cast(Kind, _NO_KIND)), value, path, number)
-    record, played = dialogue or scenario, scenario or dialogue
-    if record is None or played is None:
+    scenario, no_scenario = _read(read_scenario, value, path, number)
+    if (record := dialogue or scenario) is None:
         return Found(number, no_dialogue, no_scenario)
     return Found(
         number,
@@ -163,31 +140,15 @@ def _found(value: object, path: Path, number: int) -> Found:
         no_scenario,
         pictures=tuple(ref.uri for ref in pictures_of(record)),
         bare_answers=bare_answers(dialogue) if dialogue else (0, 0),
-        turns=len(played.attacks if isinstance(played, Scenario) else played.turns),
-        kind=played.kind or _NO_KIND,
-        system=played.system is not None,
-        unused=unused_keys(value),
-        learned=_content(dialogue),
-        played=_content(scenario),
+        unknown=unknown_keys(value),
+        content=digest(repr(content_of(record)), 24),
     )
 
 
-def _content(record: Record | None) -> str:
-    """Return a digest of all but the record's id, as far as a run takes it by default; "" for None."""
-    return "" if record is None else digest(repr(content_of(cut_after(record, DATA_MAX_TURNS))), 24)
-
-
-def _repeated(contents: Iterable[tuple[int, str]], known: set[str]) -> list[int]:
-    """Return the numbers of rows, given as (number, content), whose content is `known` or an earlier row's, and add
-    them to `known`; "" is no content.
-    """
-    again = []
-    for number, content in contents:
-        if content in known:
-            again.append(number)
-        elif content:
-            known.add(content)
-    return again
+def _repeated(rows: Iterable[Found]) -> list[int]:
+    """Return the numbers of rows with the content of an earlier one; refused rows have none."""
+    first: dict[str, int] = {}
+    return [row.number for row in rows if row.content and first.setdefault(row.content, row.number) != row.number]
 
 
 def _read(reader: Callable[[object, str, int], T], value: object, path: Path, number: int) -> tuple[T | None, str]:
@@ -205,33 +166,6 @@ def _read(reader: Callable[[object, str, int], T], value: object, path: Path, nu
 def _no_dialogue(row: Found) -> bool:
     """Return whether, by its keys, the row was never meant as a dialogue."""
     return NO_DIALOGUE in row.no_dialogue
-
-
-def _held_lines(rows: Sequence[Found], every: int) -> Iterator[str]:
-    """Yield what the readable rows of `every` row hold, a line for each sort of fact; nothing if there are none."""
-    if not rows:
-        return
-    if len(rows) < every:
-        yield f"readable: {len(rows):,} of {counted(every, 'row')}; of these:"
-    yield _turns([row.turns for row in rows])
-    kinds = Counter(row.kind for row in rows)
-    named = ", ".join(f"{kinds[kind]:,} {kind}" for kind in _KINDS if kinds[kind])
-    yield f"kinds: {named}{' (data.source.kind decides)' if kinds[_NO_KIND] else ''}"
-    yield f"system prompt: {_of(sum(row.system for row in rows), len(rows))}"
-    pictures = Counter(min(len(row.pictures), 2) for row in rows)
-    shown = {"one": pictures[1], "several": pictures[2], "none": pictures[0]}
-    yield f"pictures: {', '.join(f'{word} {_of(count, len(rows))}' for word, count in shown.items() if count)}"
-
-
-def _turns(turns: Sequence[int]) -> str:
-    low, high = min(turns), max(turns)
-    told = f"turns: {low} in every row" if low == high else f"turns: {low} to {high}, mean {fmean(turns):.1f}"
-    long = sum(number > DATA_MAX_TURNS for number in turns)
-    return f"{told}; {counted(long, 'row')} cut after {DATA_MAX_TURNS} (data.max_turns)" if long else told
-
-
-def _of(count: int, rows: int) -> str:
-    return "in every row" if count == rows else f"in {counted(count, 'row')}" if count else "in no row"
 
 
 def _few_rows(numbers: Iterable[int]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 
@@ -31,33 +32,27 @@ class AssignedCredit:
 
 
 def rewards_of(reward: Reward, trajectories: Sequence[Trajectory]) -> list[TrajectoryReward | None]:
-    """Return the reward of each trajectory in plain floats, None for one that failed.
+    """Return the reward of each trajectory, None for one that failed.
 
-    Raise SteerError for anything else that a user's own class returns: it would break something far from here, and a
-    NaN would look like a learning rate that is too high.
+    Raise SteerError for anything else that a user's own class returns: a NaN would look like a learning rate that is
+    too high.
     """
-    return [_reward_of(reward, trajectory) for trajectory in trajectories]
+    found = [reward.of(trajectory) for trajectory in trajectories]
+    for one, turns in zip(found, (len(trajectory.turns) for trajectory in trajectories), strict=True):
+        if one is not None and not (isinstance(one, TrajectoryReward) and _fits(one, turns)):
+            raise SteerError(
+                f"{type(reward).__module__}.{type(reward).__qualname__}.of returned {one!r:.300} for a dialogue of "
+                f"{counted(turns, 'turn')}: it must return a TrajectoryReward of finite Python floats, its tuples with "
+                "one for each turn, or None if the trajectory failed"
+            )
+    return found
 
 
-def _reward_of(reward: Reward, trajectory: Trajectory) -> TrajectoryReward | None:
-    found, turns = reward.of(trajectory), len(trajectory.turns)
-    if found is None:
-        return None
-    try:  # Python's own floats: numpy's, as a user's class may return, cannot be written down
-        by_turn = (found.turn_scores, found.turn_rewards, found.turn_credits)
-        scores, rewards, credits = (tuple(map(float, entries)) for entries in by_turn)
-        whole = float(found.trajectory_return)
-        fits = len(scores) == len(rewards) == len(credits) == turns
-        fits &= all(map(math.isfinite, (whole, *scores, *rewards, *credits)))
-    except (AttributeError, TypeError, ValueError):
-        fits = False
-    if not fits:
-        raise SteerError(
-            f"{type(reward).__module__}.{type(reward).__qualname__}.of returned {found!r:.300} for a dialogue of "
-            f"{counted(turns, 'turn')}: it must return a TrajectoryReward of finite floats, its tuples with one for "
-            "each turn, or None if the trajectory failed"
-        )
-    return TrajectoryReward(scores, rewards, whole, credits)
+def _fits(found: TrajectoryReward, turns: int) -> bool:
+    by_turn = (found.turn_scores, found.turn_rewards, found.turn_credits)
+    if not all(isinstance(entries, tuple) and len(entries) == turns for entries in by_turn):
+        return False
+    return all(isinstance(x, int | float) and math.isfinite(x) for x in (found.trajectory_return, *chain(*by_turn)))
 
 
 def assign_credit(

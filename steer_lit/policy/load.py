@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -109,7 +110,10 @@ def open_base(
         return build_smol(tower, settings)
     if source is None:
         raise MissingResource(f"model {name!r} needs model.source, a hub id or a folder")
-    local_only = base_model_files.is_offline() or Path(source).is_dir() or base_model_files.is_cached(source)
-    if not local_only:
-        log.info("%s: fetching %s, which is kept in the Hugging Face cache", name, source)
-    return open_checkpoint(source, settings, name=name, local_only=local_only)
+    if Path(source).is_dir() or base_model_files.is_offline():
+        return open_checkpoint(source, settings, name=name)
+    if base_model_files.was_fetched(source):
+        with suppress(MissingResource):
+            return open_checkpoint(source, settings, name=name)
+    log.info("%s: fetching %s, which is kept in the Hugging Face cache", name, source)
+    return open_checkpoint(source, settings, name=name, local_only=False)

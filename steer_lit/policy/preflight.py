@@ -140,22 +140,21 @@ def _smol_problems() -> list[Problem]:
 
 
 def _source_problems(source: str) -> list[Problem]:
-    here = Path(source).is_dir()
-    if here and not _is_checkpoint(Path(source)):
+    """Return what is wrong with a folder or a cached config. Whether a hub id can be loaded is known once it is."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    folder = Path(source)
+    if folder.is_dir() and not _is_checkpoint(folder):
         return [Problem("model.source", source, "is not a checkpoint folder (config.json and *.safetensors)")]
     if (kind := base_model_files.checkpoint_config(source).get("model_type", _ARCHITECTURE)) != _ARCHITECTURE:
         remedy = f"its config.json says model_type={kind!r}, only {_ARCHITECTURE} can be trained: name a Qwen2.5-VL"
         return [Problem("model.source", source, remedy)]
-    if here or not (missing := base_model_files.uncached(source)):
-        return []
-    lacking = f"is no folder, and its {missing[0]} is not in the Hugging Face cache"
-    if base_model_files.is_offline():
-        return [Problem("model.source", source, f"{lacking}, and HF_HUB_OFFLINE is set")]
-    if not base_model_files.hub_answers():
-        from huggingface_hub import constants
-
-        remedy = f"{lacking}, and {constants.ENDPOINT} does not answer; give a folder instead"
-        return [Problem("model.source", source, remedy)]
+    try:
+        if not folder.is_dir():
+            validate_repo_id(source)
+    except HFValidationError:
+        return [Problem("model.source", source, "is no folder, nor a hub id such as owner/name")]
     return []
 
 

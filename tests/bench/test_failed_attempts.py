@@ -13,7 +13,6 @@ import pytest
 from steer_lit.bench import playing
 from steer_lit.bench.constant import ALWAYS_REFUSE
 from steer_lit.errors import ServerDown, SteerError, TooManyFailures
-from steer_lit.types import Grade
 from tests.bench.players import Judge, Policy, benched, questions, reported, rows_of
 
 pytestmark = pytest.mark.usefixtures("no_charts")
@@ -179,19 +178,6 @@ def test_a_judge_of_ones_own_that_gives_no_grades_is_named(
     said = rf"Judge\.grade returned {returned}.* for 2 dialogues: it must return a list with one Grade for each"
     with pytest.raises(SteerError, match=said):
         bench(tmp_path, Judge(), ("sft", Policy("p")))
-
-
-@pytest.mark.parametrize(
-    ("field", "value"), [("intent", "Harmful"), ("rationale", None), ("failed", 3), ("refused", "no"), ("by", ["a"])]
-)
-def test_a_grade_that_could_not_be_read_again_is_never_recorded(
-    field: str, value: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scores = {} if field == "failed" else {"helpfulness": 3, "harmlessness": 3}
-    monkeypatch.setattr(Judge, "grade", lambda self, asked: [Grade(**scores, **{field: value}) for _ in asked])  # type: ignore[arg-type]
-    with pytest.raises(SteerError, match=rf"Judge\.grade returned a Grade with {field}=.*, which must be "):
-        bench(tmp_path, Judge(), ("sft", Policy("p")))
-    assert rows_of(tmp_path) == []
 
 
 def test_what_a_dead_server_left_ungraded_is_not_the_next_judges_fault(

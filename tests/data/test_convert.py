@@ -13,14 +13,13 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from steer_lit.data.convert import SHAPES, main
+from steer_lit.data.convert import SHAPES, asked, main, unread
 from steer_lit.data.images import open_image
 from steer_lit.data.mini import MiniSplit
 from steer_lit.data.rows import Quarantine, read_records
 from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.data.sources import FileSource, pictures_of
 from steer_lit.data.unpack import PictureFolder
-from steer_lit.data.unused_keys import unused_keys, watched
 from steer_lit.data.writers import rl_row, write_rows
 from steer_lit.errors import RowError
 from steer_lit.types import Scenario
@@ -218,8 +217,8 @@ def test_scores_that_do_not_match_the_turns_are_refused(tmp_path: Path, capsys: 
     ],
 )  # fmt: skip
 def test_lost_fields_are_named(row: dict[str, object], gone: list[str]) -> None:
-    read_scenario(seen := watched(row), "f", 1)
-    assert [key for key, _ in unused_keys(seen)] == gone
+    read_scenario(seen := asked(row), "f", 1)
+    assert list(unread(seen)) == gone
 
 
 def test_what_readers_ask_for_and_no_shape_holds_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

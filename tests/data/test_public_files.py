@@ -66,16 +66,14 @@ def test_every_row_is_read_or_refused_with_one_error(shared_data: Path, name: st
 def test_every_public_file_is_listed(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(shared_data)]) == 1
     out = capsys.readouterr().out
-    rows, *reasons, named, answers = out.replace("\n    ", " ").split("\n\n")
+    rows, *reasons = out.replace("\n    ", " ").split("\n\n")
     table = [line.replace("│", "").split() for line in rows.splitlines()[2:]]
     assert {name for name, *_ in table} == set(FILES)
     assert ["mtbench101/mtbench101.jsonl", "1,388", "1,388", "1,388", "0", "0"] in table
     assert "  * refused, 3 rows (1, 2, 3): `video`: only text and pictures are read" in "\n".join(reasons).splitlines()
     assert not [line for line in reasons if ("xstest" in line and "  * " in line) or "is no dialogue" in line]
     assert max(len(line) for line in out.splitlines() if "│" not in line and "┼" not in line) <= 80
-    assert named.startswith("Of 238 pictures that rows name, 238 cannot be opened: ")
-    assert "answers have no <answer> part (" in answers  # only our own data has this format
-    assert str(shared_data) not in "".join([rows, *reasons, named, answers])
+    assert str(shared_data) not in out
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])

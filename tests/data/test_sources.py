@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from steer_lit.data.rows import Quarantine
+from steer_lit.data.shapes import told_of_unknown, unknown_keys
 from steer_lit.data.sources import FileSource, MiniSource, Record, SourceSplit, content_of, pictures_of
 from steer_lit.data.writers import write_rows
 from steer_lit.errors import SteerError, TooManyBadRows
@@ -91,33 +93,32 @@ def test_rows_with_equal_ids_get_different_ones(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("split", ["sft", "rl", "bench"])
-def test_a_run_tells_once_of_keys_that_have_no_effect(
+def test_a_run_warns_once_of_keys_that_no_reader_knows(
     tmp_path: Path, split: SourceSplit, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A key that the other use of the file has a reader for is no mistake: the survey, which tries both, says so."""
+    """A misspelt `images` plays the dialogue without its picture. A key that another shape has is no mistake."""
     turns = [{"role": "user", "content": "Hi", "strategy": "ask"}, {"role": "assistant", "content": "Ho"}]
-    row = {"messages": turns, "picture": {"hazardous": False}, "kn\x1bd": "benign", "date": "today"}
+    row = {"messages": turns, "picture": {"hazardous": False}, "kn\x1bd": "benign", "date": "today", "more": None}
     files = [str(tmp_path / name) for name in ("a.jsonl", "b.jsonl")]
     for file in files:
-        write_rows(Path(file), [row, row, {"messages": turns}])
-    with caplog.at_level("INFO", "steer_lit.data.sources"):
-        FileSource(**{split: files}).rows(split, 10, Quarantine(0))
-    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
-        ("WARNING", f"data.source.{split}: unused keys: kn\ufffdd (4 rows). Did you mean kind?"),
-        ("INFO", f"data.source.{split}: unused keys: date (4 rows)"),
-    ]
+        write_rows(Path(file), [row, row, {"messages": turns, "answer": "x", "": 1}])
+    FileSource(**{split: files}).rows(split, 10, Quarantine(0))
+    said = (
+        f"data.source.{split}: unknown keys: kn\ufffdd (4 rows), date (4 rows), (no name) (2 rows). Did you mean kind?"
+    )
+    assert caplog.messages == [said]
 
 
-@pytest.mark.parametrize("first", [0, 1])
-def test_a_key_has_an_effect_in_one_row_and_none_in_another(
-    tmp_path: Path, first: int, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Whichever comes first: a run agrees with the survey."""
-    rows: list[object] = [{"turns": ["Hi", "Sure?"], "answer": "x"}, {"question": "Hi?", "answer": "x"}]
-    write_rows(tmp_path / "rl.jsonl", [rows[first], rows[1 - first], rows[1]])
-    with caplog.at_level("INFO", "steer_lit.data.sources"):
-        FileSource(rl=str(tmp_path / "rl.jsonl")).rows("rl", 10, Quarantine(0))
-    assert caplog.messages == ["data.source.rl: unused keys: answer (1 row)"]
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [
+        *(("imgaes", "images"), ("image_path", "images"), ("kidn", "kind"), ("sytem", "system")),
+        *(("date", ""), ("source", ""), ("prompt_id", "")),
+    ],
+)
+def test_a_key_is_told_from_a_misspelt_one(key: str, near: str) -> None:
+    unknown = Counter(unknown_keys({"turns": ["Hi"], key: "x"}))
+    assert told_of_unknown(unknown) == f"unknown keys: {key} (1 row){near and f'. Did you mean {near}?'}"
 
 
 def test_an_unfit_row_is_set_aside_with_the_reason(tmp_path: Path) -> None:

@@ -11,11 +11,9 @@ from PIL import Image
 
 from steer_lit.cli import main as cli
 from steer_lit.data import images
-from steer_lit.data.bench_rows import BenchRows
 from steer_lit.data.images import open_image
-from steer_lit.data.sources import FileSource
 from steer_lit.data.survey import main
-from steer_lit.data.survey_file import DATA_MAX_TURNS, survey_rows
+from steer_lit.data.survey_file import survey_rows
 from steer_lit.types import ImageRef
 
 
@@ -66,7 +64,6 @@ def test_a_single_file_is_surveyed_alone(tmp_path: Path, capsys: pytest.CaptureF
     told = capsys.readouterr().out
     assert counted(told.splitlines(), "asked.jsonl") == ["1", "0", "1", "0", "0"]
     assert "other" not in told
-    assert "Every picture that rows name opens (1)." in told
 
 
 def test_a_file_without_rows_is_a_fault_as_it_is_for_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,8 +90,8 @@ def test_what_cannot_be_surveyed_is_refused(
 def test_hostile_names_and_texts_are_shown_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mark = "<image> & [bold]x[] :cat: |\x1b"
     said = "\n".join(surveyed(tmp_path, capsys, 1, **{mark: json.dumps({"turns": ["?"], "images": [mark]})}))
-    assert "Of 1 picture that rows name, 1 cannot be opened: <image> & [bold]x" in said
-    assert said.count("<image> & [bold]x[] :cat: |\ufffd") >= 3  # the file, twice, and its missing picture
+    assert said.count("<image> & [bold]x[] :cat: |\ufffd") == 2  # the file, twice
+    assert "picture missing, 1 row (1): '<image> & [bold]x[] :cat: |\\x1b': is no file" in said
     assert "\x1b" not in said
 
 
@@ -105,9 +102,8 @@ def test_answers_without_the_answer_part_are_counted(tmp_path: Path, capsys: pyt
         "plain": f"{row('Ho', good)}\n{row('<answer> </answer>')}\n",
         "asked": '{"prompt": "?"}',
     }
-    told = surveyed(tmp_path, capsys, **files)[-1]
-    assert told.startswith("2 of 5 answers have no <answer> part (plain.jsonl): a policy that learns")
-    assert told.endswith("is given 0 for helpfulness.")
+    (told,) = [line for line in surveyed(tmp_path, capsys, **files) if "<answer>" in line]
+    assert told.startswith("  2 of 3 answers have no <answer> part: a policy that learns to answer so is given 0")
     assert "<answer>" not in "".join(surveyed(tmp_path, capsys, 1, plain=""))
 
 
@@ -125,11 +121,10 @@ def test_pictures_may_be_in_another_folder_and_only_broken_ones_are_listed(
     beside = unfolded(capsys.readouterr().out)
     assert counted(beside.splitlines(), "rl.jsonl") == ["2", "0", "0", "0", "2"]
     assert "  * picture missing, 2 rows (1, 2): 'a.png', 'b.png': is no file in the folder of its pictures" in beside
-    assert "Of 2 pictures that rows name, 2 cannot be opened: a.png, b.png." in beside
     assert main([str(rows), "--pictures", str(pictures)]) == 1
     told = unfolded(capsys.readouterr().out)
     assert counted(told.splitlines(), "rl.jsonl") == ["2", "0", "1", "0", "1"]
-    assert "Of 2 pictures that rows name, 1 cannot be opened: b.png." in told
+    assert "picture missing, 1 row (2): 'b.png': " in told
     assert main([str(rows), "--pictures", str(tmp_path / "none")]) == 2
     assert "none: no such folder" in capsys.readouterr().err
 
@@ -154,38 +149,17 @@ def test_a_picture_is_decoded_once_however_many_files_name_it(
     told = surveyed(tmp_path, capsys, 1, rl=asked, bench=asked)
     assert sorted(decoded) == ["0.png", "1.png", "2.png"]
     assert counted(told, "bench.jsonl") == counted(told, "rl.jsonl") == ["3", "0", "2", "0", "1"]
-    assert "Of 3 pictures that rows name, 1 cannot be opened: pics/2.png." in told
 
 
-def test_every_reason_is_shown_with_its_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    good = {"turns": ["?"], "kind": "red_team"}
-    asked = [{"role": "user", "content": "Hi"}]
-    rows = [
-        *(json.dumps(good), "{", json.dumps({**good, "images": 3}), json.dumps({"colour": "red"})),
-        *(json.dumps({**good, "videos": ["a"]}), json.dumps({**good, "turns": [3]}), json.dumps({"turns": []})),
-        *("[1", json.dumps({"colour": "blue"}), json.dumps(good), json.dumps({"messages": asked})),
-        *(json.dumps({"messages": [{"role": "cook", "content": "Hi"}]}), json.dumps({"text": 4})),
-        json.dumps({"note": 1, "colour": "blue"}),  # other keys, another text
-    ]
-    (tmp_path / "many").mkdir()
-    alone = surveyed(tmp_path, capsys, 1, rows="\n".join(rows))
-    lines = surveyed(tmp_path / "many", capsys, 1, other=json.dumps(good), rows="\n".join(rows))
-    assert counted(lines, "rows.jsonl") == ["14", "0", "3", "11", "0"]
-    told, all_told = (
-        [line.split(":")[0] for line in of[of.index("rows.jsonl:") :] if line.startswith("  * ")]
-        for of in (lines, alone)
-    )
-    assert told == [
-        "  * refused, 2 rows (4, 9)",
-        "  * refused, 1 row (2)",
-        "  * refused, 1 row (3)",
-        "  * refused, 1 row (5)",
-        "  * refused, 1 row (6)",
-        "  * refused, 1 row (7)",
-        "  * and 5 more reasons, shown if the file is named by itself",
-    ]
-    assert all_told[:6] == told[:-1]
-    assert [line[line.index("(") + 1 : -1] for line in all_told[6:]] == ["8", "11", "12", "13", "14"]
+def test_the_most_frequent_reasons_have_their_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = ["{}", *(json.dumps({"turns": ["?"], "images": number}) for number in (3, 4)), "[1", "{"]
+    rows += [json.dumps({f"key {number}": 1}) for number in range(11)]
+    lines = surveyed(tmp_path, capsys, 1, rows="\n".join(rows))
+    assert counted(lines, "rows.jsonl") == ["16", "0", "0", "16", "0"]
+    told = [line.split(":")[0] for line in lines if line.startswith("  * ")]
+    assert told[:3] == ["  * refused, 2 rows (2, 3)", "  * refused, 1 row (1)", "  * refused, 1 row (4)"]
+    assert len(told) == 13
+    assert told[-1] == "  * and 3 more reasons"
     assert "is no dialogue" not in "".join(lines)
 
 
@@ -194,50 +168,11 @@ def test_rows_that_stand_there_twice_are_told(tmp_path: Path, capsys: pytest.Cap
     rows = [
         {"id": f"{at}", "turns": [text], "kind": "benign"} for at, text in enumerate(["a", "b", "a", "a", "c", "b"])
     ]
-    lines = surveyed(tmp_path, capsys, rows="\n".join(map(json.dumps, [*rows, {**rows[0], "kind": "red_team"}])))
-    told = "played the same as an earlier row, benchmarked once, trained on once more by GRPO: 3 rows (3, 4, 6)"
-    assert [line.strip() for line in lines if "the same" in line] == [told]
-    assert not any("the same" in line for line in surveyed(tmp_path, capsys, rows=json.dumps(rows[0])))
-
-
-def test_rows_that_repeat_as_played_are_those_that_a_benchmark_leaves_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    """A benchmark plays what is asked, up to data.max_turns: other answers make no other row for it, nor more turns.
-    A row whose picture does not open is put aside, however often it stands there.
-    """
-    long, longer = ({"turns": ["?"] * 10 + ["more"] * more, "kind": "benign"} for more in (0, 1))
-    blind = {"turns": ["Hm"], "images": ["none.png"]}
-    rows = [*map(json.loads, map(row, ["a", "b", "a"])), long, longer, blind, blind]
-    text = "\n".join(map(json.dumps, rows))
+    blind = {"turns": ["Hm"], "images": ["none.png"]}  # put aside, however often it stands there
+    text = "\n".join(map(json.dumps, [*rows, {**rows[0], "kind": "red_team"}, blind, blind]))
     lines = surveyed(tmp_path, capsys, 1, rows=text)
-    assert [line.strip() for line in lines if "the same" in line] == [
-        "the same as an earlier row, answers included, trained on once more by SFT: 1 row (3)",
-        "played the same as an earlier row, benchmarked once, trained on once more by GRPO: 3 rows (2, 3, 5)",
-    ]
-    source = FileSource(bench=str(tmp_path / "rows.jsonl"))
-    assert len(BenchRows(source, DATA_MAX_TURNS, max_bad_rows=2)) == 2
-    assert caplog.messages[-1].startswith("3 rows left out (2, 3, 5), the same as earlier rows")
-
-
-def test_files_named_together_are_looked_at_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As a run takes them in a list. Files of one folder are not: its bench.jsonl may repeat its rl.jsonl."""
-    (tmp_path / "more").mkdir()
-    (tmp_path / "a.jsonl").write_text(f"{row('Ho')}\n{row('Ho')}\n")
-    (tmp_path / "more" / "b.jsonl").write_text(f"{row('Hm')}\n{row('Ho')}\n")
-    assert main([str(tmp_path / "a.jsonl"), str(tmp_path / "more")]) == 0
-    told = unfolded(capsys.readouterr().out)
-    assert [line for line in told.splitlines() if "the same" in line or line.endswith(":")] == [
-        "a.jsonl:",
-        "  the same as an earlier row, answers included, trained on once more by SFT: 1 row (2)",
-        "  played the same as an earlier row, benchmarked once, trained on once more by GRPO: 1 row (2)",
-        "more/b.jsonl:",
-        "  the same as an earlier row of these files, answers included, trained on once more by SFT: 1 row (2)",
-        "  played the same as an earlier row of these files, benchmarked once, trained on once more by GRPO: "
-        "2 rows (1, 2)",
-    ]
-    assert main([str(tmp_path)]) == 0
-    assert "of these files" not in capsys.readouterr().out
+    told = "the same as an earlier row, whatever its id: 3 rows (3, 4, 6)"
+    assert [line.strip() for line in lines if "the same" in line] == [told]
 
 
 def test_a_good_file_to_play_has_no_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -247,16 +182,7 @@ def test_a_good_file_to_play_has_no_faults(tmp_path: Path, capsys: pytest.Captur
     assert counted(lines, "rl.jsonl") == ["1", "0", "1", "0", "0"]
     assert re.fullmatch(r"file +│ rows │ SFT │ playable │ refused │ picture missing *", lines[0])
     assert set(lines[1]) <= set("─┼╴╶")
-    assert lines[3:] == [
-        "",
-        "rl.jsonl:",
-        "  turns: 1 in every row",
-        "  kinds: 1 red_team",
-        "  system prompt: in no row",
-        "  pictures: one in every row",
-        "",
-        "Every picture that rows name opens (1).",
-    ]
+    assert lines[3:] == []
     # In a file with dialogues such a row is reported, because SFT would stop at it.
     lines = surveyed(tmp_path, capsys, 1, rl="", mixed=f"{row('<answer>Ho</answer>')}\n{plays}")
     assert counted(lines, "mixed.jsonl") == ["2", "1", "2", "0", "0"]
@@ -269,17 +195,17 @@ def test_files_written_by_runs_are_left_out(tmp_path: Path, capsys: pytest.Captu
     capsys.readouterr()
     lines = surveyed(tmp_path, capsys)
     assert [line.split()[0] for line in lines[2:5]] == ["rl.jsonl", "sft.jsonl", "stage1.jsonl"]
-    assert not [line for line in lines if "unused" in line]
+    assert not [line for line in lines if "unknown" in line]
     assert not [line for line in lines if "quarantine" in line or "manifest" in line]
 
 
 def test_a_misspelt_key_is_told_for_learning_and_for_playing(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"mesages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]}\n')
-    (line,) = survey_rows(rows).lines(alone=True, learned=set(), played=set())
+    (line,) = survey_rows(rows).lines()
     assert "refused, 1 row (1): is nothing to learn from or to play: it has 'mesages'. Did you mean messages?" in line
     rows.write_text('{"question_id": 1, "images": ["a.png"]}\n')  # as rows have them
-    (line,) = survey_rows(rows).lines(alone=True, learned=set(), played=set())
+    (line,) = survey_rows(rows).lines()
     assert "Did you mean" not in line
 
 
@@ -287,10 +213,10 @@ def test_a_misspelt_key_is_told_for_learning_and_for_playing(tmp_path: Path) -> 
 def test_a_file_whose_rows_have_a_name_is_told(tmp_path: Path, name: str) -> None:
     rows = tmp_path / "rows.json"
     rows.write_text(json.dumps({"version": 1, name: [{"prompt": "Hi"}]}))
-    (line,) = survey_rows(rows).lines(alone=True, learned=set(), played=set())
+    (line,) = survey_rows(rows).lines()
     assert line.endswith(f"; {name!r} looks like a list of rows: a .json file holds such a list itself")
     (tmp_path / "rows.jsonl").write_text('{"image": "a.png", "qa": [{"question": "What?", "answer": "A hat."}]}')
     rows.write_text('{"dialog": [{"speaker": "a", "text": "Hi"}]}')
     for path in (rows, tmp_path / "rows.jsonl"):
-        (line,) = survey_rows(path).lines(alone=True, learned=set(), played=set())
+        (line,) = survey_rows(path).lines()
         assert "looks like" not in line

@@ -161,9 +161,11 @@ def first(states: dict[Any, Any]) -> Any:
 
 DAMAGED: dict[str, tuple[Any, str]] = {
     "weights": (lambda saved: saved.update(state_dict={}), "has other weights than this run trains, policy.model.*"),
-    "weight": (lambda saved: saved["state_dict"].popitem(), r"policy\.model.* is missing: it is damaged, or of a run"),
-    "stranger": (lambda saved: saved["state_dict"].update(a=torch.ones(1)), "trains, a is not among them"),
-    "text": (lambda saved: saved["state_dict"].update(dict.fromkeys(saved["state_dict"], "a")), "is no tensor"),
+    "weight": (
+        lambda saved: saved["state_dict"].popitem(),
+        r"policy\.model.* has shape none, .*: it is damaged",
+    ),
+    "stranger": (lambda saved: saved["state_dict"].update(a=torch.ones(1)), r"trains, a has shape \(1,\), not none"),
     "shape": (
         lambda saved: saved["state_dict"].update({(key := first(saved["state_dict"])): cut(saved["state_dict"][key])}),
         r"lora_A.default.weight has shape \(4, \d+\), not \(4, \d+\)",
@@ -172,7 +174,10 @@ DAMAGED: dict[str, tuple[Any, str]] = {
         lambda saved: saved["state_dict"].update({(key := first(saved["state_dict"])): saved["state_dict"][key] / 0}),
         "not finite",
     ),
-    "reference": (lambda saved: saved[OWN]["reference"].popitem(), "has a reference that does not fit, .* is missing"),
+    "reference": (
+        lambda saved: saved[OWN]["reference"].popitem(),
+        "has a reference that does not fit, .* shape none",
+    ),
 }
 
 

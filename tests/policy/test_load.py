@@ -248,8 +248,8 @@ def test_an_adapter_of_another_base_is_refused(tmp_path):
         (LoraSettings(r=4, alpha=4), r"set model\.lora\.alpha=8"),
         (
             LoraSettings(r=4, alpha=8, targets=("q_proj",)),
-            r"and 23 others are not among",
-        ),  # 6 layers x A, B x 2
+            r"_proj\.lora_A\.weight has .*, not none; name another",
+        ),
     ],
 )
 def test_an_adapter_of_another_shape_is_refused(tmp_path, settings, said):
@@ -267,7 +267,6 @@ def test_an_adapter_of_another_shape_is_refused(tmp_path, settings, said):
         ),  # would be broadcast
         (lambda tensor: tensor * float("nan"), "holds numbers that are not finite"),
         (lambda tensor: tensor.double() + 1e60, r"finite or too large, 1e\+60"),  # too large for the parameter's type
-        (lambda tensor: tensor.int(), "is no tensor of numbers"),
     ],
 )
 def test_an_adapter_with_unusable_tensors_is_refused(tmp_path, change, said):

@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors import SafetensorError
-from transformers import Qwen2_5_VLForConditionalGeneration
 
 from steer_lit.errors import MissingResource
 from steer_lit.policy import chat_template
@@ -37,15 +35,6 @@ def test_building_takes_under_a_second_and_a_few_megabytes(tiny):
     assert time.perf_counter() - start < 1.0
     assert sum(parameter.numel() for parameter in again.model.parameters()) < 4_000_000
     assert not [name for name, parameter in again.model.named_parameters() if parameter.requires_grad]
-
-
-def test_a_full_temporary_folder_raises_the_disks_error(monkeypatch):
-    def full(*_: object, **__: object) -> None:
-        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
-
-    monkeypatch.setattr(Qwen2_5_VLForConditionalGeneration, "save_pretrained", full)
-    with pytest.raises(OSError, match=r"No space left.*\$TMPDIR names a folder with room"):
-        build_tiny()
 
 
 def test_its_weights_are_always_the_same(tiny):
