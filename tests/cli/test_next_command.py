@@ -22,17 +22,13 @@ from tests.test_conf import compose, empty_adapter
 SERVER = ["server.base_url=http://localhost:9/v1", "server.model=any"]
 OWN = ["tutor.client.base_url=http://localhost:9/v1", "tutor.client.model=any"]
 TRAINED = "those are the rows it was trained on: to see what it does on others, name their file there"
-NO_GOLD = (
-    "where your rows have no gold facts add tutor=llm server.base_url=http://localhost:8000/v1 server.model=<name>"
-)
-NOISE = "model=tiny has random weights: the figures show that all works, and mean nothing"
 
 
 @pytest.mark.parametrize(
     ("words", "has", "notes"),
     [
         (["experiment=sft_tiny", "data=steer", "data.source.sft=a.jsonl", "data.source.rl=b.jsonl", "data.val_size=3"],
-         ["+experiment=grpo_tiny", "data=steer", "data.source.rl=b.jsonl", "data.val_size=3"], [NO_GOLD]),
+         ["+experiment=grpo_tiny", "data=steer", "data.source.rl=b.jsonl", "data.val_size=3"], []),
         (["experiment=sft_7b", *SERVER], ["+experiment=grpo_7b", *SERVER], []),
         (["experiment=grpo_7b", *SERVER], ["model=qwen2_5_vl_7b", "rollout.max_new_tokens=256"], []),
         (["experiment=ablation_7b", "ablation=single_turn", *SERVER], ["rollout.max_new_tokens=256"], []),
@@ -43,10 +39,7 @@ NOISE = "model=tiny has random weights: the figures show that all works, and mea
          ["data=steer", "data.source.bench=b.jsonl", "data.source.kind=benign", "data.max_bad_rows=3", "judge=llm",
           *SERVER], []),
         (["experiment=grpo_tiny", "data=steer", "data.source.rl=a.jsonl", "tutor=llm", *OWN],
-         ["data.source.bench=a.jsonl", "judge=llm", *(word.replace("tutor", "judge") for word in OWN)],
-         [TRAINED, NOISE]),
-        (["experiment=grpo_tiny", "rollout.max_new_tokens=1024"],
-         ["rollout.max_new_tokens=1024", "bench.max_turns=4"], [NOISE]),
+         ["data.source.bench=a.jsonl", "judge=llm", *(word.replace("tutor", "judge") for word in OWN)], [TRAINED]),
     ],
 )  # fmt: skip
 def test_the_next_command_runs_as_it_is(
@@ -66,14 +59,6 @@ def test_the_next_command_runs_as_it_is(
     assert set(has) <= set(following)
     config = compose(*(normalise_override(word, program) for word in following), name=program)
     assert list(map(str, {"train": train_problems, "bench": bench_problems}[program](config))) == []
-
-
-def test_the_next_command_says_that_its_judges_server_is_not_in_the_words(tmp_path: Path) -> None:
-    (tmp_path / "adapter").touch()
-    words = ["experiment=grpo_tiny", "data=steer", "data.source.rl=a.jsonl", "tutor=llm"]
-    config = compose(*words, *SERVER, "init_from=null")  # as from a config file of one's own
-    said = closing(config, tmp_path, Result("val/loss"), words)
-    assert "(its judge is a server's: add server.base_url=http://localhost:8000/v1 server.model=<name>)" in said
 
 
 @pytest.mark.parametrize("experiment", ["sft_smol", "sft_own"])
@@ -155,14 +140,13 @@ TO_FILL_IN = """'data.source.bench="<your rows to play>"'"""
 def test_the_benchmark_after_a_sweep_plays_the_rows_that_all_runs_had(key: str, other: str, played: str) -> None:
     made_of = {"_target_": "steer_lit.data.sources.FileSource", "rl": "r.jsonl", "bench": None}
     configs = [OmegaConf.create({**GRPO, "data": {"source": {**made_of, key: file}}}) for file in ("a.jsonl", other)]
-    command, note = compared(configs, {("seed=1",): Path("0"), ("seed=2",): Path("1")}, []).splitlines()
+    command, *notes = compared(configs, {("seed=1",): Path("0"), ("seed=2",): Path("1")}, []).splitlines()
     assert command.endswith(f"rollout.max_new_tokens=64 data=steer {played}")
-    told = "where your rows have no gold facts add" if played == TO_FILL_IN else "those are the rows it was trained on"
-    assert note.startswith(f"         ({told}")
+    assert notes == ([] if played == TO_FILL_IN else [f"         ({TRAINED})"])
 
 
 def test_the_benchmark_after_a_sweep_of_sft_has_no_token_limit() -> None:
     config = OmegaConf.create(composed("train", ["experiment=sft_tiny"]))
     OmegaConf.set_struct(config, True)  # as Hydra does
     said = compared([config, config], {("seed=1",): Path("0"), ("seed=2",): Path("1")}, [])
-    assert said.splitlines()[0] == "next:    python bench.py model=tiny 'policies.sft=[0,1]' bench.limit=20"
+    assert said == "next:    python bench.py model=tiny 'policies.sft=[0,1]' bench.limit=20"
