@@ -33,7 +33,7 @@ class Result:
     """What came of a training run: the monitored `metric` and its `value`, None without a validation.
 
     `best` is the step of the best adapter and the metric's value there; None if the last is as good. `early` says
-    where and by what the run was ended early, `unscored` why the last validation gave no `value`, which is then NaN.
+    where a callback ended the run early, `unscored` why the last validation gave no `value`, which is then NaN.
     """
 
     metric: str
@@ -59,7 +59,7 @@ def closing(config: DictConfig, run_dir: Path, result: Result, words: Sequence[s
     if (curves := run_dir / CURVES).exists():
         lines.append(f"curves:  {shown_path(curves)}")
     if result.early:
-        lines.append(f"early:   stopped {result.early}" + (f"; {export} is of that step" if exported else ""))
+        lines.append(f"early:   ended {result.early}" + (f"; {export} is of that step" if exported else ""))
     if exported and not sweeping():  # `compared` prints the next command of the whole sweep
         lines.append(following(config, export, words))
     return "\n".join(lines)

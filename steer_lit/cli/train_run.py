@@ -221,7 +221,7 @@ def _trainer(config: DictConfig) -> Trainer:
 def _result(trainer: Trainer, module: PolicyModule, begins_at: int | None) -> Result:
     """Return what came of a run that has ended. `begins_at` is the step at which it was resumed."""
     from steer_lit.lit.best_adapter import BestAdapter
-    from steer_lit.lit.early_stop import early_stop
+    from steer_lit.lit.validation_schedule import at_end
 
     # A run that was stopped may have no validation but an earlier one.
     last = trainer.callback_metrics if module.validated_at == trainer.global_step else {}
@@ -229,10 +229,13 @@ def _result(trainer: Trainer, module: PolicyModule, begins_at: int | None) -> Re
     value = None if metric is None else float(metric)
     keepers = (callback for callback in trainer.callbacks if isinstance(callback, BestAdapter))
     best = next((keeper.before(trainer.global_step) for keeper in keepers), None)
+    epochs = trainer.current_epoch if trainer.is_last_batch else 0  # Lightning counts one that was broken off, too
+    early = trainer.global_step != begins_at and not at_end(trainer, epochs, trainer.global_step)
+    steps = f"{trainer.global_step} of {trainer.max_steps}" if trainer.max_steps > 0 else str(trainer.global_step)
     return Result(
         metric=module.monitored.name,
         value=value,
         best=None if best is None or best.value == value else (best.step, best.value),
-        early="" if trainer.global_step == begins_at else early_stop(trainer),
+        early=f"at step {steps}" if early else "",
         unscored=module.unscored,
     )

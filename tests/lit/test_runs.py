@@ -193,6 +193,15 @@ def test_a_run_resumed_from_its_end_is_validated_and_takes_no_step(
     assert torch.load(path, weights_only=True)["global_step"] == saved["global_step"]
 
 
+def test_a_run_that_a_callback_ends_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stop = ["_target_=lightning.pytorch.callbacks.EarlyStopping", "monitor=val/loss", "patience=1", "min_delta=9"]
+    small = ["data.source.scale=0.02", "data.batch_size=2", "data.val_size=10", "trainer.limit_val_batches=1"]
+    words = [*small, "trainer.max_steps=9", "trainer.val_check_interval=1", f"hydra.run.dir={tmp_path}"]
+    assert cli.run("train", [*words, *(f"+callbacks.early.{word}" for word in stop)]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("early:")]
+    assert line == f"early:   ended at step 2 of 9; {tmp_path}/adapter is of that step"
+
+
 EVERY_SECOND_EPOCH = ["trainer.max_steps=-1", "trainer.max_epochs=3", "trainer.check_val_every_n_epoch=2"]
 EVERY_SECOND_EPOCH += ["trainer.val_check_interval=1.0", "callbacks.transcripts=null"]
 
