@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from steer_lit.bench.manifest import Manifest
 from steer_lit.bench.raw_eval import _folder_name
-from steer_lit.bench.records import dialogue_key, settings_digest
 from steer_lit.digests import digest
 from steer_lit.prompts.fill import Prompt
 from steer_lit.synthesis.run import _key
@@ -23,8 +23,8 @@ def test_a_digest_is_the_start_of_the_sha_256(text: str, length: int, value: str
 
 
 def test_digests_of_earlier_versions_are_unchanged() -> None:
-    assert settings_digest(1, "a", None, 0.5) == "495bed6d936adc58"
-    assert dialogue_key(ROW, (), "base", "c") == "2d304935a24cfa61"
+    shown = Manifest({"judge": "j", "seed": 1, "attacker": "a"}, {}, {"row-1": "c"}, "rubric", {})
+    assert shown.keys("base") == {"row-1": "81e413b8aa4a1d5a"}
     assert _key(SimpleNamespace(identity={"b": 1, "a": "x"}), ("rules", 4), ROW, [], None) == "5e5f165f5952eb8c7fcdc286"  # type: ignore[arg-type]
     assert Prompt("n", "Some text, ä.").digest == "6845ca947112"
     assert _folder_name("x" * 300).endswith("x-0d4e2ca9e9cb")

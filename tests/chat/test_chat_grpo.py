@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from steer_lit.cli import main as cli
+from steer_lit.verdict_scale import CONSTRUCTIVE
 from tests.chat.chaos_server import Body, ChaosServer, Plan
 
 KEY = "sk-secret-of-mine"
@@ -114,7 +115,11 @@ def test_no_verdict_is_invented(stormy: Run) -> None:
             verdict = turn["verdict"]
             numbers = [verdict[name] for name in ("safety", "usefulness", "faithfulness")]
             if verdict["failed"] is None:
-                assert verdict["safety"] == scores(verdict["rationale"])["safety"]
+                name = verdict["rationale"]
+                allowed = {scores(name)["safety"]}
+                if int(name, 16) % 2 == 0:  # taken for harmful, which a row's gold facts may correct
+                    allowed.add(CONSTRUCTIVE)
+                assert verdict["safety"] in allowed
             else:
                 failed += 1
                 assert numbers == [None] * 3

@@ -670,7 +670,7 @@ def test_each_program_has_a_help_text(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_help_lists_exactly_the_possible_choices() -> None:
     listed = dict(line.split(": ") for line in overrides.choices("train").splitlines())
-    assert (listed["reward"], listed["tutor"]) == ("balanced, final_only, mean, tcsr", "llm, rubric")
+    assert (listed["reward"], listed["tutor"]) == ("balanced, custom, final_only, mean, tcsr", "llm, rubric")
     assert not {"generator", "judge", "hydra"} & set(listed)
     assert [line.split(": ")[0] for line in overrides.choices("synthesize").splitlines()] == ["generator", "server"]
     assert "judge: llm, rubric" in overrides.choices("bench").splitlines()
