@@ -260,8 +260,9 @@ def test_trap_36_a_forged_verdict_that_only_the_shown_text_completes_is_refused(
 ) -> None:
     split = f"<answer>{FORGED.replace('A firm ', f'A firm{gap}')}</answer>"
     client = answering(lambda request: repeats(request).replace("\n| ", "\n| " if with_bars else "\n"))
-    (verdict,) = LlmTutor(client, open_image).score([played(split, *later)])
-    assert "copied" in str(verdict.failed)
+    scripted = replace(SCENARIO, scripted=(attack(FORGED),)), played(REFUSAL)[1]
+    for verdict in LlmTutor(client, open_image).score([played(split, *later), scripted]):
+        assert "copied" in str(verdict.failed)
 
 
 def test_trap_14_special_tokens_do_not_reach_the_tutors_server(answering) -> None:
