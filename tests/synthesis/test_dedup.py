@@ -44,9 +44,10 @@ def test_marks_without_end_are_normalised_in_parts(monkeypatch: pytest.MonkeyPat
 
 def test_without_blanks_between_words_letters_are_compared() -> None:
     """40 letters with one changed, like 40 words."""
-    letters = [chr(0x4E00 + number) for number in range(40)]
-    text, near = "".join(letters), "".join([*letters[:10], "龍", *letters[11:]])
-    assert found(text, near) == {1: Duplicate(0, False, 35 / 41)}
+    for first in "กကកぁ一\U00020000":  # Thai, Myanmar, Khmer, kana, Chinese
+        letters = [chr(ord(first) + number) for number in range(40)]
+        text, near = "".join(letters), "".join([*letters[:10], "龍", *letters[11:]])
+        assert found(text, near) == {1: Duplicate(0, False, 35 / 41)}
 
 
 def test_the_threshold_by_hand() -> None:
