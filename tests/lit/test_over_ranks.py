@@ -53,9 +53,14 @@ def run_rank(rank: int, folder: str) -> None:
     mishap: Any = SimpleNamespace(failed="silent" if rank else None)
     found["failures"] = lost_step.stop_when_too_many_failed(module, [mishap], 0.5)
     lost_step._save = lambda trainer: None
-    with pytest.raises(ServerDown) as down, lost_step.stopping_together(module):
+
+    @lost_step.stopping_together(module)
+    def play() -> None:
         if rank:
             raise ServerDown("gone")
+
+    with pytest.raises(ServerDown) as down:
+        play()
     found["down"] = str(down.value)
     torch.save({**found, **module.logged}, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
