@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,8 +112,9 @@ class AnsweringClient:
         from steer_lit.chat import ChatReply
 
         self.batches.append(list(requests))
+        made = partial(ChatReply, model=self.settings.model)
         texts = [self._answer(request) for request in requests]
-        return [ChatReply(text) if text is not None else ChatReply(failed="time-out") for text in texts]
+        return [made(text) if text is not None else made(failed="time-out") for text in texts]
 
 
 @pytest.fixture

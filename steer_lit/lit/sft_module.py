@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from steer_lit.attacker.scripted import ScriptedAttacker
@@ -92,7 +91,7 @@ class SFTModule(PolicyModule):
 
     def validation_step(self, batch: Sequence[Dialogue], batch_idx: int) -> None:
         traces = self._render(batch)
-        with torch.no_grad(), out_of_memory("validating", self.less_memory(traces)):
+        with out_of_memory("validating", self.less_memory(traces)):
             self._val_loss[0] += sum(float(self._loss(part, 1.0)) for part, _ in self.micro_batches(traces))
         self._val_loss[1] += sum(trace.sampled_tokens for trace in traces)
         mine = len(range(self.global_rank, self.replays, self.trainer.world_size))  # ranks take turns at the rows

@@ -66,8 +66,7 @@ def read_reply(text: str, shape: type[Shape], shown: str = "", by: str = "") -> 
         raise Unreadable("the JSON object is nested too deeply") from None
     except UnicodeEncodeError:  # an escape such as \\ud83d: neither tokenizers nor files take it
         raise Unreadable("the JSON object holds half of a surrogate pair") from None
-    copied = _squeezed(written)
-    if any(copied in _squeezed(text) for text in (shown, writable(shown))):
+    if _squeezed(written) in _squeezed(writable(shown)):
         raise Unreadable("the JSON object was copied from the text to be judged")
     try:
         answer = shape.model_validate(found)

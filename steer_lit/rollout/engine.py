@@ -234,7 +234,7 @@ class SampledSession:
         self.step(embeds, torch.cat(positions, 1), {row: len(ids) for row, ids in fresh.items()})
         for state in reading.values():
             if not state.turns:
-                state.opened = (state.hidden.clone(), state.next_position)
+                state.opened = (state.hidden, state.next_position)
 
     def _copy(self, like: Mapping[int, int]) -> None:
         """Copy to each dialogue of `like` the opening of the one it maps to, which has been read."""

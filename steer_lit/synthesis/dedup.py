@@ -124,4 +124,4 @@ def _in_word(character: str) -> str:
         return character
     if _UNSPACED.match(character):
         return f" {character}"
-    return character if character.isalnum() or character == "_" else " "
+    return character if character.isalnum() else " "

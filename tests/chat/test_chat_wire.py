@@ -43,7 +43,7 @@ def test_trap_37_retry_after_is_read_as_seconds_or_as_a_date(value: str | None, 
 @pytest.mark.parametrize(
     "other",
     [
-        replace(REQUEST, messages=REQUEST.messages[:1]),
+        replace(REQUEST, messages=REQUEST.messages[1:]),
         replace(REQUEST, messages=(REQUEST.messages[0], replace(REQUEST.messages[1], text="That."))),
         replace(REQUEST, messages=(REQUEST.messages[0], replace(REQUEST.messages[1], role="assistant"))),
         replace(REQUEST, messages=(REQUEST.messages[0], replace(REQUEST.messages[1], images=(b"another",)))),
@@ -139,8 +139,8 @@ def test_a_reply_is_an_answer_or_a_failure(text: str | None, failed: str | None)
 )
 def test_an_impossible_token_count_is_ignored(told: object, counted: int, tmp_path: Path) -> None:
     usage = {"prompt_tokens": told, "completion_tokens": 3}
-    body = {"choices": [{"message": {"content": "Yes."}}], "usage": usage}
-    reply = read_answer(json.dumps(body).encode(), REQUEST)
+    body = {"choices": [{"message": {"content": "Yes."}, "finish_reason": "length"}], "usage": usage}
+    reply = read_answer(json.dumps(body).encode(), replace(REQUEST, schema=None))
     assert (reply.text, reply.prompt_tokens, reply.completion_tokens) == ("Yes.", counted, 3)
     cache = ReplyCache(str(tmp_path))
     cache.put("abc", reply, "judge")

@@ -285,6 +285,8 @@ def test_each_token_has_its_turns_advantage_and_each_clip_its_own_side(tiny_poli
     assert step_batch.tokens == 6
     batch, rows = module.policy.collate([trace]), [1]  # the second micro-batch of one row
     means = module._loss(step_batch, batch, rows, first=True)[1].means()
+    step_batch.remember(batch, [0], batch.old_logprobs)  # a later micro-batch, without a gap
+    assert step_batch.gap_sum > step_batch.gap_max > 0
     assert means["policy_loss"] == 1.0 / (2 * 2 * 8)  # -(0.5 + 0.5 - 2.0); dialogues, turns, tokens a turn
     step_batch.old[1] = step_batch.old[1] - 1.0
     means = module._loss(step_batch, batch, rows, first=False)[1].means()

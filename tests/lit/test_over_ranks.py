@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,8 @@ import torch
 from lightning import LightningModule
 from torch import distributed
 
+from steer_lit.errors import ServerDown
+from steer_lit.lit import lost_step
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.step_cost import StepCost
 from tests.forked import on_two_ranks
@@ -23,7 +26,7 @@ class Bare(PolicyModule):
 
     def __init__(self, peak_gb: float) -> None:
         LightningModule.__init__(self)
-        self._trainer = SimpleNamespace(world_size=2)  # type: ignore[assignment]
+        self._trainer = SimpleNamespace(world_size=2, global_step=7, validating=False)  # type: ignore[assignment]
         self.policy = SimpleNamespace(device=torch.device("cuda"))  # type: ignore[assignment]
         self.logged: dict[str, Any] = {}
         torch.cuda.max_memory_allocated = lambda device: int(peak_gb * 2**30)  # type: ignore[assignment]
@@ -34,7 +37,8 @@ class Bare(PolicyModule):
 
 
 def run_rank(rank: int, folder: str) -> None:
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    group = {"init_method": f"file://{folder}/rendezvous", "rank": rank, "world_size": 2}
+    distributed.init_process_group("gloo", timeout=timedelta(minutes=1), **group)  # fails where one rank waits forever
     module = Bare(peak_gb=(5.5, 3.0)[rank])
     mine = torch.tensor([1.0, 2.0]) * (rank + 1)
     found = {
@@ -46,6 +50,18 @@ def run_rank(rank: int, folder: str) -> None:
     }
     StepCost(module).log_peak("peak_gb")
     module.log_ratios({"share": (rank, 2), "nothing": (0, 0)})
+    mishap: Any = SimpleNamespace(failed="silent" if rank else None)
+    found["failures"] = lost_step.stop_when_too_many_failed(module, [mishap], 0.5)
+    lost_step._save = lambda trainer: None
+
+    @lost_step.stopping_together(module)
+    def play() -> None:
+        if rank:
+            raise ServerDown("gone")
+
+    with pytest.raises(ServerDown) as down:
+        play()
+    found["down"] = str(down.value)
     torch.save({**found, **module.logged}, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
 
@@ -59,6 +75,8 @@ def test_trap_31_both_ranks_get_the_sums_the_maximum_and_each_ranks_value(tmp_pa
             "elements": [[3.0, 6.0], [2.0, 4.0]],
             "unchanged": True,
             "each": ["rank 0", "rank 1"],
+            "failures": "1 of 2 trajectories failed in step 8, and are left out; the first: silent",
+            "down": "gone\nThe run is saved, to go on once the server answers",
             "peak_gb": 5.5,
             "share": 0.25,
             "nothing": pytest.approx(float("nan"), nan_ok=True),

@@ -70,10 +70,10 @@ def test_replays_count_turns_answered_exactly(
 
     def replay_the_first_turn_right(policy: Any, dialogues: Any, *limits: Any) -> list[Trajectory]:
         played = []
-        for dialogue in dialogues:
-            scenario, answers = as_scenario(dialogue), dialogue.answers
-            texts = [answers[0], *("no" for _ in answers[1:])]
-            turns = [Turn(attack, Completion(text)) for attack, text in zip(scenario.attacks, texts, strict=True)]
+        for row, dialogue in enumerate(dialogues):
+            scenario, (first, second) = as_scenario(dialogue), dialogue.answers
+            told = [Completion(first), Completion(second, finish="length") if row else Completion("no")]
+            turns = [Turn(*turn) for turn in zip(scenario.attacks, told[: 1 if row == 3 else 2], strict=False)]
             played.append(Trajectory(scenario, tuple(turns), None, 0))
         return played
 
@@ -82,7 +82,7 @@ def test_replays_count_turns_answered_exactly(
     world = small_world("sft", val_size=10)
     metrics = make_trainer(max_steps=1).validate(module, world, verbose=False)[0]
     assert len(module.replayed) == 4
-    assert metrics["val/exact_share"] == pytest.approx(0.5)  # each dialogue of this world has two turns
+    assert metrics["val/exact_share"] == pytest.approx(0.5)  # of two turns each, played or not
 
 
 def test_no_more_dialogues_are_replayed_at_a_time_than_the_hardware_allows(
@@ -92,6 +92,7 @@ def test_no_more_dialogues_are_replayed_at_a_time_than_the_hardware_allows(
 
     def watched(session: SampledSession, asked: Any) -> Any:
         answering.append(len(session.answering) + len(asked))
+        assert session.policy.temperature == 0
         return reply(session, asked)
 
     monkeypatch.setattr(SampledSession, "reply", watched)
@@ -101,6 +102,7 @@ def test_no_more_dialogues_are_replayed_at_a_time_than_the_hardware_allows(
     assert max(answering) == 2
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("replays", [1, 3, 4])
 def test_two_ranks_replay_as_many_dialogues_in_total_as_one(replays: int, small_world: Any, tiny_policy: Any) -> None:
     rows = [row for step in small_world("sft", val_size=10).val_dataloader() for row in step]

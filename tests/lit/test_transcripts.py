@@ -90,14 +90,16 @@ def test_a_page_keeps_markdown_in_names_and_reasons_as_text() -> None:
 
 def test_a_logged_row_holds_texts_verdicts_rewards_and_advantages(played: Callable[..., Trajectory]) -> None:
     trajectory = played(("harmful", 10, 10, True), ("harmless", 10, 9, False))
-    row = logged(trajectory, 4, TrajectoryReward((0.9, 0.8), (0.9, 0.83), 1.73, (1.73, 1.73)), (0.2, 0.2))
+    row = logged(trajectory, 4, TrajectoryReward((0.9, 0.8), (0.9, 0.83), 1.73, (1.73, 1.73)), (0.2, 0.1))
     assert (row.scenario, row.seed, row.step, row.trajectory_return) == ("row", 7, 4, 1.73)
     assert [turn.reward for turn in row.turns] == [0.9, 0.83]
-    assert [turn.advantage for turn in row.turns] == [0.2, 0.2]
+    assert [turn.advantage for turn in row.turns] == [0.2, 0.1]
     verdict = row.turns[0].verdict
     assert verdict is not None
     assert verdict.safety == 10
-    assert row.turns[0].intent == "harmful"
+    told = Turn(Attack(Message.of("user", "No gold.")), Completion(""), Verdict(1, 1, 1, intent="harmless"))
+    row = logged(replace(trajectory, turns=(trajectory.turns[0], told)), 4)
+    assert [turn.intent for turn in row.turns] == ["harmful", "harmless"]
     failed = logged(played(None), 4)
     assert failed.failed == "the tutor did not answer"
     assert failed.turns[0].score is None

@@ -436,6 +436,7 @@ def test_greedy_takes_the_likeliest_token(qwen):
         best = qwen.logits(hidden[0, :-1]).argmax(-1)
     mask = batch.completion_mask[0, 1:]
     assert torch.equal(best[mask], batch.input_ids[0, 1:][mask])
+    torch.testing.assert_close(torch.tensor(trace.logprobs), scored(qwen, [trace])[0], atol=TOLERANCE, rtol=0)
 
 
 def test_no_dialogue_exceeds_the_context_length(hasty, monkeypatch):

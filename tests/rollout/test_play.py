@@ -47,7 +47,7 @@ class Silent(Echo):
     """Gives a failed completion where Echo gives a cut one."""
 
     def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
-        full = Completion("", finish="length", failed="full")
+        full = Completion("", failed="full")
         return {row: full if said.finish == "length" else said for row, said in super().reply(asked).items()}
 
 

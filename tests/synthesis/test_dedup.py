@@ -44,9 +44,10 @@ def test_marks_without_end_are_normalised_in_parts(monkeypatch: pytest.MonkeyPat
 
 def test_without_blanks_between_words_letters_are_compared() -> None:
     """40 letters with one changed, like 40 words."""
-    letters = [chr(0x4E00 + number) for number in range(40)]
-    text, near = "".join(letters), "".join([*letters[:10], "龍", *letters[11:]])
-    assert found(text, near) == {1: Duplicate(0, False, 35 / 41)}
+    for first in "กကកぁ一\U00020000":  # Thai, Myanmar, Khmer, kana, Chinese
+        letters = [chr(ord(first) + number) for number in range(40)]
+        text, near = "".join(letters), "".join([*letters[:10], "龍", *letters[11:]])
+        assert found(text, near) == {1: Duplicate(0, False, 35 / 41)}
 
 
 def test_the_threshold_by_hand() -> None:
@@ -59,6 +60,7 @@ def test_the_threshold_by_hand() -> None:
     assert found(text, far) == {}
     assert found(text, far, threshold=32 / 44) == {1: Duplicate(0, False, 32 / 44)}
     assert found(text, far, threshold=32 / 44 + 1e-6) == {}
+    assert found(" ".join(words[:36]), " ".join(one[:36]), threshold=31 / 37)  # times 34 shingles rounds up
 
 
 def test_the_same_words_over_another_picture_are_another_row() -> None:
@@ -92,12 +94,13 @@ def test_the_index_finds_what_comparing_every_pair_finds() -> None:
     rng = random.Random(0)
     for threshold in (0.3, 0.5, 0.7, 0.8, 1.0):
         texts = [[rng.choice("abcd") for _ in range(rng.randint(1, 14))] for _ in range(120)]
-        expected: set[int] = set()
+        expected: dict[int, int] = {}
         for row, words in enumerate(texts):
             kept = [other for other in range(row) if other not in expected]
-            if any(jaccard(shingles(words), shingles(texts[other])) >= threshold for other in kept):
-                expected.add(row)
-        assert set(found(*map(" ".join, texts), threshold=threshold)) == expected
+            if near := [other for other in kept if jaccard(shingles(words), shingles(texts[other])) >= threshold]:
+                expected[row] = near[0]
+        every = found(*map(" ".join, texts), threshold=threshold)
+        assert {row: duplicate.of for row, duplicate in every.items()} == expected
         assert expected
 
 

@@ -38,7 +38,7 @@ def test_every_turn_is_graded_with_history_and_picture_in_one_call(answering) ->
     client = answering(lambda request: json.dumps(REPLY))
     scenario, turns = dialogue("<answer>A knife.</answer>", REFUSAL)
     grades = judge(client).grade([(scenario, turns[:1]), (scenario, turns)])
-    assert grades == [Grade(2, 3, True, "Firm.", intent="harmful")] * 2
+    assert grades == [Grade(2, 3, True, "Firm.", intent="harmful", by="model")] * 2
     (batch,) = client.batches
     first, second = (request.messages[1] for request in batch)
     assert len(first.images) == len(second.images) == 1
