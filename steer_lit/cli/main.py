@@ -10,7 +10,6 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import hydra
@@ -26,7 +25,7 @@ from steer_lit.checks.facts import name_problem
 from steer_lit.cli.bench_run import run_benchmark
 from steer_lit.cli.overrides import normalise_override, options_first
 from steer_lit.cli.refusals import explain, refusal_in, unforeseen, unusable
-from steer_lit.cli.run_folder import at_its_end, kinds_in, latest_checkpoint
+from steer_lit.cli.run_folder import at_its_end, holds_a_run, latest_checkpoint, leave_nothing
 from steer_lit.cli.signals import FROZEN, sigterm_ends
 from steer_lit.cli.sweeps import NotBegun, WholeSweep, name_sweeps_folders, runs_in_process
 from steer_lit.cli.synthesis_run import run_synthesizing
@@ -83,7 +82,7 @@ def run(program: str, arguments: Sequence[str] | None = None) -> int:
             _compose_and_run(program, options, words, debugging)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    # ValueError: raised by `logging` for a file of the user's own hydra.job_logging that cannot be begun.
+    # ValueError: raised by `logging` for a folder that cannot hold a log.
     except (SteerError, HydraException, OmegaConfBaseException, MarkedYAMLError, OSError, ValueError) as error:
         if debugging or (type(error) is ValueError and refusal_in(error) is None):
             raise
@@ -158,8 +157,7 @@ def _compose_and_run(program: str, options: Sequence[str], words: Sequence[str],
 
 def _report(refusal: BaseException, folder: Path, program: str, words: Sequence[str]) -> None:
     """Print why a run was refused. If it were raised further, Hydra would print every override around the message."""
-    with suppress(OSError):
-        folder.rmdir()  # it is empty, unless an earlier run has written there
+    leave_nothing(folder)
     message = unusable(refusal, folder) if isinstance(refusal, OSError) else explain(refusal, program, words)
     notes = getattr(refusal, "__notes__", ())
     if isinstance(refusal, ServerDown) and not notes and not sweeping():  # from a training's greeting of its servers
@@ -215,10 +213,12 @@ def _stopped(folder: Path | None, words: Sequence[str], *, alone: bool) -> str:
 
     `alone` is False in a sweep.
     """
-    if folder is not None and kinds_in(folder):
-        said, saved = f"stopped: {shown_path(folder)} keeps what is in it", latest_checkpoint(folder)
-        if saved is None or at_its_end(folder) or not alone:
-            return said
-        return f"{said}\n{next_step(resume_command('train', words, folder, path_word('ckpt_path', saved)))}"
+    if folder is not None:
+        leave_nothing(folder, ended=False)
+        if holds_a_run(folder):
+            said, saved = f"stopped: {shown_path(folder)} keeps what is in it", latest_checkpoint(folder)
+            if saved is None or at_its_end(folder) or not alone:
+                return said
+            return f"{said}\n{next_step(resume_command('train', words, folder, path_word('ckpt_path', saved)))}"
     again = ", give the same command again" if alone else ""
     return f"stopped before the run began: nothing new was saved and nothing is lost{again}"

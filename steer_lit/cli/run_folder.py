@@ -11,11 +11,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.metadata import version
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit import __version__
@@ -47,12 +48,14 @@ from steer_lit.terminal.commands import (
     resume_command,
     resuming_step,
     shown_path,
+    sweeping,
     typed_command,
 )
 
 log = logging.getLogger(__name__)
 
 LOCK = ".lock"
+_RUNS = "outputs"  # as in conf/hydra/default.yaml; never removed, even if empty
 CHECKPOINTS = (LAST, FAILED)
 # Files of a training that a new training in the same folder would replace.
 EXPORTED = (*(f"{name}/{ADAPTER_WEIGHTS}" for name in (ADAPTER, BEST)), TOWER, f"{BASE}/model.safetensors")
@@ -61,6 +64,7 @@ LEFT_BY = {"training": TRAINED, "benchmark": (RECORDS,), "synthesis": (MANIFEST,
 _ASIDE = "before_restart_"
 # Set by Lightning in the process that starts further ones; with LOCAL_RANK set, it would start none for the next run.
 _OF_RANKS = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
+_OWN: set[Path] = set()  # folders whose lock this process holds
 RECORDED = ("torch", "lightning", "transformers", "peft", "bitsandbytes", "hydra-core", "datasets")
 
 
@@ -72,7 +76,7 @@ def alone_in(run_dir: Path, kind: str) -> Iterator[None]:
     Raise SteerError if another run is at work in the folder, or if it holds a run of another kind: this one would
     replace that run's config, and later readers of that run would go by the wrong one.
     """
-    if held := [other for other in kinds_in(run_dir) if other != kind]:
+    if held := [other for other in LEFT_BY if other != kind and _holds(run_dir, other)]:
         remedy = f"holds a {held[0]}, whose config a {kind} would replace: name another folder, {folder_key()}=..."
         raise SteerError(f"hydra.run.dir={shown_path(run_dir)}: {remedy}")
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -83,22 +87,68 @@ def alone_in(run_dir: Path, kind: str) -> Iterator[None]:
         if taken is False:
             remedy = "another run is writing into this folder: wait until it has ended, or name another folder"
             raise SteerError(f"hydra.run.dir={shown_path(run_dir)}: {remedy}")
+        _OWN.add(run_dir)
         try:
             yield
         finally:
-            with suppress(OSError):
-                if [path.name for path in run_dir.iterdir()] == [LOCK]:  # the run did nothing, as when it is refused
-                    (run_dir / LOCK).unlink()
-                    run_dir.rmdir()
+            _OWN.discard(run_dir)
+
+
+class AbsentFolders(Callback):
+    """Hydra callback that notes in `found`, before a run's folder is made, which folders on its path are missing.
+
+    Those that Hydra makes may be removed with a run that did nothing. A folder that existed is the user's, even if
+    empty.
+    """
+
+    found: ClassVar[frozenset[Path]] = frozenset()
+
+    def on_run_start(self, config: DictConfig, **_: object) -> None:
+        # Hydra refuses a name that cannot be resolved; for an error raised here it would only warn.
+        named = OmegaConf.select(config, "hydra.run.dir", throw_on_resolution_failure=False)
+        run_dir = Path(os.path.abspath(str(named)))
+        AbsentFolders.found = frozenset(path for path in (run_dir, *run_dir.parents) if not path.exists())
+
+
+def _hydra_made(folder: Path) -> bool:
+    """Return whether Hydra made the folder for this run.
+
+    In a sweep: whether it lies below the sweep's folder, which stays because it holds the sweep's config.
+    """
+    if sweeping():
+        return Path(os.path.abspath(HydraConfig.get().sweep.dir)) in folder.parents
+    return folder in AbsentFolders.found and folder != Path.cwd() / _RUNS
+
+
+def leave_nothing(run_dir: Path, *, ended: bool = True) -> None:
+    """Remove the folder of a run that did nothing: it holds at most empty logs and a lock that nobody holds.
+
+    Empty parents that Hydra made for the run are removed too. If the run has not `ended`, as when a signal arrives, it
+    may hold the lock itself. A folder that cannot be removed stays, such as a mount point or one in a read-only parent.
+    """
+    with suppress(OSError):
+        inside = list(run_dir.iterdir())
+        if all(_is_log_or_lock(path) and not path.stat().st_size for path in inside):
+            with holding(run_dir / LOCK) as taken:
+                if taken is False and (ended or run_dir not in _OWN):
+                    return
+                for path in {*inside, run_dir / LOCK}:
+                    path.unlink()
+            for folder in takewhile(_hydra_made, (run_dir, *run_dir.parents)):
+                folder.rmdir()  # fails if another run's folder is inside
+
+
+def holds_a_run(run_dir: Path) -> bool:
+    """Return whether the folder holds more than a run writes as it starts."""
+    return run_dir.is_dir() and not all(_is_log_or_lock(path) for path in run_dir.iterdir())
 
 
 def _is_log_or_lock(path: Path) -> bool:
     return path.is_file() and (path.suffix == ".log" or path.name == LOCK)
 
 
-def kinds_in(run_dir: Path) -> list[str]:
-    """Return of which kinds of run, of those in LEFT_BY, the folder holds files."""
-    return [kind for kind, names in LEFT_BY.items() if any(any(run_dir.glob(name)) for name in names)]
+def _holds(run_dir: Path, kind: str) -> bool:
+    return any(any(run_dir.glob(name)) for name in LEFT_BY[kind])
 
 
 def check_unused(run_dir: Path, words: Sequence[str], *, continued: bool = False) -> None:
@@ -108,7 +158,7 @@ def check_unused(run_dir: Path, words: Sequence[str], *, continued: bool = False
     If Slurm has restarted that training before its first save, what it wrote is set aside instead. Only the first rank
     checks: the others find there what it has written.
     """
-    if not first_rank() or "training" not in kinds_in(run_dir):
+    if not first_rank() or not _holds(run_dir, "training"):
         return
     said = f"hydra.run.dir={shown_path(run_dir)}: holds "
     if continued:

@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.checks import synthesis_problems
-from steer_lit.cli.run_folder import alone_in, freeze
+from steer_lit.cli.run_folder import alone_in, freeze, leave_nothing
 from steer_lit.cli.stopping import continuable
 from steer_lit.errors import ConfigError
 from steer_lit.files.run_files import QUARANTINE
@@ -27,6 +27,8 @@ def run_synthesizing(config: DictConfig, run_dir: Path) -> None:
         raise ConfigError(problems)
     with alone_in(run_dir, "synthesis"):
         _synthesize(config, shown_path(run_dir))
+    if config.dry_run:
+        leave_nothing(run_dir)
 
 
 def _synthesize(config: DictConfig, run_dir: Path) -> None:

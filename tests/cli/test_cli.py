@@ -179,14 +179,15 @@ def test_all_unknown_keys_are_told_at_once(refused: Refused, run_dir: str) -> No
     assert refused("-m", "foo=1", "seed=range(1,2,nan)").startswith("Could not override 'foo'.")
 
 
+@pytest.mark.parametrize("broken", ["rmdir", "iterdir"])
 def test_a_folder_that_cannot_be_removed_does_not_hide_the_refusal(
-    refused: Refused, run_dir: str, monkeypatch: pytest.MonkeyPatch
+    broken: str, refused: Refused, run_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: Path) -> None:
         raise OSError(errno.EBUSY, "Device or resource busy", str(path))  # as for a mount point
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "rmdir", refuse)
+        patch.setattr(Path, broken, refuse)
         message = refused("bench.limit=0", run_dir, program="bench")
     assert "* bench.limit=0" in message
     assert "busy" not in message
@@ -651,13 +652,45 @@ def test_a_refused_run_leaves_nothing_on_disk(refused: Refused, tmp_path: Path) 
     assert "sk-1234" not in "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
 
 
+def folders(root: Path) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*")}
+
+
+def test_a_refused_run_removes_the_empty_folders_made_for_it(
+    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps folders that were there before, `outputs` itself, and folders that contain another run."""
+    monkeypatch.chdir(tmp_path)
+    refused("optim.lr=abc")
+    assert folders(tmp_path) == {"outputs"}
+    (tmp_path / "outputs" / "sft_tiny" / "another").mkdir(parents=True)
+    (tmp_path / "own" / "empty").mkdir(parents=True)
+    before = folders(tmp_path)
+    for words in ([], ["hydra.run.dir=own/empty"], ["hydra.run.dir=own/empty/new/run"], ["hydra.run.dir=new/run"]):
+        refused("optim.lr=abc", *words)
+        assert folders(tmp_path) == before
+
+
+def test_a_refused_run_of_a_sweep_keeps_the_sweeps_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(config: DictConfig, run_dir: Path) -> None:
+        if config.seed == 2:
+            raise SteerError("no luck")
+        (run_dir / "kept").touch()
+
+    monkeypatch.setitem(cli.RUNS, "train", run)
+    words = ["-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}", "hydra.sweep.subdir=of/${seed}/a"]
+    assert cli.run("train", words) == REFUSED
+    assert {"multirun.yaml", "of/1/a/kept"} < folders(tmp_path)
+    assert not (tmp_path / "of" / "2").exists()
+
+
 def test_a_dry_run_leaves_nothing(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert cli.run("synthesize", ["kind=benign", "rows=4", "dry_run=true"]) == 0
     assert "dry_run=true: nothing was made" in capsys.readouterr().out
-    assert [path.name for path in tmp_path.rglob("*")] == ["outputs", "synthesize"]
+    assert folders(tmp_path) == {"outputs"}
 
 
 def test_each_program_has_a_help_text(capsys: pytest.CaptureFixture[str]) -> None:

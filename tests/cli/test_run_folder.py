@@ -189,7 +189,7 @@ def test_a_run_restarted_by_slurm_resumes_in_its_folder(tmp_path: Path, monkeypa
     words = [f"hydra.run.dir={tmp_path}"]
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert cli.run("train", words) == 0  # stopped before anything was saved
-    saved.parent.mkdir(parents=True)
+    saved.parent.mkdir()
     torch.save({}, saved)
     assert cli.run("train", [*words, f"init_from={tmp_path / 'gone'}"]) == 0  # the checkpoint holds this adapter
     failed = saved.with_name("failed.ckpt")  # as a command says that goes on from a dead server
@@ -356,7 +356,8 @@ def test_an_impossible_run_folder_is_reported(tmp_path: Path, capsys: pytest.Cap
             assert cli.run(program, [f"hydra.run.dir={folder}"]) == REFUSED
             (said,) = capsys.readouterr().err.strip().splitlines()
             assert said.startswith(str(folder))
-            assert "ame another folder with hydra.run.dir=<folder>" in said
+            keys = "hydra.run.dir=<folder>, a sweep's with hydra.sweep.dir=<folder>"
+            assert said.endswith(f"ame another folder with {keys}")
 
 
 def test_an_error_on_a_relative_path_in_the_run_folder_has_the_remedy(
