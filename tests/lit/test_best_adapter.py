@@ -227,7 +227,7 @@ def test_a_run_that_got_worse_names_its_best_adapter(tmp_path: Path) -> None:
     (tmp_path / "adapter").touch()
     data = {"source": {"_target_": "steer_lit.data.sources.MiniSource"}}
     config = OmegaConf.create({"stage": "grpo", "name": "grpo_tiny", "model": {"name": "tiny"}, "data": data})
-    _, best, following, _ = closing(config, tmp_path, Result("val/right_share", 0.5, best=(40, 0.7125))).splitlines()
+    _, best, following = closing(config, tmp_path, Result("val/right_share", 0.5, best=(40, 0.7125))).splitlines()
     assert best == f"best:    {tmp_path}/best_adapter   val/right_share 0.713 at step 40"
     assert following.startswith("next: ")
 
