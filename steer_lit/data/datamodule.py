@@ -246,9 +246,13 @@ class SteerDataModule(LightningDataModule):
         """(train, val) blocks of row numbers."""
         try:
             if isinstance(rows := self._rows, list):  # a file's
-                # By the opening first: stages may cut rows after different numbers of turns.
-                marks = [asked_digest(cut_after(row, 1)) + asked_digest(row) for row in rows]
-                return hold_out_least(marks, self.val_size)
+                # Among all that were read, since stages refuse different ones, and by the opening first, since stages
+                # may cut rows after different numbers of turns.
+                read, fit = (
+                    [asked_digest(cut_after(row, 1)) + asked_digest(row) for row in some]
+                    for some in ([row for _, row in self._read], rows)
+                )
+                return hold_out_least(read, self.val_size, fit)
             return hold_out(blocks_of(len(rows), self.source.block), self.val_size, self._cursor.seed)
         except ValueError as error:
             raise ConfigError([Problem("data.val_size", self.val_size, f"{error}{self._quarantine.told()}")]) from error
