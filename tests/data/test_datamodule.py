@@ -239,17 +239,18 @@ def test_the_rows_held_out_of_a_file_follow_from_what_the_user_says(tmp_path: Pa
 
 def test_rows_that_one_stage_cannot_use_leave_the_others_on_their_side(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps({"messages": turn(f"Number {n}?", "Yes.")}) + "\n" for n in range(40)))
+    rows = [turn("Hi", "Hello.", f"Number {number}?", "Yes.", "And?", "No.") for number in range(40)]
+    path.write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in rows))
 
-    def sides(stage: str, unfit: set[str]) -> list[set[str]]:
+    def sides(stage: str, unfit: set[str], max_turns: int = 2) -> list[set[str]]:
         source = FileSource(sft=str(path), rl=str(path))
-        data = SteerDataModule(source, stage, 3, val_size=10, max_bad_rows=40)  # type: ignore[arg-type]
+        data = SteerDataModule(source, stage, 3, 0, 10, max_turns, max_bad_rows=40)  # type: ignore[arg-type]
         data.unfit = lambda record: "is too long" if record.id in unfit else None
         return [set(chain(*ids(loader))) for loader in (data.train_dataloader(), data.val_dataloader())]
 
     learned, kept = sides("grpo", set())
     unfit = {*sorted(kept)[:5], *sorted(learned)[:5]}
-    assert sides("sft", unfit) == [learned - unfit, kept - unfit]
+    assert sides("sft", unfit) == sides("sft", unfit, max_turns=3) == [learned - unfit, kept - unfit]
     with pytest.raises(ConfigError, match=r"nothing held out: .*; 10 other rows cannot be used, .* is too long"):
         sides("sft", kept)
 
