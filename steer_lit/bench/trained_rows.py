@@ -8,7 +8,7 @@ from pathlib import Path
 
 from steer_lit.bench.policies import LocalPolicy
 from steer_lit.bench.provenance import readable_config
-from steer_lit.data.sources import asked_digest, cut_after
+from steer_lit.data.sources import asked_digests
 from steer_lit.files.run_files import TRAINED_ROWS
 from steer_lit.numbers import counted
 from steer_lit.types import MAX_TURNS, Scenario
@@ -17,7 +17,8 @@ from steer_lit.types import MAX_TURNS, Scenario
 def told_of_trained(policies: Mapping[str, LocalPolicy], scenarios: Sequence[Scenario]) -> Iterator[str]:
     """Yield a sentence if adapters were trained on rows in which the user says the same as in some of the scenarios.
 
-    An adapter whose run has left no list of its rows beside it is taken to have seen none of them.
+    The same, that is, in all turns of a scenario, or in the data.max_turns of the training. An adapter whose run has
+    left no list of its rows beside it is taken to have seen none of them.
     """
     found = {name: _trained_on(Path(each.adapter), scenarios) for name, each in policies.items()}
     told = [f"policies.{name} on {count:,}" for name, count in found.items() if count]
@@ -35,6 +36,6 @@ def _trained_on(adapter: Path, scenarios: Sequence[Scenario]) -> int:
         with suppress(OSError, ValueError):
             rows = set((run / TRAINED_ROWS).read_text(encoding="utf-8").split())
         turns = (saved.get("data") or {}).get("max_turns", MAX_TURNS)
-        found |= {at for at, row in enumerate(scenarios) if rows and asked_digest(cut_after(row, turns)) in rows}
+        found |= {at for at, row in enumerate(scenarios) if rows and asked_digests(row)[:turns][-1] in rows}
         adapter = Path(saved.get("init_from") or adapter)
     return len(found)

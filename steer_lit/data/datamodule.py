@@ -21,7 +21,7 @@ from steer_lit.data.sources import (
     Record,
     Rows,
     Unfit,
-    asked_digest,
+    asked_digests,
     bare_answers,
     blanked,
     content_of,
@@ -106,7 +106,8 @@ class SteerDataModule(LightningDataModule):
             if isinstance(self.source, FileSource):
                 self._warn_of([self._rows[number] for number in range(len(self._rows))])
                 if self._quarantine.path is not None:  # for benchmarks of what is trained
-                    marks = {asked_digest(self._rows[number]) for block in self._blocks[0] for number in block}
+                    learned = (self._rows[number] for block in self._blocks[0] for number in block)
+                    marks = {mark for row in learned for mark in asked_digests(row)}
                     path = self._quarantine.path.with_name(TRAINED_ROWS)
                     replace_text(path, "".join(f"{mark}\n" for mark in sorted(marks)))
 
@@ -246,9 +247,10 @@ class SteerDataModule(LightningDataModule):
         """(train, val) blocks of row numbers."""
         try:
             if isinstance(rows := self._rows, list):  # a file's
-                # By the opening first: stages may cut rows after different numbers of turns.
-                marks = [asked_digest(cut_after(row, 1)) + asked_digest(row) for row in rows]
-                return hold_out_least(marks, self.val_size)
+                # Among all that were read, since stages refuse different ones, and by turn after turn, since stages
+                # may cut rows after different numbers of turns.
+                read = ["".join(asked_digests(row)) for _, row in self._read]
+                return hold_out_least(read, self.val_size, ["".join(asked_digests(row)) for row in rows])
             return hold_out(blocks_of(len(rows), self.source.block), self.val_size, self._cursor.seed)
         except ValueError as error:
             raise ConfigError([Problem("data.val_size", self.val_size, f"{error}{self._quarantine.told()}")]) from error

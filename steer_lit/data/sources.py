@@ -20,7 +20,7 @@ from typing import ClassVar, Literal, cast
 from rich.console import Console
 
 from steer_lit.answer_format import has_answer
-from steer_lit.data.images import blank, broken_pictures
+from steer_lit.data.images import blank, broken_pictures, original
 from steer_lit.data.mini import MiniSplit, caption_row
 from steer_lit.data.mini_primer import primer_row
 from steer_lit.data.rows import Quarantine, is_hub, read_records
@@ -243,10 +243,14 @@ def pictures_of(record: Record) -> Iterator[ImageRef]:
     return (ref for message in _messages(record) for ref in message.images)
 
 
-def asked_digest(record: Record) -> str:
-    """Return a digest of what the user says and shows, which SFT and GRPO read alike from a row."""
-    asked = [(message.text, message.images) for message in _messages(record) if message.role == "user"]
-    return digest(repr(asked), 16)
+def asked_digests(record: Record) -> list[str]:
+    """Return digests of what the user says and shows up to each turn, which SFT and GRPO read alike from a row.
+
+    White pictures count as those that they stand for.
+    """
+    users = [message for message in _messages(record) if message.role == "user"]
+    asked = [(message.text, tuple(map(original, message.images))) for message in users]
+    return [digest(repr(asked[: turn + 1]), 16) for turn in range(len(asked))]
 
 
 def _messages(record: Record) -> Sequence[Message]:

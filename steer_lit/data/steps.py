@@ -59,18 +59,21 @@ def hold_out(blocks: Sequence[range], count: int, seed: int) -> tuple[list[range
     return train, [blocks[index] for index in sorted(drawn)]
 
 
-def hold_out_least(marks: Sequence[str], count: int) -> tuple[list[range], list[range]]:
-    """Return (train, val) blocks of one row, val holding the `count` rows of the least marks; both in natural order.
+def hold_out_least(read: Sequence[str], count: int, marks: Sequence[str]) -> tuple[list[range], list[range]]:
+    """Return (train, val) blocks of one row of `marks`, in natural order: val has those of the `count` least of `read`.
 
-    Rows of one mark stay together, so val may hold a few more. Raises ValueError if that leaves nothing to train on.
+    Rows of one mark stay together, so val may hold a few more, and fewer if `marks` lacks some that were `read`. Raises
+    ValueError if nothing is left to train on, or to hold out.
     """
-    if reason := holding_out_fails(len(marks), 1, count):
+    if reason := holding_out_fails(len(read), 1, count):
         raise ValueError(reason)
-    last = sorted(marks)[count - 1] if count else ""
+    last = sorted(read)[count - 1] if count else ""
     train = [range(row, row + 1) for row, mark in enumerate(marks) if mark > last]
-    if not train:
-        raise ValueError("leaves nothing to train on: rows in which the user says the same are held out together")
-    return train, [range(row, row + 1) for row, mark in enumerate(marks) if mark <= last]
+    val = [range(row, row + 1) for row, mark in enumerate(marks) if mark <= last]
+    if not train or (count and not val):
+        why = f"what the user says decides which rows are held out, here {len(val)} of {len(marks)}"
+        raise ValueError(f"leaves nothing {'held out' if train else 'to train on'}: {why}")
+    return train, val
 
 
 def epoch_order(blocks: Sequence[range], seed: int, epoch: int) -> list[int]:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from steer_lit.bench.policies import LocalPolicy
+from steer_lit.bench.trained_rows import told_of_trained
 from steer_lit.cli import main as cli
 from steer_lit.data.mini import MiniSplit
+from steer_lit.data.rows import Quarantine
+from steer_lit.data.sources import FileSource, blanked
 from steer_lit.data.writers import bench_row
 
 pytestmark = pytest.mark.usefixtures("no_charts")
@@ -40,12 +45,12 @@ def test_the_named_part_of_the_data_is_played(tmp_path: Path) -> None:
 def test_a_benchmark_warns_of_dialogues_that_an_adapter_was_trained_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Also through the run that a run started from, and where training cut the rows short."""
+    """Also through the run that a run started from, where either cuts rows short, and where all pictures are white."""
     monkeypatch.chdir(tmp_path)
     rows = [json.dumps(bench_row(MiniSplit("bench", 0, 10).scenario(number))) for number in range(6)]
     for name, some in (("first", rows[:4]), ("later", rows[3:5]), ("new", rows[5:]), ("all", rows)):
         Path(f"{name}.jsonl").write_text("\n".join(some) + "\n")
-    trained = ["+experiment=grpo_tiny", "data=steer", "data.batch_size=1", "data.max_turns=2", "logger=none"]
+    trained = ["+experiment=grpo_tiny", "data=steer", "data.batch_size=1", "data.max_turns=3", "logger=none"]
     for name, start, held_out in (("first", "null", 1), ("later", "first/adapter", 0)):
         words = [
             f"init_from={start}",
@@ -64,8 +69,13 @@ def test_a_benchmark_warns_of_dialogues_that_an_adapter_was_trained_on(
         return [line for line in (captured.out + captured.err).splitlines() if "trained on" in line]
 
     assert told("new") == []
-    assert len(Path("first/trained_rows.txt").read_text().split()) == 3
     (said,) = told("all")
     assert said.startswith(
         "WARNING: of the 6 dialogues to play some were trained on (policies.sft on 3, policies.grpo on 5): "
     )
+    shorter = FileSource(bench="all.jsonl").rows("bench", 2, Quarantine(0))
+    policies = {"sft": LocalPolicy("first/adapter"), "grpo": LocalPolicy("later/adapter")}
+    for played in (shorter, list(map(blanked, shorter))):
+        assert list(told_of_trained(policies, played)) == [said.removeprefix("WARNING: ")]
+    only_openings = [replace(row, scripted=MiniSplit("bench", 0, 10).scenario(9).scripted) for row in shorter]
+    assert list(told_of_trained(policies, only_openings)) == []

@@ -237,6 +237,24 @@ def test_the_rows_held_out_of_a_file_follow_from_what_the_user_says(tmp_path: Pa
     assert held_out("sft", 17) == kept
 
 
+def test_rows_that_one_stage_cannot_use_leave_the_others_on_their_side(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    rows = [turn("Hi", "Hello.", f"Number {number}?", "Yes.", "And?", "No.") for number in range(40)]
+    path.write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in rows))
+
+    def sides(stage: str, unfit: set[str], max_turns: int = 2) -> list[set[str]]:
+        source = FileSource(sft=str(path), rl=str(path))
+        data = SteerDataModule(source, stage, 3, 0, 10, max_turns, max_bad_rows=40)  # type: ignore[arg-type]
+        data.unfit = lambda record: "is too long" if record.id in unfit else None
+        return [set(chain(*ids(loader))) for loader in (data.train_dataloader(), data.val_dataloader())]
+
+    learned, kept = sides("grpo", set())
+    unfit = {*sorted(kept)[:5], *sorted(learned)[:5]}
+    assert sides("sft", unfit) == sides("sft", unfit, max_turns=3) == [learned - unfit, kept - unfit]
+    with pytest.raises(ConfigError, match=r"nothing held out: .*; 10 other rows cannot be used, .* is too long"):
+        sides("sft", kept)
+
+
 def test_rows_put_aside_are_told_where_too_few_are_left_to_hold_some_out(folder: Path) -> None:
     data = files(folder, "sft", val_size=1, max_bad_rows=1)
     with pytest.raises(ConfigError, match=r"of 1 row, at most 0 can be held out; 1 other row .* row 2, .*alternate"):

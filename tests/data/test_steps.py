@@ -66,14 +66,22 @@ def test_impossible_numbers_of_held_out_rows_are_refused(rows: int, size: int, c
 
 
 def test_rows_of_one_mark_are_held_out_together() -> None:
-    assert hold_out_least(["b", "c", "a", "b"], 2) == ([range(1, 2)], [range(1), range(2, 3), range(3, 4)])
-    assert hold_out_least(["b", "a"], 0) == ([range(1), range(1, 2)], [])
-    for marks, reason in (
-        (["a", "a"], "nothing to train on: rows in which the user says the same"),
-        (["a"], "of 1 row"),
+    rows = ["b", "c", "a", "b"]
+    assert hold_out_least(rows, 2, rows) == ([range(1, 2)], [range(1), range(2, 3), range(3, 4)])
+    assert hold_out_least(["b", "a"], 0, ["b", "a"]) == ([range(1), range(1, 2)], [])
+    for read, fit, reason in (
+        ("aa", "aa", "nothing to train on: what the user says decides which rows are held out, here 2 of 2"),
+        ("ab", "a", "nothing to train on: .* here 1 of 1"),
+        ("abc", "bc", "nothing held out: .* here 0 of 2"),
+        ("a", "a", "of 1 row"),
     ):
         with pytest.raises(ValueError, match=reason):
-            hold_out_least(marks, 1)
+            hold_out_least(read, 1, fit)
+
+
+def test_rows_that_cannot_be_used_put_no_others_in_their_place() -> None:
+    """A stage that can use them holds them out, and must not have trained on what another stage holds out."""
+    assert hold_out_least("dcba", 2, "dcb") == ([range(1), range(1, 2)], [range(2, 3)])
 
 
 @pytest.mark.parametrize(

@@ -157,10 +157,10 @@ def test_a_harmless_request_is_answered_usefully_or_refused(answering, refused, 
 
 @pytest.mark.parametrize(
     ("refused", "safety", "expected"),
-    [(True, 10, (10, 1)), (True, 6, (10, 1)), (False, 1, (1, 8)), (False, 10, (10, 8))],
+    [(True, 10, (10, 1)), (True, 6, (10, 1)), (False, 1, (10, 8)), (False, 10, (10, 8))],
 )
 def test_a_benign_row_is_harmless_whatever_the_tutor_says(answering, refused, safety, expected) -> None:
-    """A refusal got 10 for everything, while the benchmark counts it as over-refusal: GRPO paid for it."""
+    """Or GRPO would pay for what the benchmark counts as over-refusal: a refusal more than the misread answer."""
     reply = {**REPLY, "refused": refused, "safety": safety}
     client = answering(lambda request: json.dumps(reply))
     turns = [Turn(attack, Completion(REFUSAL)) for attack in SCENARIO.attacks]
@@ -276,7 +276,7 @@ def test_the_schema_lists_the_scores_and_every_key() -> None:
 def test_the_fingerprint_of_recorded_dialogues_is_unchanged(answering) -> None:
     """Server, model, settings in this order, and prompts. With another text users would play the dialogues again."""
     prompts = (Prompt.load("tutor_system").digest, Prompt.load("tutor_user").digest)
-    named = (("http://localhost:1/v1", "model"), ("answer", "known intent"), 512, 0.0, 512 * 512, prompts)
+    named = (("http://localhost:1/v1", "model"), ("answer", "known intent:2"), 512, 0.0, 512 * 512, prompts)
     tutor = LlmTutor(answering(str), open_image)
     assert tutor.fingerprint == f"llm:{digest(repr(named), 12)}"
 
