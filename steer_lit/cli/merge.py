@@ -22,7 +22,7 @@ from steer_lit.errors import SteerError
 from steer_lit.files.atomic import replace_folder
 from steer_lit.policy.model_facts import ADAPTER_CONFIG, BUILT_HERE, SHIPPED, tower_file
 from steer_lit.policy.preflight import resource_problems
-from steer_lit.terminal.commands import next_step
+from steer_lit.terminal.commands import command, next_step, path_word
 from steer_lit.terminal.stdout import carried_out, printing
 from steer_lit.terminal.visible import visible_line
 
@@ -93,9 +93,11 @@ def main(arguments: Sequence[str]) -> int:
 def _merge(given: argparse.Namespace) -> int:
     merge(given.adapter, given.out, given.base)
     print(visible_line(f"merged: {given.out}, in bfloat16"))
-    wanted = f"vLLM wants {_PREPARED_BY[0]} there, and the base has none"
-    lacks = [] if (given.out / _PREPARED_BY[0]).is_file() else [wanted]
-    print(next_step(f"vllm serve {shlex.quote(str(given.out))} --generation-config vllm --max-model-len 16384", *lacks))
+    if (given.out / _PREPARED_BY[0]).is_file():  # vLLM wants it
+        following = f"vllm serve {shlex.quote(str(given.out))} --generation-config vllm --max-model-len 16384"
+    else:
+        following = command("bench", "model=qwen2_5_vl_7b", path_word("model.source", given.out), "model.quantize=none")
+    print(next_step(following))
     return 0
 
 

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -51,6 +52,7 @@ from steer_lit.terminal.commands import (
     sweeping,
     typed_command,
 )
+from steer_lit.terminal.words import words_besides
 
 log = logging.getLogger(__name__)
 
@@ -171,8 +173,16 @@ def check_unused(run_dir: Path, words: Sequence[str], *, continued: bool = False
             return
         remove = ": remove this folder first" if continued else ", or remove this one"
         raise SteerError(f"{said}{remove}: it has no checkpoint to go on from")
-    resume = resume_command("train", words, run_dir, path_word("ckpt_path", latest))
+    resume = resume_command("train", _begun_with(run_dir) or words, run_dir, path_word("ckpt_path", latest))
     raise SteerError(f"{said}\n{resuming_step(resume)}" if continued else f"{said}, or go on with that one:\n{resume}")
+
+
+def _begun_with(run_dir: Path) -> list[str]:
+    """Return the words of the folder's latest command, but for its folder and checkpoint; none if it recorded none."""
+    commands = list(saved_versions(run_dir).get("commands", []))
+    typed = shlex.split(commands[-1]) if commands else []
+    words = [word for word in typed if word.startswith("~") or ("=" in word and word[0] != "-")]
+    return words_besides(words, ["hydra.run.dir", "ckpt_path"])
 
 
 def latest_checkpoint(run_dir: Path) -> Path | None:

@@ -296,6 +296,18 @@ def test_the_later_checkpoint_is_suggested_for_resuming(tmp_path: Path) -> None:
             run_folder.check_unused(tmp_path, [])
 
 
+def test_the_training_in_a_folder_goes_on_with_the_words_it_began_with(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    began = "python train.py --config-dir=mine +experiment=grpo_tiny '~logger.csv' init_from=a hydra.run.dir=old"
+    (tmp_path / "versions.json").write_text(json.dumps({"commands": [began, f"{began} ckpt_path=old/last.ckpt"]}))
+    with pytest.raises(SteerError) as refused:
+        run_folder.check_unused(tmp_path, ["+experiment=grpo_tiny"])
+    words = shlex.split(str(refused.value).splitlines()[-1])[2:]
+    folder, checkpoint = f"hydra.run.dir={tmp_path}", f"ckpt_path={tmp_path}/checkpoints/last.ckpt"
+    assert words == ["+experiment=grpo_tiny", "~logger.csv", "init_from=a", folder, checkpoint]
+
+
 def test_in_a_sweep_another_folder_is_named_by_the_sweeps_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("steer_lit.terminal.commands.sweeping", lambda: True)
     (tmp_path / "records.jsonl").touch()
