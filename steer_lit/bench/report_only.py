@@ -183,10 +183,10 @@ def _rollouts(run: Path) -> list[Path]:
     return sorted(run.glob(ROLLOUTS))
 
 
-def picture_opener(data: Mapping[str, Any]) -> OpenImage:
+def picture_opener(data: Mapping[str, Any], started_in: Path = Path()) -> OpenImage:
     """Return a function that opens a run's pictures, drawn ones too, by the `data` section of its config.
 
-    Relative paths in that section start at the current folder. Raises ConfigError if its files agree on no folder.
+    Paths in that section are relative to the folder `started_in`. Raises ConfigError if its files agree on no folder.
     """
     from steer_lit.data.images import open_image
     from steer_lit.data.sources import FileSource
@@ -194,4 +194,5 @@ def picture_opener(data: Mapping[str, Any]) -> OpenImage:
     source = data.get("source", {})
     named: dict[str, Any] = {key: source.get(key) for key in (*get_args(Split), "folder")}
     named = {key: value for key, value in named.items() if isinstance(value, str | list)}
-    return partial(open_image, root=FileSource(**named).image_root)
+    root = FileSource(**named).image_root
+    return partial(open_image, root=None if root is None else started_in / root)

@@ -13,7 +13,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from inspect import CORO_CREATED, getcoroutinestate
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from steer_lit.chat.settings import SECRET, ChatSettings
 from steer_lit.chat.wire import brief, error_object, retry_after
@@ -191,10 +192,17 @@ class Connection:
 
     async def _end(self) -> None:
         while under_way := asyncio.all_tasks() - {asyncio.current_task()}:  # a task may begin others as it ends
-            for task in under_way:
+            # A task of anyio's that is cancelled before it starts would be told as never awaited.
+            started = [task for task in under_way if _state(task) != CORO_CREATED]
+            for task in started:
                 task.cancel()
-            await asyncio.gather(*under_way, return_exceptions=True)
+            await asyncio.gather(*started, return_exceptions=True)
+            await asyncio.sleep(0)
         await self._client.close()
+
+
+def _state(task: asyncio.Task[Any]) -> str:
+    return getcoroutinestate(cast(Coroutine[Any, Any, Any], task.get_coro()))
 
 
 def _limited(stream: Any) -> httpx2.AsyncByteStream:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -20,6 +21,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from steer_lit.chat import ChatClient, ChatMessage, ChatRequest, ChatSettings, greet_all
@@ -218,6 +220,28 @@ def test_what_a_cancelled_request_begins_is_cancelled_too() -> None:
     assert begun.wait(10)
     connection.close()
     assert ended.is_set()
+
+
+def test_what_a_request_had_only_just_begun_is_not_left_unawaited(recwarn: pytest.WarningsRecorder) -> None:
+    """As when a client closes while a request looks for the server: anyio wraps what it is to run beside others."""
+    settings = ChatSettings(base_url="http://127.0.0.1:9/v1", model="m", cache_dir=None)
+    connection = Connection(settings, "server.{}".format)
+
+    async def connects() -> None:
+        async with anyio.create_task_group() as attempts:
+            attempts.start_soon(asyncio.sleep, 60)
+            await asyncio.sleep(60)
+
+    async def closes() -> None:
+        connecting = asyncio.create_task(connects())
+        await asyncio.sleep(0)  # it has begun, and its attempt has not
+        await connection._end()
+        assert connecting.cancelled()
+
+    connection.start(closes()).result(10)
+    connection.close()
+    gc.collect()
+    assert not [str(warning.message) for warning in recwarn if "never awaited" in str(warning.message)]
 
 
 def test_a_stopped_client_sends_nothing_more(client_of: MakeClient, question: Question) -> None:
