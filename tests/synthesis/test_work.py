@@ -151,7 +151,7 @@ make_rows(starts, make, WorkFile(Path(sys.argv[1])), 4, lambda outcome: None, la
 
 
 @pytest.mark.parametrize("with_signal", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_process_leaves_complete_lines_and_can_be_resumed(
+def test_a_killed_process_leaves_rows_that_are_resumed(
     tmp_path: Path, repository: Path, with_signal: signal.Signals
 ) -> None:
     path = tmp_path / "work"
@@ -169,7 +169,6 @@ def test_a_killed_process_leaves_complete_lines_and_can_be_resumed(
     work = WorkFile(path)
     finished = [number for number in range(400) if work.finished(str(number))]
     assert 5 < len(finished) < 400
-    assert path.read_bytes().endswith(b"\n")
     made: list[str] = []
 
     def make(start: Started) -> Outcome:
@@ -180,3 +179,5 @@ def test_a_killed_process_leaves_complete_lines_and_can_be_resumed(
     outcomes = make_rows(starts, make, work, 4, lambda outcome: None, lambda: None)
     assert [outcome.rows["a.jsonl"]["number"] for outcome in outcomes] == list(range(400))
     assert len(made) + len(finished) == 400
+    lines = path.read_bytes().split(b"\n")  # Linux writes by the page: a kill may leave half a line, cut off since
+    assert (len(lines), lines[-1]) == (401, b"")
