@@ -344,7 +344,7 @@ class Fingerprinted(Protocol):
 
 @runtime_checkable
 class AsksServer(Protocol):
-    """An attacker, tutor, judge or policy behind a client, which may have `greet()` and `close()`."""
+    """An attacker, tutor, judge or policy behind a client, which may have `greet()`, `confirm()` and `close()`."""
 
     @property
     def client(self) -> Any: ...

@@ -15,15 +15,15 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from steer_lit.chat.cache import ReplyCache, request_key
 from steer_lit.chat.connection import Connection, Fault
 from steer_lit.chat.health import ChatUsage, ServerHealth
-from steer_lit.chat.messages import ChatReply, ChatRequest
+from steer_lit.chat.messages import ChatMessage, ChatReply, ChatRequest
 from steer_lit.chat.settings import ChatSettings, with_own
 from steer_lit.chat.wire import filtered, read_answer, refused_feature, request_body
 from steer_lit.errors import ServerDown
@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 
 MAX_BACKOFF = 30.0  # seconds
 MAX_RETRY_AFTER = 120.0  # seconds; a server that asks for more is not waited for
+_UNFIT = (400, 422)  # statuses of a request that is refused itself
+_WORD = ChatRequest((ChatMessage("user", "Hello"),), max_tokens=16)
+T = TypeVar("T")
 
 
 class ChatClient:
@@ -92,6 +95,13 @@ class ChatClient:
         connection = self._connected()
         self._health.greeted(result_of(connection.start(self._models(connection))))
 
+    def confirm(self) -> None:
+        """Ask for a word if any of the latest requests failed: a server that has died since has not yet failed often
+        enough for the circuit breaker. Raises ServerDown if it fails too, unless only the request itself is refused.
+        """
+        connection = self._connected()
+        result_of(connection.start(self._confirm(connection)))
+
     def stop(self) -> None:
         """Close the client for good: whoever asks from now on gets a CancelledError."""
         with self._starting:
@@ -134,7 +144,8 @@ class ChatClient:
         async with connection.slots:
             self._health.raise_if_down()
             started = time.monotonic()
-            reply = await self._tried(request, connection)
+            reply = await self._tried(lambda: self._attempt(request, connection))
+            reply = ChatReply(failed=reply.reason) if isinstance(reply, Fault) else reply
             reply = replace(reply, seconds=time.monotonic() - started)
         if self._cache is not None and _worth_keeping(reply, request):
             try:
@@ -145,17 +156,23 @@ class ChatClient:
         self._health.replied(reply)
         return reply
 
-    async def _tried(self, request: ChatRequest, connection: Connection) -> ChatReply:
-        """Ask until there is a reply, or no retry is left or of any use."""
-        attempt = 1
-        while isinstance(outcome := await self._attempt(request, connection), Fault):
+    async def _confirm(self, connection: Connection) -> None:
+        if self._health.doubtful:
+            heard = await self._tried(lambda: self._sent(_WORD, self._refused, connection))
+            if isinstance(heard, Fault) and heard.status not in _UNFIT:
+                self._health.gone(heard)
+
+    async def _tried(self, attempt: Callable[[], Awaitable[T | Fault]]) -> T | Fault:
+        """Repeat the attempt until it gives no fault, or no retry is left or of any use."""
+        attempts = 1
+        while isinstance(outcome := await attempt(), Fault):
             patient = outcome.transient and (outcome.wait or 0.0) <= MAX_RETRY_AFTER
-            if attempt > self.settings.retries or not patient:
-                after = f", after {attempt} attempts" if attempt > 1 else ""
-                return ChatReply(failed=f"{outcome.reason}{after}")
+            if attempts > self.settings.retries or not patient:
+                after = f", after {attempts} attempts" if attempts > 1 else ""
+                return replace(outcome, reason=f"{outcome.reason}{after}")
             self._health.retried()
-            await asyncio.sleep(self._wait(outcome.wait, attempt))
-            attempt += 1
+            await asyncio.sleep(self._wait(outcome.wait, attempts))
+            attempts += 1
         return outcome
 
     async def _attempt(self, request: ChatRequest, connection: Connection) -> ChatReply | Fault:
@@ -164,7 +181,7 @@ class ChatClient:
         while isinstance(content := await self._sent(request, refused, connection), Fault):
             if filtered(content.error):
                 return ChatReply(failed=f"stopped by the server's content filter: {content.reason}", declined=True)
-            unfit = content.status in (400, 422)
+            unfit = content.status in _UNFIT
             feature = refused_feature(content.error, request, structured, refused) if unfit else None
             if feature is None:
                 self._health.refused(content)

@@ -120,6 +120,15 @@ class ServerHealth:
                 f"{self._key('max_failed_share')} allows {allowed:.0%}). The first reason: {reasons[0]}"
             )
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether the server may have died: those under way at that time may still have ended well."""
+        return any([*self._latest][-self._settings.concurrency :])
+
+    def gone(self, fault: Fault) -> None:
+        """Give up on a server that failed lately, and now to answer a word."""
+        self._give_up(f"requests failed lately, and so did a request of one word ({fault.reason})")
+
     # ---- the cache
 
     def reused(self, stored: ChatReply) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.lit.credit import AssignedCredit, assign_credit, rewards_of
-from steer_lit.lit.lost_step import stop_when_too_many_failed, stopping_together, unscored
+from steer_lit.lit.lost_step import confirm_servers, stop_when_too_many_failed, stopping_together, unscored
 from steer_lit.lit.monitored_metric import RIGHT_SHARE
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.policy_module import PolicyModule
@@ -123,7 +123,8 @@ class GRPOModule(PolicyModule):
     def play(self, scenarios: Sequence[Scenario], seeds: Sequence[int], temperature: float) -> list[Trajectory]:
         """Return one trajectory per scenario, in order. `temperature` 0 is greedy.
 
-        If a server dies, every rank saves the run and raises ServerDown.
+        If a server dies, however late, every rank saves the run and raises ServerDown: what it did not answer would be
+        missing from the step.
         """
         rollout = self.rollout
         policy = SampledPolicy(self.policy, max_new_tokens=rollout.max_new_tokens, temperature=temperature)
@@ -139,6 +140,7 @@ class GRPOModule(PolicyModule):
             for row, trajectory in playing(*given, side_by_side=rollout.side_by_side):
                 played[row] = trajectory
                 self.tell(what, len(played), len(scenarios))
+            confirm_servers(self.attacker, self.tutor)
         return [played[row] for row in range(len(scenarios))]
 
     def _step_batch(self, trajectories: Sequence[Trajectory], credit: AssignedCredit) -> StepBatch:

@@ -13,7 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from steer_lit.errors import ServerDown, TooManyFailures
 from steer_lit.files.run_files import FAILED
 from steer_lit.lit.policy_module import PolicyModule
-from steer_lit.types import Trajectory
+from steer_lit.types import AsksServer, Trajectory
 
 
 @contextmanager
@@ -29,6 +29,13 @@ def stopping_together(module: PolicyModule) -> Iterator[None]:
         reason = next(said for said in known if said is not None)
         _save(module.trainer)
         raise ServerDown(f"{reason}\nThe run is saved, to go on once the server answers") from down
+
+
+def confirm_servers(*players: object) -> None:
+    """Raise ServerDown if the server of a player has died during the rollout that has ended, however late."""
+    for player in players:
+        if isinstance(player, AsksServer) and hasattr(player.client, "confirm"):
+            player.client.confirm()
 
 
 def stop_when_too_many_failed(module: PolicyModule, trajectories: Sequence[Trajectory], max_failed_share: float) -> str:

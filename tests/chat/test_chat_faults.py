@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -240,6 +241,30 @@ def test_the_breaker_stays_closed_at_the_allowed_share(client_of: MakeClient, qu
         client = client_of(server.base_url, concurrency=1, min_requests=4, max_failed_share=0.5)
         replies = client.ask([question(str(n)) for n in range(20)])
     assert [reply.failed is None for reply in replies] == [True, False] * 10
+
+
+@pytest.mark.parametrize(
+    ("faults", "down"),
+    [
+        ([None, "500", "500"], True),
+        (["500", None, "reset"], True),  # what was under way when the server died
+        ([None, "404", "404"], True),
+        ([None, "500", None], False),
+        ([None, "500", "400"], False),
+        ([None, "content filter"], False),  # not asked
+    ],
+)
+def test_a_server_that_has_died_a_moment_ago_is_noticed_when_asked_for_a_word(
+    client_of: MakeClient, question: Question, faults: list[str | None], down: bool
+) -> None:
+    with ChaosServer(lambda body, earlier: faults[len(server.bodies)]) as server:
+        client = client_of(server.base_url, concurrency=2, retries=0)
+        for n in range(2):
+            client.ask([question(str(n))])
+        with pytest.raises(ServerDown, match="requests failed lately, and") if down else contextlib.nullcontext():
+            client.confirm()
+    assert len(server.bodies) == len(faults)
+    assert client.usage.requests == 2
 
 
 def test_a_closed_client_starts_again(client_of: MakeClient, question: Question) -> None:

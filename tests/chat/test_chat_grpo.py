@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from steer_lit.cli import main as cli
 from steer_lit.verdict_scale import CONSTRUCTIVE
@@ -32,7 +33,7 @@ def case(body: Body) -> str:
     """Return a name for the dialogue in the first question. A repair attempt has the same name, and the prompt's
     wording does not change it.
     """
-    quoted = re.findall(r"(?<=\\n)\| .*?(?=\\n)", json.dumps(body["messages"][1]))
+    quoted = re.findall(r"(?<=\\n)\| .*?(?=\\n)", json.dumps(body["messages"][1:2]))
     return hashlib.sha256(json.dumps(quoted).encode()).hexdigest()[:16]
 
 
@@ -51,6 +52,8 @@ def tutor(body: Body) -> str:
 
 def chaos(body: Body, earlier: int) -> str | None:
     """Three requests in ten meet a fault: two passing ones and a permanent one."""
+    if len(body["messages"]) == 1:  # whether it answers at all
+        return None
     lasting = random.Random(f"{case(body)} persists")
     if lasting.random() < 0.1:
         return lasting.choice(LASTING)
@@ -81,7 +84,8 @@ def train(folder: Path, plan: Plan, *words: str) -> Run:
         server = stack.enter_context(ChaosServer(plan, tutor))
         every = ["+experiment=grpo_tiny", "tutor=llm", *SMALL, *SHORT, *SERVER, *words]
         code = cli.run("train", [*every, f"server.base_url={server.base_url}", f"hydra.run.dir={folder}"])
-    lines = (folder / "trajectories.jsonl").read_text().split("\n")[:-1]  # a policy's text may contain other line ends
+    log = folder / "trajectories.jsonl"  # of a step or more
+    lines = log.read_text().split("\n")[:-1] if log.is_file() else []  # a policy's text may contain other line ends
     assert {headers["authorization"] for headers in server.headers} == {f"Bearer {KEY}"}
     return Run(folder, code, [json.loads(line) for line in lines], said.getvalue(), server.faults)
 
@@ -173,6 +177,19 @@ def test_a_dying_server_ends_the_run_saved_and_with_the_reason(tmp_path: Path) -
     assert f" hydra.run.dir={tmp_path} ckpt_path={tmp_path / 'checkpoints' / 'failed.ckpt'}\n" in run.said
     assert (tmp_path / "checkpoints" / "failed.ckpt").is_file()
     assert "Traceback" not in run.said
+
+
+def test_a_step_that_lacks_its_last_verdicts_as_the_server_died_is_played_again(tmp_path: Path, calm: Run) -> None:
+    """Too few failed for the circuit breaker, and the run would only have stopped in a later step."""
+    answered = iter(range(len(calm.faults) - 2))
+    dead: Plan = lambda body, earlier: None if next(answered, None) is not None else "503"  # noqa: E731
+    run = train(tmp_path, dead, "server.retries=0")
+    assert run.code == 2
+    assert "and so did a request of one word (HTTP 503: as told).\nThe run is saved, to go on once" in run.said
+    failed = tmp_path / "checkpoints" / "failed.ckpt"
+    assert (torch.load(failed, weights_only=True)["global_step"], run.rollouts) == (0, [])
+    again = train(tmp_path, lambda body, earlier: None, "trainer.max_steps=1", f"ckpt_path={failed}")
+    assert (again.code, again.rollouts) == (0, calm.rollouts)
 
 
 def without_advantages(row: dict[str, Any]) -> dict[str, Any]:
