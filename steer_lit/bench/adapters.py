@@ -24,14 +24,14 @@ class AdapterPolicies:
 
     When a policy opens dialogues, its adapter replaces the previous one. A trained adapter keeps the rank, alpha and
     layers that its folder names, so one run can compare adapters of different shapes. `quantize` says how the base
-    weights are stored, which the base model's fingerprint leaves out.
+    weights are stored, which the base model's fingerprint leaves out, as it does the types of numbers.
     """
 
     def __init__(
         self, qwen: QwenVL, *, lora: LoraSettings, quantize: str, max_new_tokens: int, temperature: float
     ) -> None:
         self.qwen = qwen
-        self.precision = f"{quantize} {qwen.number_type}"
+        self.precision = f"{quantize} {qwen.number_type} {qwen.trained_as['lora.dtype']}"
         self.max_new_tokens, self.temperature = max_new_tokens, temperature
         self._lora = self._shape = lora  # the base's settings; those of the adapter that is on
         self._on: tuple[str, str] | None = (BASE, BASE)  # the adapter and its weights

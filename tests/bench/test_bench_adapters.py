@@ -5,7 +5,7 @@ import math
 import shutil
 import weakref
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -199,7 +199,7 @@ def test_the_parts_of_a_fingerprint(policies, folder) -> None:
     weights = sha256((Path(adapter) / "adapter_model.safetensors").read_bytes()).hexdigest()
     shown = [("max_pixels", 12544), ("min_pixels", 784), ("system_prompt", "Be brief.")]
     for name, told in (("base", "base"), (adapter, f"{weights} alpha 8")):
-        named = (__version__, policies.qwen.fingerprint, "none float32", told, shown, 4, 0.0)
+        named = (__version__, policies.qwen.fingerprint, "none float32 float32", told, shown, 4, 0.0)
         assert policies.policy(name).fingerprint == digest(repr(named), 16)
 
 
@@ -217,7 +217,8 @@ def test_another_number_type_prompt_or_resolution_changes_the_fingerprint() -> N
         made = AdapterPolicies(load(**other), lora=OWN, quantize="none", max_new_tokens=4, temperature=0.0)
         return made.policy("base").fingerprint
 
-    others: list[dict[str, Any]] = [{}, {"dtype": "bfloat16"}, {"min_pixels": 1568}, {"max_pixels": 3136}]
+    lora = {"lora": replace(OWN, dtype="bfloat16")}
+    others: list[dict[str, Any]] = [{}, lora, {"dtype": "bfloat16"}, {"min_pixels": 1568}, {"max_pixels": 3136}]
     others.append({"system_prompt": "Be long."})
     assert len({fingerprint(), *(fingerprint(**other) for other in others)}) == len(others)
 
