@@ -155,7 +155,8 @@ class TurnAsker(Asker[Shape]):
         super().__init__(shape, client, PngPictures(open_image, max_pixels), Sampling(temperature, max_tokens))
         self._named = client
         self._system, self._user = Prompt.load(f"{name}_system", prompts), Prompt.load(f"{name}_user", prompts)
-        self._settings = (max_tokens, temperature, max_pixels, (self._system.digest, self._user.digest))
+        prompts_asked = (self._system.digest, self._user.digest, self._repair.digest)
+        self._settings = (max_tokens, temperature, max_pixels, prompts_asked)
 
     def fingerprint(self, own: object) -> str:
         """Return a text that changes with server, model, prompts and settings, and with `own`, a setting of the caller.
@@ -163,7 +164,8 @@ class TurnAsker(Asker[Shape]):
         Grades and dialogues are recorded under it. If it changes, they are made again. How replies are read is not in
         it: whoever changes that also changes `own`.
         """
-        server = (self._named.settings.base_url, self._named.settings.model)
+        asked = self._named.settings
+        server = (asked.base_url, asked.model, asked.structured)
         return f"llm:{digest(repr((server, own, *self._settings)), 12)}"
 
     def question(self, turns: Sequence[Turn], shown: str, **fields: str) -> Question:

@@ -80,6 +80,7 @@ def llm_generator(
         identity={
             "generator": name,
             "model": client.settings.model,
+            "structured": client.settings.structured,
             "target": target.settings.model,
             "temperature": f"{temperature:g}",
             "max_tokens": str(max_tokens),

@@ -409,7 +409,8 @@ def test_tutor_and_red_agent_of_a_synthesis_have_fingerprints(played: Played) ->
 
 def test_the_clients_of_a_synthesis_know_where_the_config_names_them() -> None:
     shared = {"base_url": "http://h/v1", "model": "m"}
-    writer, target = ChatClient(shared), ChatClient(shared, model="weaker")
-    llm_generator("llm", writer, target, "", {"seeds": None, "scripts": None, "folder": None}, seed=1)
+    writer, target = ChatClient(shared, structured="off"), ChatClient(shared, model="weaker")
+    made = llm_generator("llm", writer, target, "", {"seeds": None, "scripts": None, "folder": None}, seed=1)
+    assert (made.identity["model"], made.identity["structured"], made.identity["target"]) == ("m", "off", "weaker")
     assert (writer.key("model"), target.key("model")) == ("server.model", "generator.target.model")
     assert (writer.place, target.place) == ("generator.client", "generator.target")

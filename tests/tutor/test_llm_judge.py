@@ -148,15 +148,18 @@ def test_the_fingerprint_changes_with_what_could_change_a_grade(answering) -> No
     assert len(same) == 1
     elsewhere = answering(str)
     elsewhere.settings = replace(elsewhere.settings, base_url="http://localhost:2/v1")
+    formless = answering(str)
+    formless.settings = replace(formless.settings, structured="off")
     others = [
         judge(elsewhere),
+        judge(formless),
         judge(answering(str, "model-2")),
         judge(client, sees="completion"),
         judge(client, temperature=0.5),
         judge(client, max_tokens=100),
         judge(client, max_pixels=100),
     ]
-    assert len(same | {other.fingerprint for other in others}) == 7
+    assert len(same | {other.fingerprint for other in others}) == 8
 
 
 def test_the_schema_lists_the_scales() -> None:
@@ -167,8 +170,8 @@ def test_the_schema_lists_the_scales() -> None:
 
 def test_the_fingerprint_of_recorded_grades_is_unchanged(answering) -> None:
     """Server, model, settings in this order, and prompts. With another text users would pay for grades again."""
-    prompts = (Prompt.load("judge_system").digest, Prompt.load("judge_user").digest)
-    named = (("http://localhost:1/v1", "model"), ("completion", "known intent:2"), 100, 0.5, 784, prompts)
+    prompts = tuple(Prompt.load(name).digest for name in ("judge_system", "judge_user", "repair"))
+    named = (("http://localhost:1/v1", "model", "auto"), ("completion", "known intent:2"), 100, 0.5, 784, prompts)
     made = judge(answering(str), sees="completion", max_tokens=100, temperature=0.5, max_pixels=784)
     assert made.fingerprint == f"llm:{digest(repr(named), 12)}"
 
