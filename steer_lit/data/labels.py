@@ -4,8 +4,8 @@ Each fact is read and written here, so that one function undoes the other. The a
 and subset, and the files were not public when this was written, so two readings are ours:
 
 * **Kind.** `category`, `source_category` or `label` may name it, in any spelling that has "benign", "obfuscated" or
-  "red team" among its words and no "not" before it, or as "safe" or "unsafe". A row that names none gets its reader's
-  default.
+  "red team" among its words and no "not" before it. A row that names none gets its reader's default. "Safe" names none
+  there: it may be said of an answer or a picture, and whatever is known to be benign overrides tutor and judge.
 * **Subset.** `source_category` or `category` may name one of the five benchmark subsets, with or without "steer-".
   Otherwise a `category` that names no kind is itself the subset, so that a report can still group by it.
 
@@ -28,7 +28,7 @@ from steer_lit.types import Attack, Dialogue, Intent, Kind, PictureGold, Scenari
 
 SUBSETS = ("steer-beaver", "steer-mmsafe", "steer-vls", "steer-spa", "steer-dys")
 _KIND_SPELLINGS: dict[str, Kind] = {"benign": "benign", "obfuscated": "obfuscated", "redteam": "red_team"}
-_KIND_WORDS: dict[str, Kind] = {"safe": "benign", "unsafe": "red_team"}
+_SAFETY: dict[str, Kind] = {"safe": "benign", "unsafe": "red_team"}
 _NEGATING = frozenset({"no", "not", "non", "un", "never", "without", "isn", "isnt"})
 _NAMING = ("category", "source_category", "label")
 _NOT_FACTS = ("question_id", "rest_messages", "image")  # what an RL row keeps in `metadata` besides facts
@@ -90,6 +90,11 @@ def as_whole(number: object) -> object:
     meant, and stays a float.
     """
     return int(number) if isinstance(number, float) and number.is_integer() and abs(number) < 2**53 else number
+
+
+def kind_of_request(label: object) -> Kind | None:
+    """Return the kind of a request that is labelled safe or unsafe, None for any other label."""
+    return _SAFETY.get(label.strip().lower()) if isinstance(label, str) else None
 
 
 def identity(row: RawRow, *fields: str) -> str:
@@ -157,7 +162,7 @@ def _read_kind(row: RawRow, facts: Mapping[str, object]) -> Kind | None:
         return _kind_of(facts)
     if named == "":
         return None
-    if (kind := _kind_in(named)) is not None:
+    if (kind := _kind_in(named) or kind_of_request(named)) is not None:
         return kind
     raise row.error("kind", f"is {row.get('kind')!r}, must be one of {', '.join(get_args(Kind))}, or left out")
 
@@ -175,7 +180,7 @@ def _kind_in(value: object) -> Kind | None:
     said = words[: next((place for place, word in enumerate(words) if word in _NEGATING), None)]
     names = {*said, *map("".join, itertools.pairwise(said))}
     spelt = (kind for spelling, kind in _KIND_SPELLINGS.items() if spelling in names)
-    return next(spelt, _KIND_WORDS.get("".join(words)))
+    return next(spelt, None)
 
 
 def _subset_of(facts: Mapping[str, object]) -> str:

@@ -18,6 +18,7 @@ from dataclasses import replace
 
 from steer_lit.data.content import Draft, RawRow, read_content, read_messages
 from steer_lit.data.formats import LABELLED_FACTS, dialogue_of, scenario_of
+from steer_lit.data.labels import kind_of_request
 from steer_lit.types import Dialogue, Kind, Role, Scenario
 
 QUESTIONS = ("question", "problem", "query", "prompt", "instruction")
@@ -33,7 +34,8 @@ _CHOICES = ("options", "choices")  # a question that has them cannot be answered
 def read_turns(value: object, source: str, number: int, kind: Kind) -> Scenario:
     """Read the user's turns, in order: the user's side of `history` and the question after it, or `turns`, or a prompt.
 
-    A question or prompt is one turn, unless it is a list of texts.
+    A question or prompt is one turn, unless it is a list of texts. The label safe or unsafe of a single text, without
+    picture or answer, says its kind, as in XSTest.
     """
     row = _row(value, source, number)
     drafts = _pairs(row, bot=False)
@@ -44,7 +46,10 @@ def read_turns(value: object, source: str, number: int, kind: Kind) -> Scenario:
         if field == "turns" or (isinstance(said, list) and all(isinstance(text, str) for text in said)):
             turns = [(text, f"{field}[{index}]") for index, text in enumerate(row.listed(said, field))]
         drafts += [Draft("user", read_content(row, text, path), path) for text, path in turns]
-    return _played(row, drafts, field or "history", kind)
+    given = {name for name, said in dict(row.values).items() if said}
+    texts = [isinstance(part, str) for draft in drafts for part in draft.parts]
+    labelled = kind_of_request(row.get("label")) if texts == [True] and not given & {*ANSWERS, *_PICTURES} else None
+    return _played(row, drafts, field or "history", labelled or kind)
 
 
 def read_answered(value: object, source: str, number: int) -> Dialogue:

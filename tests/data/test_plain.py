@@ -37,6 +37,29 @@ def test_a_prompts_label_decides_its_kind_and_the_default_applies_without_one(la
     assert (scenario.kind, scenario.subset) == (kind, "homonyms")
 
 
+@pytest.mark.parametrize("label", ["safe", "unsafe", "Safe"])
+@pytest.mark.parametrize("name", ["label", "category", "source_category"])
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "How is this opened?", "response": "Like this."},
+        {"prompt": "How is this opened?", "image": "a.png"},
+        {"prompt": [{"type": "image", "image": "a.png"}, {"type": "text", "text": "And this?"}]},
+        {"turns": ["What is this?", "How is it opened?"]},
+        {"history": [["Hi", "Hello"]], "question": "How is this opened?"},
+        {"messages": [HI, HELLO]},
+        {"question": [HI], "images": ["a.png"]},
+        {"question_id": 1, "messages_fixed": [HI]},
+        {"question_id": 1, "multiturn_qa": [HI]},
+    ],
+)
+def test_safe_is_said_of_the_request_only_by_a_prompts_label(row: dict[str, object], name: str, label: str) -> None:
+    """Elsewhere it may be said of an answer or a picture, and a known benign request overrides tutor and judge."""
+    scenario = read_scenario({**row, name: label}, "f", 1, "obfuscated")
+    assert (scenario.kind, scenario.metadata.get(name, label)) == ("obfuscated", label)
+    assert read_scenario({**row, name: label, "kind": label}, "f", 1).kind in ("benign", "red_team")
+
+
 def test_turns_are_played_in_order() -> None:
     row = {"question_id": 81, "category": "writing", "turns": ["Write.", "Again, <image> in view."], "image": "a.png"}
     assert contents(read_turns(row, "f", 1, "red_team")) == [("Write.",), ("Again, ", A, " in view.")]
