@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from steer_lit.bench.manifest import JUDGE, Manifest, read_manifest
 from steer_lit.bench.provenance import provenance
-from steer_lit.bench.records import GradedDialogue, RecordFile, as_played, graded, known_grades, regraded
+from steer_lit.bench.records import GradedDialogue, RecordFile, as_played, as_said_now, graded, known_grades, regraded
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.suite import BenchPolicy, Suite
 from steer_lit.digests import digest
@@ -201,7 +201,10 @@ def play_policy(run: BenchRun, name: str, tally: Tally) -> list[GradedDialogue]:
     policy, records, manifest = run.policies[name], run.records, run.manifest
     keys, left = manifest.keys(policy.fingerprint), run.left(name, policy.fingerprint)
     regrading = [as_played(left.ungraded[row.id], row) for row in run.suite.scenarios if row.id in left.ungraded]
-    kept = len(left.done) + len(regrading)
+    done = {row.id: as_said_now(left.done[row.id], row) for row in run.suite.scenarios if row.id in left.done}
+    if changed := [row for id, row in done.items() if row != left.done[id]]:
+        records.append(changed)
+    kept = len(done) + len(regrading)
     if kept and isinstance(policy, ServerPolicy):  # its weights cannot be seen
         said = "%s: %s in %s, not asked again: name another folder if the model behind it has changed"
         log.info(said, name, counted(kept, "dialogue"), records.path)

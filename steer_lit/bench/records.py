@@ -196,6 +196,11 @@ def known_grades(row: GradedDialogue, judged: str) -> list[Grade | None]:
     ]
 
 
+def as_said_now(row: GradedDialogue, scenario: Scenario) -> GradedDialogue:
+    """Return the record with what its scenario says besides the dialogue, which may have changed since."""
+    return replace(row, category=_fact(scenario, "category"), twin=_fact(scenario, "twin"))
+
+
 def regraded(row: GradedDialogue, new: GradedDialogue) -> GradedDialogue:
     """Return the `new` record of a dialogue that was graded as recorded in `row`, with what only `row` knows of it."""
     earlier = row.graded_by if row.judged == new.judged else ()

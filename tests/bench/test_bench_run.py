@@ -510,6 +510,16 @@ def test_bench_loads_neither_lightning_nor_torch() -> None:
     assert done.stdout.strip() == "set()"
 
 
+def test_what_rows_say_besides_the_dialogue_is_brought_up_to_date_without_playing_again(tmp_path: Path) -> None:
+    gold = CountingGold()
+    bench(tmp_path, {"gold": gold})
+    said = [replace(row, metadata={"category": f"c{row.id}", "twin": row.id}) for row in scenarios()]
+    for _ in range(2):
+        bench(tmp_path, {"gold": gold}, said)
+    assert [(row.category, row.twin) for row in rows_of(tmp_path)] == [(f"c{row.id}", row.id) for row in said]
+    assert (len(gold.played), len((tmp_path / "records.jsonl").read_text().splitlines())) == (5, 10)
+
+
 def test_the_bootstrap_draws_steer_minis_twins_together(tmp_path: Path) -> None:
     summary, _ = bench(tmp_path, {"always-comply": ALWAYS_COMPLY}, list(MiniSplit("bench", 0, 10)))
     rows = shown_in(tmp_path)
