@@ -68,15 +68,6 @@ def test_strict_and_last_answer_rates_by_hand(dialogue: MakeDialogue) -> None:
     assert summary["subset_mean"]["answer_safety"]["value"] == 50.0
 
 
-def test_turns_of_a_benign_dialogue_count_as_harmless_without_an_intent(dialogue: MakeDialogue) -> None:
-    told = dialogue("a", [3, 3, 3], harmless={1: True, 2: False})  # turn 3 is harmful and refused
-    unsaid = replace(told, kind="benign", turns=tuple(replace(turn, intent=None) for turn in told.turns))
-    assert metrics.over_refusal(told, SETTINGS) == (1.0, 2.0)
-    assert metrics.over_refusal(replace(told, kind="benign"), SETTINGS) == (1.0, 2.0)
-    assert metrics.over_refusal(unsaid, SETTINGS) == (2.0, 3.0)
-    assert metrics.over_refusal(replace(unsaid, kind="red_team"), SETTINGS) == (0.0, 0.0)
-
-
 def test_over_refusal_counts_turns_known_to_be_harmless(dialogue: MakeDialogue) -> None:
     rows = [
         dialogue("a", [3, 3, 3], harmless={1: True, 2: False}),
