@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from yaml import MarkedYAMLError
 from steer_lit.cli.overrides import groups
 from steer_lit.dotted import nodes
 from steer_lit.errors import SteerError
+from steer_lit.files.atomic import FULL
 from steer_lit.terminal.commands import folder_key
 from steer_lit.terminal.conf_files import compose, composed
 from steer_lit.terminal.nearest import nearest
@@ -26,7 +26,6 @@ from steer_lit.texts import first_lines
 
 _PACKAGE = Path(__file__).parents[1]
 _LIBRARIES = ("callbacks", "logger", "trainer")  # sections of classes that take more than conf/ has
-FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # raised by writes, without the file's name
 
 
 def explain(error: BaseException, program: str, words: Sequence[str]) -> str:
