@@ -10,8 +10,10 @@ import os
 import re
 import resource
 import shlex
+import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -460,6 +462,29 @@ def test_a_log_file_that_a_full_disk_refuses_prints_no_pages(
     handler = logging.StreamHandler(SimpleNamespace(write=full, flush=full))
     handler.handle(logging.LogRecord("any", logging.INFO, __file__, 1, "a line", None, None))
     assert capsys.readouterr().err == ""
+
+
+def test_an_error_of_tensorboards_thread_is_told_by_the_run_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a log folder that was removed, say. The thread's traceback came before the run's own lines."""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+    shown: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", shown.append)
+    quieten()
+    writer = EventFileWriter(str(tmp_path / "log"))
+    writer.flush()
+    shutil.rmtree(tmp_path / "log")
+    writer.add_event(Event(step=1))
+    writer._async_writer._worker.join()
+    with pytest.raises(FileNotFoundError):
+        writer.flush()
+    assert shown == []
+    (other := threading.Thread(target=lambda: 1 / 0)).start()
+    other.join()
+    assert len(shown) == 1
 
 
 def test_the_judge_sees_the_picture_if_the_policy_sees_a_blank_one() -> None:
