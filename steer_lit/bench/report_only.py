@@ -137,7 +137,7 @@ def report_on(
     with console.status("intervals and report"):
         summary = write_outputs(records, settings, judge, out_dir, open_image, ran)
     report.print_results(console, summary, records)
-    print_lines(console, f"report:  {out_dir / 'report.html'}")
+    print_lines(console, f"judge:   {judge}", f"report:  {out_dir / 'report.html'}")
 
 
 def _describe_cuts(records: Records, settings: BenchSettings) -> str:

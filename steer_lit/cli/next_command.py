@@ -37,7 +37,7 @@ def following(config: DictConfig, export: Path, words: Sequence[str]) -> str:
         below = words_setting(words, ["model.weights"])
         return next_step(command("train", f"+experiment=sft_{name}", *below, path_word("model.tower", export)))
     if config.stage == "sft" and conf_file(f"experiment/{grpo}.yaml") is not None:
-        rows = _own_rows(config, "rl", words, _files(config, "rl"))
+        rows = _own_rows(config, "rl", words, _files(config, "rl") or _scripts(config))
         kept = words_setting(words, ["debug", "model", "hardware", *_KEPT])
         return next_step(command("train", f"+experiment={grpo}", path_word("init_from", export), *rows, *kept))
     policies = {"sft": _start(config), config.stage: export}  # a GRPO adapter, and the SFT adapter it started from
@@ -113,6 +113,15 @@ def _benchmark(
 def _files(config: DictConfig, split: str) -> list[str]:
     """Return the run's files for `split`, or else those that it played in training."""
     return [] if makes_rows(config) else files_named(config.data.source.get(split) or config.data.source.get("rl"))
+
+
+def _scripts(config: DictConfig) -> list[str]:
+    """Return the files with the scripts of the run's dialogues: a synthesis writes both into one folder."""
+    from steer_lit.synthesis.stage1 import SCENARIOS
+
+    dialogues = [] if makes_rows(config) else files_named(config.data.source.get("sft"))
+    beside = dict.fromkeys(Path(file).with_name(SCENARIOS) for file in dialogues)
+    return [str(path) for path in beside if path.is_file()]
 
 
 def _own_rows(config: DictConfig, split: str, words: Sequence[str], files: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -23,7 +24,9 @@ def options_first(words: Sequence[str]) -> tuple[list[str], list[str], Path | No
     """
 
     def refuse(message: str) -> NoReturn:
-        raise SteerError(f"{message}. Keys are typed without dashes, <key>=<value>; --hydra-help lists the options")
+        key = re.search(r"arguments: --([^\s=]+)", message)
+        typed = f"{key[1] if key else '<key>'}=<value>"
+        raise SteerError(f"{message}. Keys are typed without dashes, {typed}; --hydra-help lists the options")
 
     parser = get_args_parser()
     parser.allow_abbrev = False  # `--experiment` would stand for `--experimental-rerun`

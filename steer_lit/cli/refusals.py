@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from collections.abc import Sequence
@@ -16,17 +15,18 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
 from steer_lit.cli.overrides import groups
-from steer_lit.dotted import nodes
+from steer_lit.dotted import ABSENT, at, nodes
 from steer_lit.errors import SteerError
+from steer_lit.files.atomic import FULL
+from steer_lit.stages import STAGES
 from steer_lit.terminal.commands import folder_key
-from steer_lit.terminal.conf_files import compose, composed
+from steer_lit.terminal.conf_files import compose, composed, conf_files
 from steer_lit.terminal.nearest import nearest
 from steer_lit.terminal.words import key_of
 from steer_lit.texts import first_lines
 
 _PACKAGE = Path(__file__).parents[1]
 _LIBRARIES = ("callbacks", "logger", "trainer")  # sections of classes that take more than conf/ has
-FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # raised by writes, without the file's name
 
 
 def explain(error: BaseException, program: str, words: Sequence[str]) -> str:
@@ -34,9 +34,11 @@ def explain(error: BaseException, program: str, words: Sequence[str]) -> str:
     if isinstance(refusal := refusal_in(error), OSError) and not isinstance(error, HydraException):
         return unusable(refusal)
     if isinstance(error, OverrideParseException):
-        quoted = "no blanks beside = and after commas, other text than plain words in quotes: 'key=\"a b\"'"
+        typed = "no blanks beside = and after commas, other text than plain words in quotes: 'key=\"a b\"'"
         shown = re.sub(r"{.*", "{...", error.override)  # a mapping may hold a key of a server
-        return f"{shown}: is no <key>=<value> that Hydra can read. Type {quoted}"
+        if "/" in shown and "=" not in shown:
+            typed = f"the key that it is for, too: <key>={shown}"
+        return f"{shown}: is no <key>=<value> that Hydra can read. Type {typed}"
     if _unknown_key(error):
         return "\n".join(_unknown_keys(program, words)) or str(error)
     text, cause = str(error).split("Config search path:")[0].strip(), error.__cause__
@@ -70,8 +72,19 @@ def _unknown_keys(program: str, words: Sequence[str]) -> list[str]:
         section = key.partition(".")[0]
         more = f"; +{key}=<value> adds it" if section in _LIBRARIES else ""
         listed = f"`--cfg {'hydra' if section == 'hydra' else 'job'}` lists them all{more}"
-        told.append(f"{key}: there is no such key in this run.{nearest(key.lower(), known)} {listed}")
+        meant = f"policy.{key}" if program == "bench" and key in STAGES else key.lower()  # named after its stage
+        hint = _having(program, left, key) or nearest(meant, known)
+        told.append(f"{key}: there is no such key in this run.{hint} {listed}")
     return told
+
+
+def _having(program: str, words: Sequence[str], key: str) -> str:
+    """Return ` <group>=<option> has it.` with the options that, chosen in the run of `words`, have the key; or ""."""
+    group = key.partition(".")[0]
+    words = [word for word in words if key_of(word) != group]
+    options = [f"{group}={path.stem}" for path in conf_files(group)] if group in groups(program) else []
+    found = [option for option in options if at(composed(program, [*words, option]) or {}, key) is not ABSENT]
+    return f" {' or '.join(found)} has it." if found else ""
 
 
 def _one_value(word: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import secrets
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from steer_lit.files.locks import holding
 
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # raised by writes, without the file's name
 ABANDONED = 600.0  # seconds; some file systems do not show one machine another's locks
 
 
@@ -20,7 +22,8 @@ ABANDONED = 600.0  # seconds; some file systems do not show one machine another'
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to. The file there replaces `path` when the block ends.
 
-    If the block raises, `path` stays as it was and nothing else is left. Partial files of killed runs are removed.
+    If the block raises, `path` stays as it was and nothing else is left; an error of a full disk without a file's name
+    gets that of `path`. Partial files of killed runs are removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
@@ -34,6 +37,10 @@ def replacing(path: Path) -> Iterator[Path]:
         with holding(unfinished):
             yield unfinished
             os.replace(unfinished, path)
+    except OSError as error:
+        if error.filename is None and error.errno in FULL:
+            error.filename = str(path)
+        raise
     finally:
         unfinished.unlink(missing_ok=True)
 

@@ -87,7 +87,7 @@ def test_a_runs_records_give_the_same_report_and_are_unchanged(dialogue: MakeDia
     printed = report(tmp_path / "again", from_run=run)
     assert json.loads((tmp_path / "again" / "summary.json").read_text()) == summarise({"sft": rows}, SETTINGS)
     assert "RubricJudge" in (tmp_path / "again" / "report.html").read_text()
-    assert "report.html" in printed
+    assert f"judge:   RubricJudge\nreport:  {tmp_path / 'again' / 'report.html'}\n" in printed
     assert (tmp_path / "run" / "records.jsonl").read_bytes() == before
 
 

@@ -10,8 +10,10 @@ import os
 import re
 import resource
 import shlex
+import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -138,7 +140,9 @@ def test_training_refuses_a_gpu_that_torch_cannot_use(
         ("=3", "Hydra cannot use one of these words, ValueError: Config group override must be a string"),
         ("hydra.verbose=3", "Hydra cannot use one of these words, AssertionError"),
         ("--resolve", "Hydra cannot use one of these words, ValueError: The --resolve flag can only be used"),
-        ("--seed=3", "unrecognized arguments: --seed=3. Keys are typed without dashes, <key>=<value>"),
+        ("outputs/g", "is no <key>=<value> that Hydra can read. Type the key that it is for, too: <key>=outputs/g"),
+        ("--seed", "unrecognized arguments: --seed. Keys are typed without dashes, seed=<value>"),
+        ("--seed=3", "unrecognized arguments: --seed=3. Keys are typed without dashes, seed=<value>"),
         ("--experiment", "unrecognized arguments: --experiment. Keys are typed without dashes"),
         ("--cfg=jobs", "argument --cfg/-c: invalid choice: 'jobs' (choose from"),
         ("seed=1,2", "Ambiguous value for argument 'seed=1,2'"),
@@ -206,9 +210,28 @@ def test_a_benchmark_names_every_problem(refused: Refused, run_dir: str) -> None
         assert f"* {key}" in message
 
 
-def test_a_policy_of_a_mistyped_section_suggests_the_right_one(refused: Refused, run_dir: str) -> None:
-    message = refused("policy.sft=base", run_dir, program="bench")
-    assert "policy.sft: there is no such key in this run. Did you mean policies.sft?" in message
+@pytest.mark.parametrize("key", ["policy.sft", "sft"])
+def test_a_policy_of_a_mistyped_section_suggests_the_right_one(key: str, refused: Refused, run_dir: str) -> None:
+    message = refused(f"{key}=base", run_dir, program="bench")
+    assert f"{key}: there is no such key in this run. Did you mean policies.sft?" in message
+
+
+@pytest.mark.parametrize(
+    ("program", "words", "option"),
+    [
+        ("train", ["+experiment=grpo_tiny", "tutor=llm", "attacker=scripted", "attacker.prompts=x"], "attacker=llm"),
+        ("train", ["data.source.folder=x"], "data=steer"),
+        ("bench", ["judge=llm", "tutor.prompts=x"], "tutor=llm"),
+        ("bench", ["judge.client.model=x"], "judge=llm"),
+    ],
+)
+def test_a_key_of_another_option_of_its_group_names_that_option(
+    program: str, words: list[str], option: str, refused: Refused, run_dir: str
+) -> None:
+    """The key of the same name elsewhere, such as tutor.prompts, is another setting."""
+    key = words[-1].partition("=")[0]
+    said = f"{key}: there is no such key in this run. {option} has it. `--cfg job` lists them all"
+    assert refused(*words, run_dir, program=program) == said
 
 
 def test_a_benchmark_refuses_an_adapter_of_another_model_by_its_key(
@@ -439,6 +462,29 @@ def test_a_log_file_that_a_full_disk_refuses_prints_no_pages(
     handler = logging.StreamHandler(SimpleNamespace(write=full, flush=full))
     handler.handle(logging.LogRecord("any", logging.INFO, __file__, 1, "a line", None, None))
     assert capsys.readouterr().err == ""
+
+
+def test_an_error_of_tensorboards_thread_is_told_by_the_run_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a log folder that was removed, say. The thread's traceback came before the run's own lines."""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+    shown: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", shown.append)
+    quieten()
+    writer = EventFileWriter(str(tmp_path / "log"))
+    writer.flush()
+    shutil.rmtree(tmp_path / "log")
+    writer.add_event(Event(step=1))
+    writer._async_writer._worker.join()
+    with pytest.raises(FileNotFoundError):
+        writer.flush()
+    assert shown == []
+    (other := threading.Thread(target=lambda: 1 / 0)).start()
+    other.join()
+    assert len(shown) == 1
 
 
 def test_the_judge_sees_the_picture_if_the_policy_sees_a_blank_one() -> None:

@@ -29,6 +29,7 @@ TRAINED = "those are the rows it was trained on: to see what it does on others, 
     [
         (["experiment=sft_tiny", "data=steer", "data.source.sft=a.jsonl", "data.source.rl=b.jsonl", "data.val_size=3"],
          ["+experiment=grpo_tiny", "data=steer", "data.source.rl=b.jsonl", "data.val_size=3"], []),
+        (["experiment=sft_tiny", "data=steer", "data.source.sft=[a.jsonl,b.jsonl]"], ["data.source.rl=rl.jsonl"], []),
         (["experiment=sft_7b", *SERVER], ["+experiment=grpo_7b", *SERVER], []),
         (["experiment=grpo_7b", *SERVER], ["model=qwen2_5_vl_7b", "rollout.max_new_tokens=256"], []),
         (["experiment=ablation_7b", "ablation=single_turn", *SERVER], ["rollout.max_new_tokens=256"], []),
@@ -48,7 +49,7 @@ def test_the_next_command_runs_as_it_is(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(preflight, "resource_problems", lambda model: [])
     monkeypatch.setattr(gpus, "has_gpu", lambda: True)
-    for file in "ab":
+    for file in ("a", "b", "rl"):  # the last, as a synthesis names its scripts
         Path(f"{file}.jsonl").write_text(json.dumps({"turns": ["What is this?", "And that?"]}))
     empty_adapter(Path("adapter"))
     config = compose(*words, "init_from=null")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import resource
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -22,6 +23,7 @@ from steer_lit.data.sources import FileSource, pictures_of
 from steer_lit.data.unpack import PictureFolder
 from steer_lit.data.writers import rl_row, write_rows
 from steer_lit.errors import RowError
+from steer_lit.terminal.stdout import REFUSED
 from steer_lit.types import Scenario
 
 # Like LLaMA-Factory's demo: no ids, marks anywhere, one picture twice.
@@ -64,6 +66,20 @@ def test_trap_14_llama_factorys_rows_are_unchanged_by_converting_and_back(
     assert main([write(tmp_path / "demo.jsonl", DEMO), there, "--as", shape]) == 0
     assert main([there, str(back)]) == 0
     assert lines(back) == DEMO
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = write(tmp_path / "demo.jsonl", DEMO), tmp_path / f"there.{suffix}"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30, limits[1]))  # no file may grow beyond that
+    try:
+        assert main([source, str(out)]) == REFUSED
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    said = capsys.readouterr().err
+    assert "File too large" in said
+    assert str(out) in said
 
 
 @pytest.mark.parametrize("shape", SHAPES[3:])
