@@ -169,7 +169,7 @@ def _check_judge(
         asked = cost(judge, scenarios, policies, settings.turns_played, extra_turns)
         quick = [f"bench.limit={QUICK}"] if _random_for_hours(plain, scenarios) else []
         benchmark = command("bench", *words_besides(typed_words(), ["judge_check"]), *quick)
-        print_lines(console, *asked, *([next_step(benchmark)] if fit else []))
+        print_lines(console, asked, *([next_step(benchmark)] if fit else []))
     if not fit:
         another = "give the same command with another, such as judge=llm server.model=<another>"
         raise SteerError(f"the judge may not be trusted for this benchmark: {another}")

@@ -102,17 +102,12 @@ class LinesApart:
 
 
 class BarOrLines:
-    """One task of a `count_bar` or, without a terminal, lines now and then: the first at once and the last at the end.
+    """One task of a `count_bar` or, without a terminal, lines now and then: the first at once, the last at the end."""
 
-    With `if_long`, what takes only seconds gets no line, and the end none of its own.
-    """
-
-    def __init__(self, progress: Progress, name: str, total: int, told: str = "", if_long: bool = False) -> None:
+    def __init__(self, progress: Progress, name: str, total: int, told: str = "") -> None:
         progress.add_task(name, total=total, told=told)
         self._progress, self._task = progress, progress.tasks[-1]
-        self._lines, self._total, self._if_long, self._printed = LinesApart(), total, if_long, -1
-        if if_long:
-            self._lines.due(end=False)
+        self._lines, self._total, self._printed = LinesApart(), total, -1
 
     def show(self, done: int, line: str, told: str = "", later: int = 0) -> None:
         """Move the bar to `done`, which may repeat, and set its field `told`; or print `line`, if one is due, and the
@@ -122,7 +117,7 @@ class BarOrLines:
         left, speed = self._task.time_remaining, self._task.speed
         more = f", {clock(left + later / speed)} with the policies that follow" if left and speed and later else ""
         self._progress.update(self._task.id, told=told + more)
-        end = done == self._total != self._printed and not self._if_long
+        end = done == self._total != self._printed
         if not self._progress.console.is_terminal and self._lines.due(end):
             print_lines(self._progress.console, f"{line}, {clock(left)} left{more}" if left else line)
             self._printed = done
