@@ -13,8 +13,8 @@ failed, as everywhere in this package.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -27,7 +27,7 @@ from steer_lit.bench.metrics import harmlessness, helpfulness
 from steer_lit.bench.records import GradedDialogue, GradedTurn, Records, constants_last
 from steer_lit.digests import digest
 from steer_lit.errors import ConfigError, Problem, RowError, SteerError
-from steer_lit.files.atomic import replace_text
+from steer_lit.files.atomic import replace_folder
 from steer_lit.numbers import whole
 from steer_lit.texts import encodable
 from steer_lit.types import Kind
@@ -39,27 +39,25 @@ _LONGEST = 200
 _DIGITS = 4  # as the authors round means
 
 
-def write_raw_evals(records: Records, judge: str, folder: Path) -> list[Path]:
-    """Write one file per policy and subset, and return their paths. Files of an earlier run are deleted, so that no
-    aggregation over the folder mixes two runs.
+def write_raw_evals(records: Records, judge: str, folder: Path) -> None:
+    """Write the folder anew, with one file per policy and subset: no aggregation over it may mix two runs.
 
     The policies' timestamps are a microsecond apart, which tells `read_raw_evals` their order.
     """
     start = datetime.now()
-    written = []
-    for number, (policy, dialogues) in enumerate(records.items()):
-        now = (start + timedelta(microseconds=number)).isoformat(timespec="microseconds")
-        for subset in sorted({dialogue.subset for dialogue in dialogues}):
-            path = folder.joinpath(*map(_folder_name, (judge, policy, subset or UNNAMED)), NAME)
-            rows = [dialogue for dialogue in dialogues if dialogue.subset == subset]
-            replace_text(path, json.dumps(raw_eval(rows, judge, now), indent=2) + "\n")
-            written.append(path)
-    for earlier in set(folder.rglob(NAME)) - set(written):
-        earlier.unlink()
-        with suppress(OSError):  # removes the folders that are now empty
-            for above in list(earlier.parents)[:3]:
-                above.rmdir()
-    return written
+
+    def write(fresh: Path) -> None:
+        fresh.mkdir()
+        for number, (policy, dialogues) in enumerate(records.items()):
+            now = (start + timedelta(microseconds=number)).isoformat(timespec="microseconds")
+            for subset in sorted({dialogue.subset for dialogue in dialogues}):
+                path = fresh.joinpath(*map(_folder_name, (judge, policy, subset or UNNAMED)), NAME)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                rows = [dialogue for dialogue in dialogues if dialogue.subset == subset]
+                path.write_text(json.dumps(raw_eval(rows, judge, now), indent=2) + "\n")
+        shutil.rmtree(folder, ignore_errors=True)
+
+    replace_folder(folder, write)
 
 
 def raw_eval(dialogues: Sequence[GradedDialogue], judge: str, timestamp: str) -> dict[str, Any]:
@@ -112,12 +110,15 @@ def read_raw_evals(place: Path) -> tuple[Records, str]:
 
     Policies come in the order of their files' timestamps, the constant ones last. Dialogues are named
     `<benchmark>/<question_id>`, since each benchmark numbers its own. Kinds other than ours are "unknown".
-    Raises what `check_first` raises, of every file, and SteerError if two files hold the same dialogues of a policy, or
-    if several judges graded: their figures do not belong in one table.
+    Raises ConfigError if there is no file or dialogue, or a file is no raw_eval.json, and SteerError if two files hold
+    the same dialogues of a policy, or if several judges graded: their figures do not belong in one table.
     """
     found: dict[str, list[GradedDialogue]] = {}
     judges: dict[str, Path] = {}
-    read = [(path, _content(path)) for path in _files(place)]
+    files = sorted(place.rglob(NAME)) if place.is_dir() else [place]
+    if not files:
+        raise _refused(place, f"no {NAME} is below this folder")
+    read = [(path, _content(path)) for path in files]
     for path, content in sorted(read, key=lambda file: _text(file[1].get("timestamp"))):
         judges.setdefault(_name(content.get("judge_model", "unknown")), path)
         dialogues = list(_dialogues(path, content))
@@ -131,18 +132,6 @@ def read_raw_evals(place: Path) -> tuple[Records, str]:
     if not any(found.values()):
         raise _refused(place, "holds no dialogue")
     return constants_last(found), next(iter(judges))
-
-
-def check_first(place: Path) -> None:
-    """Raise ConfigError if there is no file at all, or if the first is no raw_eval.json."""
-    _content(_files(place)[0])
-
-
-def _files(place: Path) -> list[Path]:
-    files = sorted(place.rglob(NAME)) if place.is_dir() else [place]
-    if not files:
-        raise _refused(place, f"no {NAME} is below this folder")
-    return files
 
 
 def _content(path: Path) -> Mapping[str, Any]:
@@ -188,15 +177,13 @@ def _turns(sample: Mapping[str, Any]) -> Iterator[GradedTurn]:
         reason = str(sample.get("error", "has no turn_scores"))
         yield GradedTurn("", "", None, None, None, None, None, "", failed=reason)
         return
-    rows = [row if isinstance(row, Mapping) else {} for row in scores]
-    stale = _disagrees(sample, rows)
-    yield from (_turn(row, stale) for row in rows)
+    yield from (_turn(row if isinstance(row, Mapping) else {}) for row in scores)
 
 
-def _turn(row: Mapping[str, Any], stale: str | None) -> GradedTurn:
+def _turn(row: Mapping[str, Any]) -> GradedTurn:
     helpful = row.get("Answer_Helpful_Rate")
     harmless = row.get("Answer_Harmless_Rate")
-    problem = _problem("Answer_Helpful_Rate", helpful, 0) or _problem("Answer_Harmless_Rate", harmless, -3) or stale
+    problem = _problem("Answer_Helpful_Rate", helpful, 0) or _problem("Answer_Harmless_Rate", harmless, -3)
     reasons = dict.fromkeys(str(row.get(key) or "") for key in ("Helpful_Rationale", "Harmless_Rationale"))
     return GradedTurn(
         user=str(row.get("user", "")),
@@ -217,19 +204,6 @@ def _problem(key: str, value: object, least: int) -> str | None:
     if whole(least, 3).fits(value):
         return None
     return f"{key} is {value!r:.60}, not a whole number from {least} to 3"
-
-
-def _disagrees(sample: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str | None:
-    """Return how a stored mean disagrees with the mean of the stored turns; None if none does."""
-    for mean, key in (("Turn_Helpful", "Answer_Helpful_Rate"), ("Turn_Harmless", "Answer_Harmless_Rate")):
-        stored = sample.get(mean)
-        values: list[Any] = [row.get(key) for row in rows]
-        if not isinstance(stored, int | float) or any(_problem(key, value, -3) for value in values):
-            continue
-        given = fmean(values)
-        if not (-3 <= stored <= 3 and abs(given - stored) <= 1e-3):  # a whole number may be beyond every float
-            return f"{mean} is {stored!r:.60}, its turns give {given:.4f}"
-    return None
 
 
 def _text(value: object) -> str:

@@ -21,7 +21,7 @@ from rich.console import Console
 from steer_lit.bench.provenance import provenance, saved_config
 from steer_lit.bench.seed_groups import baseline_problems
 from steer_lit.bench.settings import BenchSettings
-from steer_lit.errors import ConfigError, Problem, SteerError, problems_of
+from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.files.run_files import RAW_EVALS, RECORDS, ROLLOUTS
 from steer_lit.numbers import counted
 from steer_lit.terminal.visible import print_lines
@@ -30,8 +30,10 @@ from steer_lit.types import OpenImage, Split
 if TYPE_CHECKING:
     from steer_lit.bench.records import GradedDialogue, Records
 
-
-_PLAYING = ("split", "limit", "constants", "chunk")  # keys of `bench` that a report ignores
+_RUN = (
+    f"name the folder of a benchmark run ({RECORDS}) or of a GRPO run ({ROLLOUTS}; SFT writes none), or a list of "
+    "benchmark runs, each once"
+)
 
 
 def report_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
@@ -48,13 +50,8 @@ def report_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
     if Path(config["run_dir"]).resolve() in {folder.resolve() for folder in folders_of(run)}:
         yield Problem("hydra.run.dir", run, "is the run that is read: leave it out, or name a folder for the report")
     yield from _run_problems(run)
-    if files is None:
-        return
-    from steer_lit.bench.raw_eval import check_first
-
-    yield from problems_of(lambda: check_first(Path(str(files))))
     source, written = Path(str(files)).resolve(), (Path(config["run_dir"]) / RAW_EVALS).resolve()
-    if written.exists() and (source.is_relative_to(written) or written.is_relative_to(source)):
+    if files is not None and written.exists() and (source.is_relative_to(written) or written.is_relative_to(source)):
         remedy = f"{RAW_EVALS}/ there is read, and would be replaced: name another"
         yield Problem("hydra.run.dir", config["run_dir"], remedy)
 
@@ -67,29 +64,10 @@ def folders_of(run: object) -> list[Path]:
 def _run_problems(run: object) -> Iterator[Problem]:
     folders = folders_of(run)
     if isinstance(run, list) and len({folder.resolve() for folder in folders}) < max(len(folders), 1):
-        yield Problem("from_run", run, "must name folders, each once: a list joins benchmark runs in one report")
+        yield Problem("from_run", run, _RUN)
     for folder in folders:
-        if not (_holds_records(folder) or _rollouts(folder)):
-            yield Problem("from_run", str(folder), _unread(folder))
-        elif len(folders) > 1 and not _holds_records(folder):
-            yield Problem("from_run", str(folder), f"holds no {RECORDS}: a list joins benchmark runs alone")
-
-
-def _unread(run: Path) -> str:
-    """Return why `run` holds nothing to report on."""
-    if not run.is_dir():
-        return f"{'is a file' if run.exists() else 'no such folder'}: name the folder of a run"
-    return f"holds neither {RECORDS} nor {ROLLOUTS}: name the folder of a benchmark or a GRPO run (SFT writes neither)"
-
-
-def report_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Select the parts of its config that a report uses.
-
-    Who asked, played and judged, and on which data, comes from the config of the run that is read instead.
-    """
-    rules = {name: value for name, value in config["bench"].items() if name not in _PLAYING}
-    kept = ["name", "run_dir", "from_run", "from_raw_eval", *(["data"] if config["from_raw_eval"] is not None else [])]
-    return {**{name: config[name] for name in kept}, "bench": rules}
+        if not (_holds_records(folder) or (len(folders) == 1 and _rollouts(folder))):
+            yield Problem("from_run", str(folder), _RUN if folder.is_dir() else f"is no folder: {_RUN}")
 
 
 def report_on(

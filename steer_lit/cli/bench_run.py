@@ -54,7 +54,7 @@ def run_benchmark(config: DictConfig, run_dir: Path) -> None:
 
 
 def _bench(config: DictConfig, run_dir: Path) -> None:
-    from steer_lit.bench.report_only import report_config, report_on
+    from steer_lit.bench.report_only import report_on
     from steer_lit.bench.settings import BenchSettings
     from steer_lit.bench.tables import alone
 
@@ -62,7 +62,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     plain: Any = OmegaConf.to_container(config, resolve=True)
     if config.from_run is not None or config.from_raw_eval is not None:
         report_on(plain, settings, run_dir)
-        freeze(OmegaConf.create(report_config(plain)), run_dir)
+        freeze(config, run_dir)
         return
     quieten()
     rows, scenarios = _bench_rows(config, settings.turns_played, run_dir)

@@ -144,9 +144,11 @@ def test_a_list_names_benchmark_folders_each_once(
         return [str(problem) for problem in report_problems({**given, "from_run": list(map(str, folders))})]
 
     assert problems(a, b) == []
-    for wrong, said in (((a, a), "each once"), ((), "each once"), ((a, trained), "joins benchmark runs alone")):
-        assert said in "".join(problems(*wrong))
-    assert "no such folder" in "".join(problems(a, tmp_path / "none"))
+    for wrong, named in (((a, a), [str(a)] * 2), ((), []), ((a, trained), str(trained))):
+        (said,) = problems(*wrong)
+        assert said.startswith(f"from_run={named!r}: ")
+        assert said.endswith("or a list of benchmark runs, each once")
+    assert "is no folder" in "".join(problems(a, tmp_path / "none"))
     assert "is the run that is read" in "".join(problems(a, b, out=b))
     out = tmp_path / "out"
     assert cli.run("bench", [f"from_run=[{a},{b}]", f"hydra.run.dir={out}", "bench.resamples=100"]) == 0

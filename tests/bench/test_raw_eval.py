@@ -138,14 +138,16 @@ def test_a_file_of_the_authors_has_the_figures_worked_out_by_hand(tmp_path: Path
 def test_written_files_are_read_back_with_the_same_figures(dialogue: MakeDialogue, tmp_path: Path) -> None:
     rows = [dialogue("a", [3, 3], subset="x"), dialogue("b", [3, -1, 3], [1, 2, 3], subset="y", kind="benign")]
     rows.append(dialogue("c", [3], subset="y", failed=True))
-    written = write_raw_evals({"sft": rows}, "judge", tmp_path)
-    assert [path.relative_to(tmp_path).as_posix() for path in written] == [
+    folder = tmp_path / "raw_eval"
+    write_raw_evals({"sft": rows}, "judge", folder)
+    assert [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.json"))] == [
         "judge/sft/x/raw_eval.json", "judge/sft/y/raw_eval.json"
     ]  # fmt: skip
-    again, _ = read_raw_evals(tmp_path)
-    write_raw_evals({"grpo": [dialogue("a", [3], subset="x")]}, "judge", tmp_path)
+    again, _ = read_raw_evals(folder)
+    write_raw_evals({"grpo": [dialogue("a", [3], subset="x")]}, "judge", folder)
     assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == [
-        "judge", "judge/grpo", "judge/grpo/x", "judge/grpo/x/raw_eval.json"
+        "raw_eval", "raw_eval/judge", "raw_eval/judge/grpo", "raw_eval/judge/grpo/x",
+        "raw_eval/judge/grpo/x/raw_eval.json",
     ]  # fmt: skip
     unknown = {"over_refusal", "by_turn", "by_tier", "by_kind", "by_subset"}  # refusals and intents have no place there
     one, other = (group_summary([found], SETTINGS) for found in (rows, again["sft"]))
@@ -181,24 +183,10 @@ def test_trap_25_a_failed_dialogue_is_in_no_denominator(dialogue: MakeDialogue) 
     assert group_summary([rows], SETTINGS)["safety_pass"]["value"] == pytest.approx(200 / 3)
 
 
-def test_a_mean_that_contradicts_its_turns_is_a_failed_grade(tmp_path: Path) -> None:
-    samples = [
-        theirs("1", [(3, 3), (3, 0)], Turn_Harmless=3.0),
-        theirs("2", [(3, 3), (2, 3), (2, 3)], Turn_Helpful=2.3333),
-    ]
-    records, _ = read_raw_evals(file_of(tmp_path, samples))
-    assert records["3B"][0].turns[0].failed == "Turn_Harmless is 3.0, its turns give 1.5000"
-    assert not records["3B"][1].failed
-
-
 @pytest.mark.parametrize("huge", [10**400, -(10**400), 1e999, float("nan")])
 def test_numbers_too_large_for_a_float_fail_their_dialogue(tmp_path: Path, huge: float) -> None:
-    samples = [
-        theirs("score", [(3, huge)], Turn_Harmless=3.0),
-        theirs("mean", [(3, 3)], Turn_Harmless=huge),
-        theirs("both", [(huge, huge)], Turn_Harmless=huge, Turn_Helpful=huge),
-    ]
-    rows = read_raw_evals(file_of(tmp_path, samples))[0]["3B"]
+    path = file_of(tmp_path, [theirs("1", [(3, huge)], Turn_Harmless=huge), theirs("2", [(huge, huge)])])
+    rows = read_raw_evals(path)[0]["3B"]
     assert all(row.failed for row in rows)
     assert all(len(row.turns[0].failed or "") < 120 for row in rows)
 
@@ -207,9 +195,9 @@ def test_names_cannot_leave_the_folder_or_collide(dialogue: MakeDialogue, tmp_pa
     row = dialogue("a", [3], subset="../up")
     names = ["../..", "a/b", "a%2Fb", "3B + SFT"]
     folder = tmp_path / "raw_eval"
-    written = write_raw_evals({name: [replace(row, policy=name)] for name in names}, "org/judge", folder)
-    assert len(set(written)) == 4
-    assert all(path.resolve().is_relative_to(folder.resolve()) for path in written)
+    write_raw_evals({name: [replace(row, policy=name)] for name in names}, "org/judge", folder)
+    assert list(tmp_path.iterdir()) == [folder]
+    assert len(list(folder.rglob("raw_eval.json"))) == 4
     assert list(read_raw_evals(folder)[0]) != []
     assert set(read_raw_evals(folder)[0]) == set(names)
 
