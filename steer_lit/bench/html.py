@@ -16,13 +16,13 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steer_lit.bench import charts, report
-from steer_lit.bench.page_dialogues import OUTCOMES, ShownDialogue
+from steer_lit.bench.page_dialogues import OUTCOMES, Shown
 from steer_lit.bench.summary import Summary
 from steer_lit.bench.tables import Grid, as_one, differences
 from steer_lit.files.atomic import replacing
@@ -37,7 +37,6 @@ SCRIPTS = ("archive.js", "dialogue.js", "browser.js")
 UNFOLDED = 12  # a table with more rows is folded at first
 BLOCK = 32  # dialogues that are unpacked together
 MAX_SIDE = 256  # pixels: the longer side of a picture in the page
-_UNSCORED = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ def write_page(
     path: Path,
     title: str,
     facts: Sequence[tuple[str, str]],
-    dialogues: Sequence[ShownDialogue],
+    dialogues: Sequence[Shown],
     open_image: OpenImage,
     results: PageResults | None = None,
 ) -> None:
@@ -72,7 +71,7 @@ def write_page(
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    pictures = thumbnails(dialogues, open_image)
+    places, pictures = thumbnails(dialogues, open_image)
     script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     environment = Environment(
@@ -90,21 +89,12 @@ def write_page(
         style=charts.STYLE_SHEET.read_text(encoding="utf-8"),
         script=script,
         script_hash=f"sha256-{digest}",
-        index=_packed(_index(dialogues, pictures)),
-        blocks=_blocks(dialogues, pictures),
-        pictures=pictures.data,
+        index=_packed(_index(dialogues, places)),
+        blocks=_blocks(dialogues, places),
+        pictures=pictures,
     )
     with replacing(path) as unfinished, unfinished.open("wb") as file:
         stream.dump(file, encoding="utf-8", errors="replace")
-
-
-@dataclass(frozen=True, slots=True)
-class Thumbnails:
-    """Small pictures. `places[i]` is the index in `data` of the data URI of `uris[i]`, or why that has none."""
-
-    uris: tuple[str, ...]
-    places: tuple[int | str, ...]
-    data: tuple[str, ...]
 
 
 def _packed(value: object) -> str:
@@ -121,52 +111,56 @@ def _shown(value: object) -> object:
     return visible(value) if isinstance(value, str) else value
 
 
-def by_scenario(dialogues: Iterable[ShownDialogue]) -> list[ShownDialogue]:
+def by_scenario(dialogues: Iterable[Shown]) -> list[Shown]:
     """Group the dialogues by scenario, which makes them easy to compare and compresses best."""
     first: dict[str, int] = {}
-    return sorted(dialogues, key=lambda dialogue: first.setdefault(dialogue.scenario, len(first)))
+    return sorted(dialogues, key=lambda dialogue: first.setdefault(dialogue["scenario"], len(first)))
 
 
-def _index(dialogues: Sequence[ShownDialogue], pictures: Thumbnails) -> dict[str, Any]:
+def _index(dialogues: Sequence[Shown], places: Mapping[str, int | str]) -> dict[str, Any]:
     """Return what the page's lists and filters need: {labels, block, rows, pictures}.
 
-    A row is [policy, kind, subset, outcome, scenario, tones]: four indices into `labels`, the scenario's id, and one
-    character per turn, "0".."6" for a tone of -3..3 and "-" for an unscored turn.
+    A row is [policy, kind, subset, outcome, scenario, tones], the first four as indices into `labels`.
     """
     labels = {
-        "policy": list(dict.fromkeys(dialogue.policy for dialogue in dialogues)),
-        "kind": sorted({dialogue.kind for dialogue in dialogues}),
-        "subset": sorted({dialogue.subset for dialogue in dialogues}),
-        "outcome": [outcome for outcome in OUTCOMES if any(dialogue.outcome == outcome for dialogue in dialogues)],
+        "policy": list(dict.fromkeys(dialogue["policy"] for dialogue in dialogues)),
+        "kind": sorted({dialogue["kind"] for dialogue in dialogues}),
+        "subset": sorted({dialogue["subset"] for dialogue in dialogues}),
+        "outcome": [outcome for outcome in OUTCOMES if any(dialogue["outcome"] == outcome for dialogue in dialogues)],
     }
-    places = {name: {label: at for at, label in enumerate(known)} for name, known in labels.items()}
+    at = {name: {label: number for number, label in enumerate(known)} for name, known in labels.items()}
     rows = [
-        [*(places[name][getattr(dialogue, name)] for name in labels), dialogue.scenario, _tones(dialogue)]
+        [*(at[name][dialogue[name]] for name in labels), dialogue["scenario"], dialogue["tones"]]
         for dialogue in dialogues
     ]
-    listed = [list(pair) for pair in zip(pictures.uris, pictures.places, strict=True)]
-    return {"labels": labels, "block": BLOCK, "rows": rows, "pictures": listed}
+    return {"labels": labels, "block": BLOCK, "rows": rows, "pictures": list(places.items())}
 
 
-def _blocks(dialogues: Sequence[ShownDialogue], pictures: Thumbnails) -> Iterator[str]:
-    """Yield the packed texts of `BLOCK` dialogues at a time."""
-    numbers = {uri: number for number, uri in enumerate(pictures.uris)}
+def _blocks(dialogues: Sequence[Shown], places: Mapping[str, int | str]) -> Iterator[str]:
+    """Yield the packed texts of `BLOCK` dialogues at a time, with each picture's number in the index for its uri."""
+    numbers = {uri: number for number, uri in enumerate(places)}
+
+    def texts(dialogue: Shown) -> Shown:
+        turns = [{**turn, "pictures": [numbers[uri] for uri in turn["pictures"]]} for turn in dialogue["turns"]]
+        return {"note": dialogue["note"], "turns": turns}
+
     rest = iter(dialogues)
     while block := list(islice(rest, BLOCK)):
-        yield _packed([_texts(dialogue, numbers) for dialogue in block])
+        yield _packed(list(map(texts, block)))
 
 
-def thumbnails(dialogues: Iterable[ShownDialogue], open_image: OpenImage) -> Thumbnails:
-    """Shrink every picture of the dialogues, each once. A picture that cannot be opened leaves its reason."""
-    uris = dict.fromkeys(uri for dialogue in dialogues for turn in dialogue.turns for uri in turn.pictures)
+def thumbnails(dialogues: Iterable[Shown], open_image: OpenImage) -> tuple[dict[str, int | str], list[str]]:
+    """Shrink every picture of the dialogues, each once. Return by uri the index of its data URI, or why it cannot be
+    opened, and the data URIs.
+    """
     data: dict[str, int] = {}
-    places: list[int | str] = []
-    for uri in uris:
+    places: dict[str, int | str] = {}
+    for uri in dict.fromkeys(uri for dialogue in dialogues for turn in dialogue["turns"] for uri in turn["pictures"]):
         try:
-            places.append(data.setdefault(_data_uri(open_image(ImageRef(uri))), len(data)))
+            places[uri] = data.setdefault(_data_uri(open_image(ImageRef(uri))), len(data))
         except (ValueError, OSError) as error:  # PictureError is a ValueError
-            places.append(str(error))
-    return Thumbnails(tuple(uris), tuple(places), tuple(data))
+            places[uri] = str(error)
+    return places, list(data)
 
 
 def _data_uri(image: Image) -> str:
@@ -175,14 +169,3 @@ def _data_uri(image: Image) -> str:
     written = io.BytesIO()
     small.save(written, "WEBP", quality=70, method=4)
     return f"data:image/webp;base64,{base64.b64encode(written.getvalue()).decode('ascii')}"
-
-
-def _tones(dialogue: ShownDialogue) -> str:
-    return "".join(_UNSCORED if turn.tone is None else str(turn.tone + 3) for turn in dialogue.turns)
-
-
-def _texts(dialogue: ShownDialogue, numbers: Mapping[str, int]) -> dict[str, Any]:
-    turns = [{**asdict(turn), "pictures": [numbers[uri] for uri in turn.pictures]} for turn in dialogue.turns]
-    for turn in turns:
-        del turn["tone"]  # the index has it
-    return {"note": dialogue.note, "turns": turns}

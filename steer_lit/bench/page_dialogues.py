@@ -1,11 +1,20 @@
-"""Dialogues as the page's browser shows them: benchmark records and training rollouts in one shape."""
+"""Dialogues as the page's browser shows them: benchmark records and training rollouts in one shape.
+
+{"policy": "sft", "scenario": "mini-bench-7", "kind": "red_team", "subset": "", "outcome": "unsafe", "tones": "60-",
+ "note": "...",
+ "turns": [{"user": "...", "assistant": "...", "scores": [("harmless", "3")], "about": "...", "verdict": "...",
+            "pictures": ("mini://knife?...",)}]}
+
+`tones` has one character per turn, "0".."6" for -3 (harmful) to 3, and "-" for an unscored one. `note` is shown above
+the turns; the browser filters by what comes before `tones`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from steer_lit.bench import metrics
 from steer_lit.bench.records import GradedDialogue, GradedTurn
@@ -16,36 +25,11 @@ from steer_lit.verdict_scale import is_safe, is_useful
 
 PASS, UNSAFE, UNHELPFUL, UNGRADED = "pass", "unsafe", "safe, not helpful", "not graded"
 OUTCOMES = (PASS, UNSAFE, UNHELPFUL, UNGRADED)
+Shown = dict[str, Any]
 _HARM = {"words": "in its words", "history": "in what was said before", "picture": "in the picture"}
 
 
-@dataclass(frozen=True, slots=True)
-class ShownTurn:
-    """One turn. `tone` colours it: -3 (harmful) to 3, None if unscored. `scores` are (label, value) texts."""
-
-    user: str
-    assistant: str
-    tone: int | None
-    scores: tuple[tuple[str, str], ...] = ()
-    about: str = ""
-    verdict: str = ""
-    pictures: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ShownDialogue:
-    """One dialogue with the facts that the browser filters by. `note` is shown above its turns."""
-
-    policy: str
-    scenario: str
-    kind: str
-    subset: str
-    outcome: str
-    note: str
-    turns: tuple[ShownTurn, ...]
-
-
-def of_record(dialogue: GradedDialogue, settings: BenchSettings) -> ShownDialogue:
+def of_record(dialogue: GradedDialogue, settings: BenchSettings) -> Shown:
     """Convert a benchmark record; the pass rules of `settings` decide its outcome."""
     if dialogue.failed:
         outcome, means = UNGRADED, ""
@@ -55,31 +39,16 @@ def of_record(dialogue: GradedDialogue, settings: BenchSettings) -> ShownDialogu
         outcome = passed if safe else UNSAFE
         harmless, useful = fmean(metrics.harmlessness(dialogue)), fmean(metrics.helpfulness(dialogue))
         means = f", mean harmlessness {harmless:.2f}, mean helpfulness {useful:.2f}"
-    return ShownDialogue(
-        policy=dialogue.policy,
-        scenario=dialogue.scenario,
-        kind=dialogue.kind,
-        subset=dialogue.subset,
-        outcome=outcome,
-        note=f"{HOW_ENDED[dialogue.ended]}{means}",
-        turns=tuple(map(_of_turn, dialogue.turns)),
-    )
+    turns = [(turn.harmlessness, _graded_turn(turn)) for turn in dialogue.turns]
+    return _dialogue(dialogue, outcome, f"{HOW_ENDED[dialogue.ended]}{means}", turns)
 
 
-def _of_turn(turn: GradedTurn) -> ShownTurn:
-    scores = [("harmless", turn.harmlessness), ("helpful", turn.helpfulness)]
-    return ShownTurn(
-        user=turn.user,
-        assistant=turn.assistant,
-        tone=turn.harmlessness,
-        scores=tuple((label, str(value)) for label, value in scores if value is not None),
-        about=_about(turn.strategy, turn.intent, turn.tier, turn.refused),
-        verdict=turn.rationale if turn.failed is None else f"not graded: {turn.failed}",
-        pictures=turn.images,
-    )
+def _graded_turn(turn: GradedTurn) -> Shown:
+    scores = {"harmless": turn.harmlessness, "helpful": turn.helpfulness}
+    return _turn(turn, scores, turn.refused, turn.rationale if turn.failed is None else f"not graded: {turn.failed}")
 
 
-def read_rollouts(path: Path) -> Iterator[ShownDialogue]:
+def read_rollouts(path: Path) -> Iterator[Shown]:
     """Yield the rollouts of a training run's trajectories.jsonl.
 
     The policy changes with every step, so each rollout's policy is named after the step that learned from it, from 1.
@@ -87,7 +56,7 @@ def read_rollouts(path: Path) -> Iterator[ShownDialogue]:
     return readable(path, lambda line: of_rollout(LoggedTrajectory.from_line(line)), "rollouts")
 
 
-def of_rollout(rollout: LoggedTrajectory) -> ShownDialogue:
+def of_rollout(rollout: LoggedTrajectory) -> Shown:
     """Convert a training rollout; it passes if every turn is safe and useful."""
     verdicts = [turn.verdict for turn in rollout.turns if turn.verdict is not None and turn.verdict.failed is None]
     if rollout.failed is not None or len(verdicts) < len(rollout.turns):
@@ -98,38 +67,20 @@ def of_rollout(rollout: LoggedTrajectory) -> ShownDialogue:
         outcome = PASS if all(is_useful(verdict.usefulness) for verdict in verdicts) else UNHELPFUL
     gained = "" if rollout.trajectory_return is None else f", return {rollout.trajectory_return:.3f}"
     failed = "" if rollout.failed is None else f": {rollout.failed}"
-    return ShownDialogue(
-        policy=f"step {rollout.step + 1}",
-        scenario=rollout.scenario,
-        kind=rollout.kind,
-        subset=rollout.subset,
-        outcome=outcome,
-        note=f"{HOW_ENDED[rollout.ended]}{failed}, seed {rollout.seed}{gained}",
-        turns=tuple(map(_of_rollout_turn, rollout.turns)),
-    )
+    note = f"{HOW_ENDED[rollout.ended]}{failed}, seed {rollout.seed}{gained}"
+    return _dialogue(rollout, outcome, note, list(map(_rollout_turn, rollout.turns)))
 
 
-def _of_rollout_turn(turn: LoggedTurn) -> ShownTurn:
-    scores: list[tuple[str, str]] = []
-    tone, refused, told = None, None, ""
-    if (verdict := turn.verdict) is not None:
-        refused = verdict.refused
-        told = verdict.rationale if verdict.failed is None else f"no verdict: {verdict.failed}"
+def _rollout_turn(turn: LoggedTurn) -> tuple[int | None, Shown]:
+    verdict, tone, told, scores = turn.verdict, None, "", dict[str, object]()
+    if verdict is not None:
         tone = None if verdict.safety is None else tone_of_safety(verdict.safety)
-        given = {"safety": verdict.safety, "usefulness": verdict.usefulness, "faithfulness": verdict.faithfulness}
-        scores += [(label, str(score)) for label, score in given.items() if score is not None]
+        told = verdict.rationale if verdict.failed is None else f"no verdict: {verdict.failed}"
+        scores = {name: getattr(verdict, name) for name in ("safety", "usefulness", "faithfulness")}
     learnt = {"turn score": turn.score, "turn reward": turn.reward}
-    scores += [(label, f"{figure:.3f}") for label, figure in learnt.items() if figure is not None]
-    scores += [] if turn.advantage is None else [("advantage", f"{turn.advantage:+.3f}")]
-    return ShownTurn(
-        user=turn.user,
-        assistant=turn.assistant,
-        tone=tone,
-        scores=tuple(scores),
-        about=_about(turn.strategy, turn.intent, turn.tier, refused),
-        verdict=told,
-        pictures=turn.images,
-    )
+    scores |= {label: f"{figure:.3f}" for label, figure in learnt.items() if figure is not None}
+    scores["advantage"] = None if turn.advantage is None else f"{turn.advantage:+.3f}"
+    return tone, _turn(turn, scores, getattr(verdict, "refused", None), told)
 
 
 def tone_of_safety(safety: int) -> int:
@@ -137,7 +88,31 @@ def tone_of_safety(safety: int) -> int:
     return {1: -3, 2: -2, 3: -2, 4: -1, 5: 0, 6: 1, 7: 1, 8: 2, 9: 2, 10: 3}[safety]
 
 
-def _about(strategy: str, intent: str | None, tier: str | None, refused: bool | None) -> str:
-    where = f" {_HARM[tier]}" if tier in _HARM else ""
-    words = (strategy.replace("_", " "), f"{intent}{where}" if intent else "", "refused" if refused else "")
-    return ", ".join(filter(None, words))
+def _dialogue(
+    row: GradedDialogue | LoggedTrajectory, outcome: str, note: str, turns: Sequence[tuple[int | None, Shown]]
+) -> Shown:
+    """`turns` are (tone, turn): the tone colours it, -3 (harmful) to 3, None if unscored."""
+    return {
+        "policy": row.policy if isinstance(row, GradedDialogue) else f"step {row.step + 1}",
+        "scenario": row.scenario,
+        "kind": row.kind,
+        "subset": row.subset,
+        "outcome": outcome,
+        "tones": "".join("-" if tone is None else str(tone + 3) for tone, _ in turns),
+        "note": note,
+        "turns": [turn for _, turn in turns],
+    }
+
+
+def _turn(turn: GradedTurn | LoggedTurn, scores: Mapping[str, object], refused: bool | None, verdict: str) -> Shown:
+    where = f" {_HARM[turn.tier]}" if turn.tier in _HARM else ""
+    asked = f"{turn.intent}{where}" if turn.intent else ""
+    about = filter(None, (turn.strategy.replace("_", " "), asked, "refused" if refused else ""))
+    return {
+        "user": turn.user,
+        "assistant": turn.assistant,
+        "scores": [(label, str(score)) for label, score in scores.items() if score is not None],
+        "about": ", ".join(about),
+        "verdict": verdict,
+        "pictures": turn.images,
+    }

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from steer_lit.bench import charts, html, outputs, page_dialogues
-from steer_lit.bench.page_dialogues import ShownDialogue, ShownTurn
+from steer_lit.bench.page_dialogues import Shown
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.summary import summarise
 from steer_lit.data.images import open_image
@@ -37,17 +37,17 @@ HOSTILE = (
 MakeDialogue = Callable[..., GradedDialogue]
 
 
-def shown_dialogue(
-    scenario: str = "a", policy: str = "sft", texts: int = 1, pictures: tuple[str, ...] = ()
-) -> ShownDialogue:
-    turns = [
-        ShownTurn(f"user {turn}", f"answer {turn}", 3 - turn, (("harmless", "3"),), pictures=pictures)
-        for turn in range(texts)
-    ]
-    return ShownDialogue(policy, scenario, "benign", "s", page_dialogues.PASS, "terminated", tuple(turns))
+def shown_turn(text: str, pictures: tuple[str, ...] = ()) -> Shown:
+    words = {"user": f"user {text}", "assistant": text, "about": text, "verdict": text}
+    return {**words, "scores": [("harmless", text)], "pictures": pictures}
 
 
-def written(path: Path, dialogues: list[ShownDialogue], **more: object) -> str:
+def shown_dialogue(scenario: str = "a", policy: str = "sft", pictures: tuple[str, ...] = (), **other: object) -> Shown:
+    named = {"policy": policy, "scenario": scenario, "kind": "benign", "subset": "s", "outcome": page_dialogues.PASS}
+    return {**named, "tones": "6", "note": "terminated", "turns": [shown_turn("3", pictures)], **other}
+
+
+def written(path: Path, dialogues: list[Shown], **more: object) -> str:
     html.write_page(path, "Report", [("judge", HOSTILE)], dialogues, open_image, **more)
     return path.read_text(encoding="utf-8")
 
@@ -59,15 +59,16 @@ def packed_parts(page: str) -> dict[str, object]:
 
 
 def test_texts_in_the_page_are_unchanged_but_for_characters_that_a_browser_would_obey(tmp_path: Path) -> None:
-    turn = ShownTurn(HOSTILE, HOSTILE, None, ((HOSTILE, HOSTILE),), HOSTILE, HOSTILE)
-    hostile = ShownDialogue(HOSTILE, HOSTILE, HOSTILE, HOSTILE, page_dialogues.UNGRADED, HOSTILE, (turn,))
+    names = {"kind": HOSTILE, "subset": HOSTILE, "outcome": page_dialogues.UNGRADED, "note": HOSTILE}
+    hostile = shown_dialogue(HOSTILE, HOSTILE, **names, tones="-", turns=[shown_turn(HOSTILE)])
     page = written(tmp_path / "report.html", [hostile])
     parts = packed_parts(page)
     assert parts["index"]["rows"] == [[0, 0, 0, 0, visible(HOSTILE), "-"]]
     assert parts["index"]["labels"]["policy"] == [visible(HOSTILE)]
     (dialogue,) = parts["block-0"]
     assert dialogue["note"] == visible(HOSTILE)
-    assert {dialogue["turns"][0][key] for key in ("user", "assistant", "about", "verdict")} == {visible(HOSTILE)}
+    said = {dialogue["turns"][0][key].removeprefix("user ") for key in ("user", "assistant", "about", "verdict")}
+    assert said == {visible(HOSTILE)}
 
 
 def test_marks_of_direction_and_controls_in_names_and_texts_are_seen(dialogue: MakeDialogue, tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ def test_dialogues_are_stored_in_blocks_with_an_index(tmp_path: Path) -> None:
 
 def test_a_scenarios_dialogues_are_adjacent() -> None:
     rows = [shown_dialogue(scenario, policy) for policy in ("sft", "grpo") for scenario in ("a", "b")]
-    assert [(row.scenario, row.policy) for row in html.by_scenario(rows)] == [
+    assert [(row["scenario"], row["policy"]) for row in html.by_scenario(rows)] == [
         ("a", "sft"), ("a", "grpo"), ("b", "sft"), ("b", "grpo")
     ]  # fmt: skip
 
@@ -128,23 +129,24 @@ def test_pictures_are_reduced_and_stored_once(tmp_path: Path) -> None:
     Image.new("RGB", (2000, 1000), "red").save(tmp_path / "copy.jpg", quality=95)
     (tmp_path / "broken.png").write_bytes(b"no picture")
     named = ("big.png", KNIFE, "big.png", "copy.jpg", "broken.png", "../outside.png")
-    found = html.thumbnails([shown_dialogue(pictures=named)], partial(open_image, root=tmp_path))
-    assert found.uris == ("big.png", KNIFE, "copy.jpg", "broken.png", "../outside.png")
-    assert found.places[:2] == (0, 1)
-    assert "cannot be decoded" in found.places[3]
-    assert "lies outside" in found.places[4]
-    first = Image.open(io.BytesIO(base64.b64decode(found.data[0].removeprefix("data:image/webp;base64,"))))
+    places, data = html.thumbnails([shown_dialogue(pictures=named)], partial(open_image, root=tmp_path))
+    assert list(places) == ["big.png", KNIFE, "copy.jpg", "broken.png", "../outside.png"]
+    assert (places["big.png"], places[KNIFE]) == (0, 1)
+    assert "cannot be decoded" in places["broken.png"]
+    assert "lies outside" in places["../outside.png"]
+    first = Image.open(io.BytesIO(base64.b64decode(data[0].removeprefix("data:image/webp;base64,"))))
     assert first.size == (256, 128)
 
 
 def test_equal_pixels_under_two_names_are_stored_once() -> None:
-    found = html.thumbnails([shown_dialogue(pictures=(KNIFE, BALL))], lambda ref: Image.new("RGB", (9, 9), "red"))
-    assert (found.places, len(found.data)) == ((0, 0), 1)
+    red = Image.new("RGB", (9, 9), "red")
+    places, data = html.thumbnails([shown_dialogue(pictures=(KNIFE, BALL))], lambda ref: red)
+    assert (places, len(data)) == ({KNIFE: 0, BALL: 0}, 1)
 
 
 def test_a_record_is_shown_with_its_outcome_scores_and_pictures(dialogue: MakeDialogue) -> None:
     def outcome(*scores: list[int], **more: object) -> str:
-        return page_dialogues.of_record(dialogue("a", *scores, **more), SETTINGS).outcome
+        return page_dialogues.of_record(dialogue("a", *scores, **more), SETTINGS)["outcome"]
 
     assert outcome([3, 3], [3, 3]) == "pass"
     assert outcome([3, -3], [3, 3]) == "unsafe"
@@ -153,19 +155,20 @@ def test_a_record_is_shown_with_its_outcome_scores_and_pictures(dialogue: MakeDi
     row = dialogue("a", [3, -1], [3, 2], harmless={1: False})
     row = replace(row, image=KNIFE, turns=(row.turns[0], replace(row.turns[1], images=(KNIFE,))))
     shown = page_dialogues.of_record(row, SETTINGS)
-    assert [turn.pictures for turn in shown.turns] == [(), (KNIFE,)]
-    assert [(turn.tone, turn.scores, turn.about) for turn in shown.turns] == [
-        (3, (("harmless", "3"), ("helpful", "3")), "scripted, harmless"),
-        (-1, (("harmless", "-1"), ("helpful", "2")), "scripted, harmful in its words, refused"),
+    assert shown["tones"] == "62"
+    assert [(turn["scores"], turn["about"], turn["pictures"]) for turn in shown["turns"]] == [
+        ([("harmless", "3"), ("helpful", "3")], "scripted, harmless", ()),
+        ([("harmless", "-1"), ("helpful", "2")], "scripted, harmful in its words, refused", (KNIFE,)),
     ]
-    assert shown.note == "played to its end, mean harmlessness 1.00, mean helpfulness 2.50"
+    assert shown["note"] == "played to its end, mean harmlessness 1.00, mean helpfulness 2.50"
     cut = page_dialogues.of_record(replace(row, ended="truncated"), SETTINGS)
-    assert cut.note.startswith("an answer cut at a limit, mean")
+    assert cut["note"].startswith("an answer cut at a limit, mean")
 
 
 def test_a_failed_grade_shows_its_reason(dialogue: MakeDialogue) -> None:
-    turn = page_dialogues.of_record(dialogue("a", [3], failed=True), SETTINGS).turns[0]
-    assert (turn.tone, turn.scores, turn.verdict) == (None, (), "not graded: time-out")
+    shown = page_dialogues.of_record(dialogue("a", [3], failed=True), SETTINGS)
+    (turn,) = shown["turns"]
+    assert (shown["tones"], turn["scores"], turn["verdict"]) == ("-", [], "not graded: time-out")
 
 
 def test_results_tables_charts_and_the_papers_numbers_are_on_the_page(dialogue: MakeDialogue, tmp_path: Path) -> None:
@@ -210,9 +213,9 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to open the page with")
 def test_a_browser_shows_the_dialogue_named_in_the_address(tmp_path: Path) -> None:
     text = HOSTILE.replace("\ud83d", "")  # --dump-dom cannot print it and stops; the page itself shows it
-    hostile = ShownTurn("find the needle", text, -3, (("harmless", "-3"),), "scripted", "bad", (KNIFE,))
+    hostile = {**shown_turn("-3", (KNIFE,)), "user": "find the needle", "assistant": text}
     dialogues = [shown_dialogue(f"s{number}") for number in range(40)]
-    dialogues.append(replace(dialogues[0], scenario="the one", outcome=page_dialogues.UNSAFE, turns=(hostile,)))
+    dialogues.append(shown_dialogue("the one", outcome=page_dialogues.UNSAFE, tones="0", turns=[hostile]))
     written(tmp_path / "report.html", dialogues)
     page = opened(tmp_path, "outcome=unsafe&query=NEEDLE")
     article = re.search(r"<article.*</article>", page, flags=re.DOTALL)[0]
@@ -226,7 +229,7 @@ def test_a_browser_shows_the_dialogue_named_in_the_address(tmp_path: Path) -> No
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to open the page with")
 def test_an_address_can_name_one_of_several_equal_dialogues(tmp_path: Path) -> None:
-    twice = [shown_dialogue("s1", "step 3"), replace(shown_dialogue("s1", "step 3"), note="the second")]
+    twice = [shown_dialogue("s1", "step 3"), shown_dialogue("s1", "step 3", note="the second")]
     written(tmp_path / "report.html", [shown_dialogue("s0"), *twice])
     for words, note in (("dialogue=step+3/s1", "terminated"), ("dialogue=step+3/s1&number=2", "the second")):
         page = opened(tmp_path, words)
@@ -250,4 +253,4 @@ def opened(folder: Path, words: str) -> str:
 
 def test_mini_pictures_are_drawn_for_the_page() -> None:
     assert open_image(ImageRef(KNIFE)).size == (112, 112)
-    assert html.thumbnails([shown_dialogue(pictures=(KNIFE,))], open_image).data[0].startswith("data:image/webp")
+    assert html.thumbnails([shown_dialogue(pictures=(KNIFE,))], open_image)[1][0].startswith("data:image/webp")
