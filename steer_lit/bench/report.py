@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.measure import measure_renderables
 from rich.table import Table
 
 from steer_lit.bench import tables
@@ -37,7 +35,7 @@ LEGEND = (
     "Harmless, helpful: the dialogues' mean scores.",
     "Dialogues with a grade that failed are left out and counted.",
 )
-NARROWEST = 16  # the least width that a name is folded into, in terminal columns
+_WIDE = 200  # columns outside a terminal
 FEW = 30  # with fewer dialogues, bootstrap intervals are rough
 CUT = (
     "An answer that reaches rollout.max_new_tokens is cut; without its answer part it has helpfulness 0. Read "
@@ -50,41 +48,29 @@ _SEEDS = (
 
 
 def table(summary: Summary) -> Table:
-    """Return the main table for a terminal of 80 columns, without the median, means and counts of `markdown`."""
+    """Return the main table for a terminal of 80 columns, without the median, means and counts of `markdown`.
+
+    Names fold and intervals wrap below their rates, but no number is ever cut.
+    """
     counts = [figures["n"] for figures in summary.values()]
     fewest, most = min(counts, default=0), max(counts, default=0)
     span = f"{fewest}-{most} dialogues" if fewest < most else counted(most, "dialogue")
     title = f"{span}, % (95% interval)"
     shown = Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     shown.add_column("policy", overflow="fold")
-    for column in (*RATES.values(), tables.HELD):
-        shown.add_column(column, justify="right", min_width=len(column))
-    for name, figures in summary.items():
-        rates = (*(figures[key] for key in RATES), tables.held(figures))
-        shown.add_row(escape(visible_line(name)), *map(tables.percent, rates))
+    rows = [[*(figures[key] for key in RATES), tables.held(figures)] for figures in summary.values()]
+    cells = [[tables.percent(rate) for rate in rates] for rates in rows]
+    for column, *figures in zip((*RATES.values(), tables.HELD), *cells, strict=True):
+        shown.add_column(column, justify="right", min_width=max(map(len, (column, *" ".join(figures).split()))))
+    for name, figures in zip(summary, cells, strict=True):
+        shown.add_row(escape(visible_line(name)), *figures)
     return shown
 
 
 def print_table(console: Console, summary: Summary) -> None:
-    """Print the main table without cutting a number.
-
-    On a narrow terminal, intervals wrap below their rates, then names fold. A table that still does not fit is wider
-    than the terminal. Outside a terminal the table is as wide as it needs to be.
-    """
-    shown = table(summary)
-    unbounded = console.options.update(max_width=sys.maxsize)
-    sizes = [measure_renderables(console, unbounded, [column.header, *column.cells]) for column in shown.columns]
-    least = [max(size.minimum, column.min_width or 0) for size, column in zip(sizes, shown.columns, strict=True)]
-    widths, between = [size.maximum for size in sizes], len(sizes) - 1
-    if console.is_terminal:
-        room = console.width - between
-        while sum(widths) > room and (wide := [at for at in range(1, len(widths)) if widths[at] > least[at]]):
-            widths[max(wide, key=lambda at: (widths[at], at))] -= 1
-        widths[0] = min(widths[0], max(NARROWEST, room - sum(widths[1:])))
-    for column, width in zip(shown.columns, widths, strict=True):
-        column.width = width
-    shown.width = sum(widths) + between
-    console.print(shown, crop=False)
+    """Print the main table. Outside a terminal it may have 200 columns, and lines are never cropped."""
+    wide = console if console.is_terminal else Console(file=console.file, width=_WIDE)
+    wide.print(table(summary), crop=False)
 
 
 def print_results(console: Console, summary: Summary, records: Records) -> None:

@@ -427,12 +427,12 @@ def test_a_terminal_shows_every_figure_in_full_with_any_length_of_name(
 ) -> None:
     summary, name, figures = long_named(length, dialogue)
     _, header, rule, *body = printed(summary, width, terminal=True)
-    ends = header.index("joint pass")
     assert header.endswith(tables.HELD)
-    assert sorted(" ".join(line[ends:] for line in body).split()) == sorted(" ".join(figures).split())
-    assert "".join(line[:ends].strip() for line in body) == f"{name}base"
+    parts = " ".join(body).split()
+    for figure in " ".join(figures).split():
+        parts.remove(figure)
+    assert "".join(parts) == f"{name}base"
     assert len(rule) <= 80
-    assert ends >= report.NARROWEST
 
 
 @pytest.mark.parametrize("width", [80, 40])
