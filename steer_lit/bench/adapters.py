@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from steer_lit import __version__
+from steer_lit.bench.policies import with_prompt
 from steer_lit.digests import digest
 from steer_lit.errors import SteerError
 from steer_lit.policy.lora import AdapterFolder, LoraSettings
@@ -43,7 +44,7 @@ class AdapterPolicies:
         does not say what it belongs to; `system_prompt` is the policy's own, if its dialogues are to open with one.
         Raises what `put_on` raises.
         """
-        policy = AdaptedPolicy(self, adapter, key)
+        policy = AdaptedPolicy(self, adapter, key, system_prompt)
         if adapter != BASE:
             shown = self.qwen.shown_as | ({} if system_prompt is None else {"system_prompt": system_prompt})
             AdapterFolder(Path(adapter), key).warn_of_other_showing(shown)
@@ -78,10 +79,11 @@ class AdapterPolicies:
 class AdaptedPolicy(SampledPolicy):
     """A sampled policy whose fingerprint covers its weights, its decoding and what it is shown (`BenchPolicy`).
 
+    Its own `system_prompt`, "" for none, takes the place of the run's and the rows'.
     `open` raises SteerError if the adapter in its folder has changed since the policy was made.
     """
 
-    def __init__(self, shared: AdapterPolicies, adapter: str, key: str) -> None:
+    def __init__(self, shared: AdapterPolicies, adapter: str, key: str, system_prompt: str | None) -> None:
         qwen, decoding = shared.qwen, (shared.max_new_tokens, shared.temperature)
         super().__init__(
             qwen,
@@ -89,14 +91,16 @@ class AdaptedPolicy(SampledPolicy):
             temperature=shared.temperature,
             memory_keys="bench.chunk or rollout.max_new_tokens",
         )
-        self._shared, self._adapter, self._key = shared, adapter, key
+        self._shared, self._adapter, self._key, self._prompt = shared, adapter, key, system_prompt
         self._weights = shared.put_on(adapter, key)
         shown_as = sorted(qwen.shown_as.items())
         named = (__version__, qwen.fingerprint, shared.precision, self._weights, shown_as, *decoding)
         self.fingerprint = digest(repr(named), 16)
+        if system_prompt is not None:
+            self.fingerprint = digest(repr((self.fingerprint, system_prompt)), 16)
 
     def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> SampledSession:
         adapter, key = self._adapter, self._key
         if not self._shared.is_on(adapter, self._weights) and self._shared.put_on(adapter, key) != self._weights:
             raise SteerError(f"{key}={adapter!r}: that adapter changed while others were played: run the command again")
-        return super().open(scenarios, seeds)
+        return super().open(with_prompt(scenarios, self._prompt), seeds)

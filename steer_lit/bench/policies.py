@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from steer_lit.bench.seed_groups import SEED_MARK
 from steer_lit.bench.suite import BenchPolicy
-from steer_lit.digests import digest
 from steer_lit.errors import ConfigError, Problem
-from steer_lit.rollout.server_policy import ServerPolicy, ServerSession
-from steer_lit.types import OpenImage, Scenario, Session
+from steer_lit.rollout.server_policy import ServerPolicy
+from steer_lit.types import OpenImage, Scenario
 
 if TYPE_CHECKING:
     from steer_lit.bench.adapters import AdapterPolicies
@@ -127,10 +126,8 @@ class Policies:
         for name, model in self._each.items():
             if isinstance(model, ServedModel):
                 client = model.client(config["server"], f"policies.{name}")
-                own = model.system_prompt
-                kind = ServerPolicy if own is None else PromptedServer
-                prompt = config["system_prompt"] if own is None else own
-                self.served[name] = kind(client, system_prompt=prompt, **seeing)
+                prompt = {"system_prompt": config["system_prompt"], "own_prompt": model.system_prompt}
+                self.served[name] = ServerPolicy(client, **prompt, **seeing)
 
     def make(self, scenarios: Sequence[Scenario], max_turns: int) -> dict[str, BenchPolicy]:
         """Return all policies by name, in the config's order.
@@ -143,12 +140,9 @@ class Policies:
         if self.local:
             base = self._base()
             for name, policy in self.local.items():
-                prompt = policy.system_prompt
-                made = base.policy(policy.adapter, f"policies.{name}", prompt)
-                policies[name] = made if prompt is None else PromptedPolicy(made, prompt)
+                policies[name] = base.policy(policy.adapter, f"policies.{name}", policy.system_prompt)
             for prompt in dict.fromkeys(policy.system_prompt for policy in self.local.values()):
-                opened = scenarios if prompt is None else _with_prompt(scenarios, prompt)
-                _check_length(base.qwen, opened, max_turns, self._decoding["max_new_tokens"])
+                _check_length(base.qwen, with_prompt(scenarios, prompt), max_turns, self._decoding["max_new_tokens"])
         return {name: policies[name] for name in self._each}
 
     def _base(self) -> AdapterPolicies:
@@ -160,29 +154,10 @@ class Policies:
         return AdapterPolicies(self._load(), lora=lora, quantize=model["quantize"], **self._decoding)
 
 
-class PromptedPolicy:
-    """`policy`, which this process plays, with a `system_prompt` in place of the run's and the rows'; "" for none."""
-
-    def __init__(self, policy: BenchPolicy, system_prompt: str) -> None:
-        self._policy, self._system_prompt = policy, system_prompt
-        self.fingerprint = digest(repr((policy.fingerprint, system_prompt)), 16)
-
-    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> Session:
-        return self._policy.open(_with_prompt(scenarios, self._system_prompt), seeds)
-
-
-class PromptedServer(ServerPolicy):
-    """A policy behind a server with such a `system_prompt`."""
-
-    def __init__(self, *given: Any, **settings: Any) -> None:
-        super().__init__(*given, **settings)
-        self.fingerprint += ":prompted"
-
-    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> ServerSession:
-        return super().open(_with_prompt(scenarios, self.system_prompt), seeds)
-
-
-def _with_prompt(scenarios: Sequence[Scenario], system_prompt: str) -> list[Scenario]:
+def with_prompt(scenarios: Sequence[Scenario], system_prompt: str | None) -> Sequence[Scenario]:
+    """Return the scenarios with this system prompt in place of their own, "" for none; unchanged if it is None."""
+    if system_prompt is None:
+        return scenarios
     return [replace(scenario, system=system_prompt) for scenario in scenarios]
 
 

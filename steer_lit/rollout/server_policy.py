@@ -29,7 +29,7 @@ class ServerPolicy:
     """A policy that answers dialogues through `client`, all of them at the same time.
 
     `fingerprint` covers the client's model and address and every setting here. `system_prompt` opens dialogues that
-    bring none. If the server gives no answer, the completion is `failed`.
+    bring none; `own_prompt`, "" for none, opens all of them. If the server gives no answer, the completion is `failed`.
     """
 
     def __init__(
@@ -40,17 +40,19 @@ class ServerPolicy:
         system_prompt: str,
         max_new_tokens: int,
         temperature: float = 0.0,
+        own_prompt: str | None = None,
     ) -> None:
         self.client = client
         self.pictures = PngPictures(open_image, MAX_SENT_PIXELS, MIN_PIXELS)
-        self.system_prompt = system_prompt
+        self._own = own_prompt is not None
+        self.system_prompt = system_prompt if own_prompt is None else own_prompt
         self.sampling = Sampling(temperature, max_new_tokens)
         asked = (client.settings.base_url, client.settings.model)
-        named = (__version__, asked, system_prompt, max_new_tokens, temperature, MIN_PIXELS, MAX_SENT_PIXELS)
-        self.fingerprint = f"server:{digest(repr(named), 16)}"
+        named = (__version__, asked, self.system_prompt, max_new_tokens, temperature, MIN_PIXELS, MAX_SENT_PIXELS)
+        self.fingerprint = f"server:{digest(repr(named), 16)}{':prompted' if self._own else ''}"
 
     def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> ServerSession:
-        systems = [self.system_prompt if scenario.system is None else scenario.system for scenario in scenarios]
+        systems = [self.system_prompt if self._own or row.system is None else row.system for row in scenarios]
         return ServerSession(self.client, self.pictures, systems, seeds, self.sampling)
 
 
