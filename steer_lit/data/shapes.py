@@ -15,7 +15,6 @@ from steer_lit.terminal.nearest import did_you_mean
 from steer_lit.terminal.visible import visible_line
 from steer_lit.types import Dialogue, Kind, Scenario
 
-NO_SCENARIO = "is nothing to play"
 _SHOWN = 6
 # The order counts: a row in one of the authors' shapes is read as such, whatever else it holds.
 _DIALOGUES: dict[str, Callable[[object, str, int], Dialogue]] = {
@@ -68,7 +67,7 @@ def read_scenario(value: object, source: str, number: int, kind: Kind = "red_tea
     alone = all(isinstance(text, str) for text in asked) and row.get("metadata", "rest_messages") is None
     if key := row.first(readers := _ALONE if alone else _SCENARIOS):
         return readers[key](value, source, number, kind)
-    raise row.error("", f"{NO_SCENARIO}: it has {_found(row, _SCENARIOS)}")
+    raise row.error("", f"is nothing to play: it has {_found(row, _SCENARIOS)}")
 
 
 def unknown_keys(row: object) -> list[str]:
