@@ -12,7 +12,7 @@ import math
 import os
 import warnings
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from io import BytesIO
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -40,7 +40,6 @@ _ALONE = Lock()
 _AT_ONCE = min(8, os.cpu_count() or 1)  # pictures decoded side by side; each of several ranks does the same
 MAX_ASPECT = 200  # Qwen2.5-VL's image processor refuses longer strips
 _BLANK = "blank:"  # starts the name of a white picture, which no row can use: see `picture_named`
-_ORIENTATION = 0x0112  # the EXIF tag
 _GREY_16 = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
@@ -73,7 +72,7 @@ def open_image(ref: ImageRef, root: Path | None = None) -> Image:
     `mini://` pictures are drawn; any other name is a file path under `root` (`data.source.folder`), absolute or not.
     Raises PictureError.
     """
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     if (whole := original(ref)) != ref:
         return Image.new("RGB", open_image(whole, root).size, "white")
@@ -86,7 +85,9 @@ def open_image(ref: ImageRef, root: Path | None = None) -> Image:
     with _opened(ref.uri, file) as image, _ALONE if math.prod(image.size) > _LARGE else nullcontext():
         # Pixels first: some formats keep EXIF behind them, and asking for it would decode as a side effect.
         image.load()
-        return _upright(_rgb(image), _orientation(image))
+        with suppress(Exception):  # a broken tag is not a broken picture
+            ImageOps.exif_transpose(image, in_place=True)  # turned before its other tags are looked at
+        return _rgb(image)
 
 
 def broken_pictures(pictures: Collection[ImageRef], root: Path | None) -> dict[ImageRef, PictureError]:
@@ -181,29 +182,6 @@ def picture_path(uri: str, root: Path | None) -> Path:
     if not found:
         raise PictureError(uri, f"is no file in {folder} ({PLACE})")
     return path
-
-
-def _orientation(image: Image) -> object:
-    """Return the EXIF orientation, None if there is none or the tags cannot be read."""
-    try:
-        return image.getexif().get(_ORIENTATION)
-    except Exception:  # a broken tag is not a broken picture
-        return None
-
-
-def _upright(image: Image, orientation: object) -> Image:
-    from PIL.Image import Transpose
-
-    moves = {
-        2: Transpose.FLIP_LEFT_RIGHT,
-        3: Transpose.ROTATE_180,
-        4: Transpose.FLIP_TOP_BOTTOM,
-        5: Transpose.TRANSPOSE,
-        6: Transpose.ROTATE_270,
-        7: Transpose.TRANSVERSE,
-        8: Transpose.ROTATE_90,
-    }
-    return image.transpose(moves[orientation]) if orientation in moves else image
 
 
 def _rgb(image: Image) -> Image:

@@ -15,7 +15,6 @@ from steer_lit.terminal.nearest import did_you_mean
 from steer_lit.terminal.visible import visible_line
 from steer_lit.types import Dialogue, Kind, Scenario
 
-NO_SCENARIO = "is nothing to play"
 _SHOWN = 6
 # The order counts: a row in one of the authors' shapes is read as such, whatever else it holds.
 _DIALOGUES: dict[str, Callable[[object, str, int], Dialogue]] = {
@@ -47,7 +46,7 @@ def read_dialogue(value: object, source: str, number: int) -> Dialogue:
     """Read a row to learn from, in any known shape. Raises RowError."""
     row = RawRow.of(value, source, number)
     key = row.first(_DIALOGUES)
-    asked = any(isinstance(_peek(row, name), str) for name in QUESTIONS)
+    asked = any(isinstance(row.get(name), str) for name in QUESTIONS)
     if (not key or row.get(key) == []) and asked and any(row.get(name) is not None for name in ANSWERS):
         return read_answered(value, source, number)
     if key:
@@ -64,11 +63,11 @@ def read_dialogue(value: object, source: str, number: int) -> Dialogue:
 def read_scenario(value: object, source: str, number: int, kind: Kind = "red_team") -> Scenario:
     """Read a row to play, in any known shape; it gets `kind` if it names none. Raises RowError."""
     row = RawRow.of(value, source, number)
-    asked = said if isinstance(said := _peek(row, "question"), list) else [said]
+    asked = said if isinstance(said := row.get("question"), list) else [said]
     alone = all(isinstance(text, str) for text in asked) and row.get("metadata", "rest_messages") is None
     if key := row.first(readers := _ALONE if alone else _SCENARIOS):
         return readers[key](value, source, number, kind)
-    raise row.error("", f"{NO_SCENARIO}: it has {_found(row, _SCENARIOS)}")
+    raise row.error("", f"is nothing to play: it has {_found(row, _SCENARIOS)}")
 
 
 def unknown_keys(row: object) -> list[str]:
@@ -89,11 +88,6 @@ def _is_played(value: object, source: str, number: int) -> bool:
         return bool(read_scenario(value, source, number))
     except RowError:
         return False
-
-
-def _peek(row: RawRow, name: str) -> object:
-    """Return a value without asking for it: the reader that it leads to may leave it unused."""
-    return dict(row.values).get(name)  # unlike `Asked.get` of convert.py
 
 
 def _hint(row: RawRow) -> str:

@@ -155,7 +155,7 @@ class FileSource:
                 log.info("%s: %s cut after %s (max_turns)", file, counted(count, "row"), counted(max_turns, "turn"))
             if unknown:
                 log.warning("data.source.%s: %s", split, told_of_unknown(unknown))
-        whole = self._with_sound_pictures(read, quarantine)
+        whole = self.with_sound_pictures(read, quarantine)
         self._settle(split, whole, quarantine)
         return whole
 
@@ -181,7 +181,7 @@ class FileSource:
         )
         found: list[Placed] = []
         while batch := list(islice(rows, count - len(found))):
-            found += self._with_sound_pictures(_fit(batch, unfit, quarantine), quarantine)
+            found += self.with_sound_pictures(_fit(batch, unfit, quarantine), quarantine)
         return cast(list[Scenario], self.fitting("rl", found, quarantine))
 
     def parsed(
@@ -203,8 +203,8 @@ class FileSource:
         for file in self._files(split):
             yield from read_records(file, parse, quarantine, check=False)
 
-    def _with_sound_pictures(self, read: Sequence[Placed], quarantine: Quarantine) -> list[Placed]:
-        """Return those rows whose pictures all open."""
+    def with_sound_pictures(self, read: Sequence[Placed], quarantine: Quarantine) -> list[Placed]:
+        """Return the (place, record) whose pictures all open; the other rows are put aside, each with one error."""
         broken = broken_pictures({ref for _, record in read for ref in pictures_of(record)}, self.image_root)
         whole = []
         for place, record in read:

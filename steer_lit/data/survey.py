@@ -4,89 +4,82 @@
     python -m steer_lit.data.survey /data/steer/sft.jsonl
     python -m steer_lit.data.survey /data/rows --pictures /data/pictures      # as data.source.folder names it
 
-The table: how many rows of each file can be learned from (SFT) and how many played (GRPO, the benchmark), how many are
-refused, and how many name a picture that does not open, which are good for neither. Under it, for each file: unknown
-keys, rows that repeat an earlier one, answers that a policy should not learn from as they are, and the most frequent
-reasons with the rows they hold for. The exit code is 1 where a run would put a row aside - it is refused, a picture of
-it does not open, or its file cannot be read to the end - where it holds no row, and where files are not read, or there
-are none.
+The table: how many rows of each file can be learned from (SFT) and played (GRPO, the benchmark), and how many are of no
+use for either: refused, or with a picture that does not open. Under it, for each file: unknown keys, rows that repeat
+an earlier one, answers that a policy should not learn from as they are, and the most frequent reasons with the rows
+they hold for, each in the words of its first row. The exit code is 1 where a row is of no use, and where a file holds
+no row or cannot be read to its end, or there is none.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from textwrap import wrap
-
-from rich import box
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
-from rich.text import Text
+from typing import cast
 
 from steer_lit.data.files import SUFFIXES, holds_rows
-from steer_lit.data.rows import meant_row_file, source_problem
-from steer_lit.data.survey_file import Surveyed, survey_rows
-from steer_lit.errors import SteerError
-from steer_lit.numbers import few
+from steer_lit.data.plain import NO_DIALOGUE
+from steer_lit.data.rows import Quarantine, source_problem
+from steer_lit.data.shapes import told_of_unknown
+from steer_lit.data.sources import FileSource, bare_answers, content_of, told_of_bare
+from steer_lit.errors import RowError, SteerError
+from steer_lit.numbers import counted, few
 from steer_lit.terminal.stdout import carried_out, printing
-from steer_lit.terminal.visible import print_lines, visible_line
+from steer_lit.terminal.visible import visible_line
+from steer_lit.types import Dialogue
 
-_WIDE = 1000  # columns of the table in a file or a pipe, where no name is folded
-_COLUMNS = 80  # of the text below it
+_REASONS = 12  # shown of a file
+_PICTURE = re.compile(r"picture (['\"]).*?\1: ")  # rows with different pictures may have the same reason
 
 
-@dataclass(slots=True)
-class Survey:
-    """What the files in `root` hold; rows' pictures are looked up in `folder`, by default beside their file."""
+def survey_rows(path: Path, pictures: Path | None = None) -> tuple[tuple[int, int, int, int], list[str]]:
+    """Return (all rows, rows for SFT, playable, of no use) of a file, and what else there is to say of it.
 
-    root: Path
-    folder: Path | None = None
-    files: list[tuple[str, Surveyed]] = field(default_factory=list)  # row files, with their names
-    opened: dict[Path, dict[str, str]] = field(default_factory=dict)  # by folder, what rows' pictures were found to be
-    unread: list[str] = field(default_factory=list)
+    Pictures are looked up in `pictures`, by default beside the file. All counts are 0 if it cannot be read to its end.
+    """
+    source = FileSource(sft=str(path), rl=str(path), folder=str(pictures or path.parent))
+    aside, learning, playing = Quarantine(sys.maxsize), Counter[str](), Counter[str]()
+    try:
+        learned, played = dict(source.parsed("sft", aside, learning)), dict(source.parsed("rl", aside, playing))
+    except (SteerError, OSError) as error:
+        return (0, 0, 0, 0), [f"* cannot be read to its end: {error}"]
+    whole = dict(source.with_sound_pictures(list((played | learned).items()), aside))
+    rows = len({*whole, *((error.source, error.row) for error in aside.errors)})
+    told = [told_of_unknown(unknown)] if (unknown := learning | playing) else []
+    first: dict[object, int] = {}
+    contents = [(number, content_of(record)) for (_, number), record in whole.items()]
+    if again := [number for number, content in contents if first.setdefault(content, number) != number]:
+        told.append(f"the same as an earlier row, whatever its id: {_few_rows(again)}")
+    answers = [bare_answers(cast(Dialogue, record)) for record in learned.values()]
+    if bare := sum(count for count, _ in answers):
+        told.append(told_of_bare(bare, sum(count for _, count in answers)))
+    told += _reasons([error for error in aside.errors if learned or NO_DIALOGUE not in error.reason])
+    usable = (len(learned.keys() & whole), len(played.keys() & whole))
+    return (rows, *usable, rows - len(whole)), told if rows else ["* holds no row: a run refuses it"]
 
-    @property
-    def whole(self) -> bool:
-        """Whether there is something to read, all of it was read, and a run would put no row aside."""
-        return bool(self.files) and not self.unread and all(file.whole for _, file in self.files)
 
-    def read(self, files: Iterable[Path]) -> None:
-        """Read the row files and skip other kinds, and what runs note. Links to no file are skipped but reported."""
-        for path in files:
-            if not path.is_file():
-                self.unread.append(f"{self._name(path)} (a linked folder, or no file)")
-            elif holds_rows(path):
-                opened = self.opened.setdefault(self.folder or path.parent, {})
-                self.files.append((self._name(path), survey_rows(path, self.folder, opened)))
+def _reasons(errors: Iterable[RowError]) -> list[str]:
+    found: dict[object, dict[int, RowError]] = {}  # by the reason, whatever the pictures' names
+    for error in errors:
+        alike = frozenset(_PICTURE.sub("", error.reason).split("; "))
+        found.setdefault(alike, {}).setdefault(error.row, error)
+    told = []
+    for rows in sorted(found.values(), key=len, reverse=True)[:_REASONS]:
+        error = next(iter(rows.values()))
+        told.append(f"* {_few_rows(rows)}: {f'`{error.field}`: ' if error.field else ''}{error.reason}")
+    return told + ([f"* and {counted(more, 'more reason')}"] if (more := len(found) - _REASONS) > 0 else [])
 
-    def table(self) -> Table:
-        """Return a table of the row files, named by their paths under `root`."""
-        shown = Table(box=box.MINIMAL, show_edge=False, pad_edge=False)
-        for heading in ("file", "rows", "SFT", "playable", "refused", "picture missing"):
-            figure = heading != "file"
-            shown.add_column(heading, justify="right" if figure else "left", no_wrap=figure, overflow="fold")
-        for name, file in self.files:
-            shown.add_row(Text(name), *(f"{count:,}" for count in file.counts()))
-        return shown
 
-    def lines(self) -> Iterator[str]:
-        """Yield what the table does not say: what is wrong with each file, and which were skipped."""
-        for name, file in self.files:
-            if told := list(file.lines()):
-                yield from ("", f"{name}:", *told)
-        if not self.files:
-            yield from ("", f"No row file is here: {', '.join(SUFFIXES)}.")
-        if self.unread:
-            yield from ("", f"Not read: {few(self.unread)}.")
-
-    def _name(self, path: Path) -> str:
-        return visible_line(str(path.absolute().relative_to(self.root)))
+def _few_rows(numbers: Iterable[int]) -> str:
+    """Return text such as `1 row (7)` or `43 rows (3, 7, 12, 13, 20 and 38 more)`."""
+    named = list(map(str, numbers))
+    return f"{counted(len(named), 'row')} ({few(named)})"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -99,35 +92,29 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _survey(given: argparse.Namespace) -> int:
-    pictures = given.pictures
+    if (pictures := given.pictures) is not None and not pictures.is_dir():
+        raise SteerError(f"{pictures}: {'is a file: name its folder' if pictures.is_file() else 'no such folder'}")
     for rows in given.rows:
-        if not rows.exists():
-            meant = meant_row_file(rows)
-            raise SteerError(f"{rows}: no such file or folder{'.' if meant else ''}{meant}")
         if not rows.is_dir() and (problem := source_problem(str(rows))):
             raise SteerError(f"{rows}: {problem}")
-    if pictures is not None and not pictures.is_dir():
-        raise SteerError(f"{pictures}: {'is a file: name its folder' if pictures.is_file() else 'no such folder'}")
-    folders = [rows.absolute() if rows.is_dir() else rows.absolute().parent for rows in given.rows]
     files = [path for rows in given.rows for path in (_files(rows) if rows.is_dir() else [rows])]
-    console, shown = Console(stderr=True), Console(emoji=False)
-    if not shown.is_terminal:
-        shown.width = _WIDE
-    survey = Survey(Path(os.path.commonpath(folders)), pictures)
-    survey.read(track(files, "reading", console=console, transient=True, disable=not console.is_terminal))
-    shown.print(survey.table())
-    print_lines(shown, *(part for line in survey.lines() for part in _folded(line)))
-    return 0 if survey.whole else 1
+    if not files:
+        raise SteerError(f"{few(list(map(str, given.rows)))}: no row file is here: {', '.join(SUFFIXES)}")
+    root = os.path.commonpath([rows.absolute() if rows.is_dir() else rows.absolute().parent for rows in given.rows])
+    found = {visible_line(os.path.relpath(path.absolute(), root)): survey_rows(path, pictures) for path in files}
+    wide = max(map(len, found))
+    print(f"{'file':<{wide}}     rows      SFT playable   no use")
+    for name, (counts, _) in found.items():
+        print(f"{name:<{wide}}", *(f"{count:>8,}" for count in counts))
+    for name, (_, told) in found.items():
+        if told:
+            print(f"\n{name}:", *(f"  {visible_line(line)}" for line in told), sep="\n")
+    return int(any(rows == 0 or useless for (rows, _, _, useless), _ in found.values()))
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_symlink() or path.is_file())
-
-
-def _folded(line: str) -> list[str]:
-    """Return a line in parts of at most 80 characters; words, such as names of pictures, stay whole."""
-    shown, indent = visible_line(line), " " * 4
-    return wrap(shown, _COLUMNS, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) or [""]
+    """Return the folder's row files, and its links to folders, which are not followed but reported."""
+    return sorted(path for path in folder.rglob("*") if holds_rows(path) or (path.is_symlink() and path.is_dir()))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from steer_lit.data.convert import SHAPES, asked, main, unread
+from steer_lit.data.convert import SHAPES, main
 from steer_lit.data.images import open_image
 from steer_lit.data.mini import MiniSplit
 from steer_lit.data.rows import Quarantine, read_records
@@ -105,25 +105,21 @@ def test_gold_facts_and_stage_1_scores_survive_every_playable_format(
     assert "left out" not in capsys.readouterr().out
 
 
-def test_fields_without_a_place_are_left_out_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_keys_are_left_out_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gold = {"intent": "harmful", "tier": "words", "answer": "No."}
     rows = [
-        {"id": "a", "messages": [{**ASKED[0], "gold": gold}, ASKED[1]], "verdict": {"safety": 9}, "note": "x"},
-        {"id": "b", "messages": ASKED, "note": ""},
+        {"id": "a", "messages": [{**ASKED[0], "gold": gold}, ASKED[1]], "verdict": {"safety": 9}, "imags": "x"},
+        {"id": "b", "messages": ASKED, "imags": "", "is_safe": True},
+        {"messages": [], "imags": "put aside"},
     ]
     file = write(tmp_path / "rows.jsonl", rows)
-    assert main([file, str(tmp_path / "sft.jsonl")]) == 0
-    said = capsys.readouterr().out.splitlines()
-    losses = "messages[user].gold (1), verdict (1), note (1)"
-    assert said[0] == f"left out of so many rows, as messages has no place for it: {losses}"
-    assert main([file, str(tmp_path / "rl.jsonl"), "--as", "question"]) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert "messages[assistant].content (2), verdict (1), note (1)" in said[0]
-    (kept, _) = lines(tmp_path / "rl.jsonl")
-    assert kept["question"] == [{**ASKED[0], "gold": gold}]
-    file = write(tmp_path / "rest.jsonl", [{"question": ASKED[:1], "metadata": {"rest_messages": ASKED, "own": 1}}])
-    assert main([file, str(tmp_path / "again.jsonl"), "--as", "question"]) == 0
-    assert capsys.readouterr().out.splitlines()[0].endswith(": metadata.rest_messages[assistant].content (1)")
+    for shape, kept in (("messages", ASKED), ("question", [{**ASKED[0], "gold": gold}])):
+        out = tmp_path / f"{shape}.jsonl"
+        assert main([file, str(out), "--as", shape]) == 1
+        said = "left out, unknown keys: verdict (1 row), imags (1 row). Did you mean images?"
+        assert capsys.readouterr().out.splitlines()[0] == said
+        assert lines(out)[0][shape] == kept
+        assert not {"verdict", "imags", "is_safe"} & {key for row in lines(out) for key in row}
 
 
 def test_a_missing_kind_stays_missing(tmp_path: Path) -> None:
@@ -154,29 +150,12 @@ def test_converted_rows_can_be_trained_on(tmp_path: Path, capsys: pytest.Capture
     assert [rows[0].messages, rows[1].messages] == [read_dialogue(row, "", 1).messages for row in DEMO]  # type: ignore[union-attr]
 
 
-def test_rows_with_missing_pictures_are_written_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The pictures may be added later. A refused row changes the exit code and is counted in the same line."""
-    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    (tmp_path / "rows").mkdir()
-    (tmp_path / "a.png").rename(tmp_path / "rows" / "a.png")
-    (tmp_path / "outside.png").touch()
-    names = (
-        "a.png",
-        "b.png",
-        "data:" + "x" * 5000,
-        "../outside.png",
-        str(tmp_path / "outside.png"),
-        "mini://hat?colour=red",
-    )
+def test_rows_with_missing_pictures_are_written(tmp_path: Path) -> None:
+    """The pictures may be added later."""
+    names = ("b.png", "data:" + "x" * 5000, "../outside.png", "mini://hat?colour=red")
     rows = [{"messages": [{**ASKED[0], "content": "<image>"}, ASKED[1]], "images": [name]} for name in names]
-    tmp_path /= "rows"
-    for name, refused in (("whole", []), ("partly", [{"messages": []}])):
-        file, out = write(tmp_path / f"{name}.jsonl", [*rows, *refused]), tmp_path / f"{name}_out.jsonl"
-        assert main([file, str(out), "--as", "sharegpt"]) == len(refused)
-        last = capsys.readouterr().out.splitlines()[-1]
-        written = f"rows written: 6 (4 with a picture that is no file in {tmp_path}), put aside: {len(refused)}; to use"
-        assert last.startswith(written)
-        assert len(lines(out)) == 6
+    assert main([write(tmp_path / "rows.jsonl", rows), str(out := tmp_path / "out.jsonl")]) == 0
+    assert [row["images"] for row in lines(out)] == [[name] for name in names]
 
 
 def test_no_file_is_overwritten_and_no_empty_file_is_written(
@@ -216,35 +195,6 @@ def test_scores_that_do_not_match_the_turns_are_refused(tmp_path: Path, capsys: 
     assert "rows written: 1, put aside: 3" in said
     assert "rows.jsonl, row 1: record" in said  # no single field is wrong
     assert [entry["row"] for entry in lines(tmp_path / "out.quarantine.jsonl")] == [1, 2, 3]
-
-
-@pytest.mark.parametrize(
-    ("row", "gone"),
-    [
-        ({"prompt": "Hi?", "type": "homonyms", "focus": "kill"}, ["focus"]),
-        ({"history": [{"user": "Hi?", "bot": "Hi?"}]}, ["history.bot"]),  # the same words by another speaker
-        ({"question": ASKED, "metadata": {"question_id": 7}}, ["question[assistant].content"]),
-        ({"turns": ["Hi"], "metadata": {"question_id": 7, "own": [1]}}, ["metadata.own"]),
-        ({"messages_fixed": ASKED[:1], "question_id": 1, "judge": {"score": 3, "by": "x"}}, ["judge"]),
-        ({"problem": "Hi?", "answer": "Hi?"}, ["answer"]),
-        ({"turns": ["<image>Look"], "images": ["a.png"], "kind": "Red-Team", "score": float("nan")}, []),
-        ({"prompt": "Hi?", "category": "a", "task": "b"}, ["task"]),
-        ({"instruction": "<image>Say", "input": "it", "images": ["a.png"], "output": "It."}, ["output"]),
-    ],
-)  # fmt: skip
-def test_lost_fields_are_named(row: dict[str, object], gone: list[str]) -> None:
-    read_scenario(seen := asked(row), "f", 1)
-    assert list(unread(seen)) == gone
-
-
-def test_what_readers_ask_for_and_no_shape_holds_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    row = {"messages": [*ASKED[:1], {"role": "assistant", "content": "No."}], "is_safe": True, "id": "a"}
-    for one, said in ((row, "is_safe"), ({**row, "question_id": 7}, "id"), ({**row, "question_id": "a"}, "is_safe")):
-        (tmp_path / "out.json").unlink(missing_ok=True)
-        assert main([write(tmp_path / "rows.jsonl", [one]), str(tmp_path / "out.json")]) == 0
-        told = [line for line in capsys.readouterr().out.splitlines() if "left out" in line]
-        assert said in str(told)
-        assert ("id" in str(told).replace("is_safe", "")) == (said == "id")
 
 
 def test_an_answer_field_is_kept_as_the_dialogues_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
