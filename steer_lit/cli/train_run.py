@@ -106,7 +106,7 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
         check_stage(saved, config.stage, at)
     begins_at = None if saved is None else saved["global_step"]
     seed_everything(config.seed, verbose=False)
-    trainer = _trainer(config)
+    trainer = _trainer(config, begins_at)
     datamodule = _datamodule(config, run_dir, saved)
     asked = {name: config.module[name] for name in PLAYERS if name in config.module}
     players = {name: build_player(node, datamodule.open_image, name) for name, node in asked.items()}
@@ -191,7 +191,7 @@ def _show_held_out(config: DictConfig, module: PolicyModule) -> None:
         print(f"a held-out dialogue, as the policy answers it now{noise}:\n{excerpt(*module.replayed[0])}")
 
 
-def _trainer(config: DictConfig) -> Trainer:
+def _trainer(config: DictConfig, begins_at: int | None) -> Trainer:
     """Build the trainer. Raise MissingResource for a GPU that torch does not see, SteerError if Lightning refuses."""
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
@@ -201,7 +201,9 @@ def _trainer(config: DictConfig) -> Trainer:
     from steer_lit.policy.device import unseen_gpu
 
     callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
-    loggers = [instantiate(logger) for logger in config.logger.values() if logger]
+    again = {} if begins_at is None else {"purge_step": begins_at + 1}  # steps taken again are shown once
+    nodes = filter(None, config.logger.values())
+    loggers = [instantiate(node, **(again if node._target_.endswith("TensorBoardLogger") else {})) for node in nodes]
     accelerator = OmegaConf.select(config, "trainer.accelerator")
     if accelerator in ("gpu", "cuda") and (reason := unseen_gpu()):
         raise MissingResource(str(Problem("trainer.accelerator", accelerator, reason)))

@@ -22,7 +22,6 @@ from steer_lit.files.run_files import LAST
 from steer_lit.lit.master_weights import MasterAdamW
 from steer_lit.lit.monitored_metric import MonitoredMetric
 from steer_lit.lit.optim import OptimSettings, lr_factor
-from steer_lit.lit.run_settings import hide_after
 from steer_lit.lit.training_checkpoint import ANOTHER, OWN, PLACE, CheckpointFile, random_state, restore_random_state
 from steer_lit.lit.validation_schedule import at_end, correct_epoch_counts, owes_validation, validate
 from steer_lit.policy.memory import out_of_memory
@@ -258,8 +257,6 @@ class PolicyModule(LightningModule):
         if self.global_rank < len(states):
             restore_random_state(states[self.global_rank])
             log.info("resumed at step %d of %s", self.global_step, self.trainer.ckpt_path)
-            if self.trainer.is_global_zero:
-                hide_after(self.global_step, self.trainer.loggers)
         if owed:
             validate(self.trainer)
 

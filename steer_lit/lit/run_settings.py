@@ -1,18 +1,17 @@
-"""A run's settings and its monitored metric, for the loggers' tables of runs; in TensorBoard, no step of it twice."""
+"""A run's settings and its monitored metric, for the loggers' tables of runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from lightning import Callback, Trainer
-from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
 from steer_lit.dotted import leaves
-
-if TYPE_CHECKING:  # it calls hide_after
-    from steer_lit.lit.policy_module import PolicyModule
+from steer_lit.lit.policy_module import PolicyModule
 
 
 class RunSettings(Callback):
@@ -28,18 +27,10 @@ class RunSettings(Callback):
 
     def on_fit_start(self, trainer: Trainer, module: PolicyModule) -> None:
         for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger | WandbLogger):  # for hparams.yaml, or the run's config
+            if isinstance(logger, WandbLogger):  # its table of runs shows each metric's last value by itself
                 logger.log_hyperparams(self.settings)
-
-    def on_train_start(self, trainer: Trainer, module: PolicyModule) -> None:
-        """Register the settings now: only now is it known at which step a resumed run begins.
-
-        A resumed run's NaN is logged for the next step, where `hide_after` hides it: that comes after all callbacks.
-        """
-        step = trainer.global_step
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):  # W&B's table of runs shows each metric's last value by itself
-                logger.log_hyperparams(self.settings, {"hp_metric": float("nan")}, step=step and step + 1)
+            elif isinstance(logger, TensorBoardLogger) and not _registered(logger):
+                logger.log_hyperparams(self.settings, {"hp_metric": float("nan")})
 
     def on_train_end(self, trainer: Trainer, module: PolicyModule) -> None:
         if module.monitored.name not in trainer.callback_metrics:
@@ -57,18 +48,9 @@ class RunSettings(Callback):
             self.on_train_end(trainer, module)
 
 
-def hide_after(step: int, loggers: Iterable[Logger]) -> None:
-    """Have TensorBoard leave out what was written until now for steps after `step`, which a resumed run takes again.
-
-    `PolicyModule` calls it as training starts, whatever callbacks a run has. `SummaryWriter(purge_step=step + 1)`
-    writes the same event, but Lightning opens the file before it restores the checkpoint, which holds the step.
-    """
-    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-
-    for logger in loggers:
-        if isinstance(logger, TensorBoardLogger):
-            start = SessionLog(status=SessionLog.START)
-            logger.experiment.file_writer.add_event(Event(step=step + 1, session_log=start))
+def _registered(logger: TensorBoardLogger) -> bool:
+    """Return whether the run was begun in its folder: TensorBoard shows the first settings that it finds there."""
+    return Path(logger.log_dir, logger.NAME_HPARAMS_FILE).is_file()
 
 
 def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
