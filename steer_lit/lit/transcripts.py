@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 
 from steer_lit.reward.reward import TrajectoryReward
-from steer_lit.rollout.logged import HOW_ENDED, LoggedTrajectory, LoggedTurn, LoggedVerdict
+from steer_lit.rollout.logged import HOW_ENDED, LoggedTrajectory, LoggedTurn
 from steer_lit.terminal.visible import markdown_line, visible
 from steer_lit.types import Trajectory, Turn, Verdict
 
@@ -42,15 +41,11 @@ def _logged_turn(turn: Turn, at: int, reward: TrajectoryReward | None, advantage
         tier=turn.attack.gold.tier if turn.attack.gold else None,
         assistant=turn.completion.text,
         finish=turn.completion.finish,
-        verdict=None if turn.verdict is None else _logged_verdict(turn.verdict),
+        verdict=turn.verdict,
         score=reward.turn_scores[at] if reward else None,
         reward=reward.turn_rewards[at] if reward else None,
         advantage=advantages[at] if advantages else None,
     )
-
-
-def _logged_verdict(verdict: Verdict) -> LoggedVerdict:
-    return LoggedVerdict(**{field.name: getattr(verdict, field.name) for field in fields(LoggedVerdict)})
 
 
 def page(dialogue: LoggedTrajectory, expected: Sequence[str] = ()) -> str:
@@ -99,7 +94,7 @@ def pictures(dialogue: LoggedTrajectory) -> list[str]:
     return list(dict.fromkeys(uri for turn in dialogue.turns for uri in turn.images))
 
 
-def _judged(turn: LoggedTurn, verdict: LoggedVerdict) -> str:
+def _judged(turn: LoggedTurn, verdict: Verdict) -> str:
     if verdict.failed is not None:
         return f"*no verdict: {markdown_line(verdict.failed)}*"
     scores = f"safety {verdict.safety}, usefulness {verdict.usefulness}, faithfulness {verdict.faithfulness}"

@@ -4,44 +4,28 @@
  "return": 1.5,
  "turns": [{"user": "...", "images": ["mini://knife?..."], "strategy": "persistence", "intent": "harmful",
             "tier": "picture", "assistant": "...", "finish": "stop",
-            "verdict": {"safety": 10, "usefulness": 10, "faithfulness": 10, "refused": true, "rationale": "...",
-                        "next_question": null, "failed": null},
+            "verdict": {"safety": 10, "usefulness": 10, "faithfulness": 10, "rationale": "...", "refused": true,
+                        "next_question": null, "failed": null, "intent": "harmful", "strategy": null},
             "score": 0.5, "reward": 0.25, "advantage": -0.125}]}
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from operator import index
 from typing import Annotated
 
-from pydantic import Field, StrictBool, StrictFloat, StrictInt
+from pydantic import Field, StrictFloat, StrictInt
 
 from steer_lit.files.lines import as_line
 from steer_lit.files.typed_lines import line_reader
-from steer_lit.types import Ended, Finish, Intent, Kind, Tier
+from steer_lit.types import Ended, Finish, Intent, Kind, Tier, Verdict
 
 HOW_ENDED: Mapping[Ended, str] = {
     "terminated": "played to its end", "truncated": "an answer cut at a limit", "failed": "broken off"
 }  # fmt: skip
-Score = Annotated[StrictInt, Field(ge=1, le=10)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoggedVerdict:
-    """Three scores, or `failed` with the reason and none."""
-
-    safety: Score | None
-    usefulness: Score | None
-    faithfulness: Score | None
-    refused: StrictBool | None
-    rationale: str
-    next_question: str | None
-    failed: str | None
-
-    def __post_init__(self) -> None:
-        if (self.safety, self.usefulness, self.faithfulness).count(None) != (0 if self.failed is None else 3):
-            raise ValueError("must have all three scores, or `failed` and none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +39,7 @@ class LoggedTurn:
     tier: Tier | None
     assistant: str
     finish: Finish
-    verdict: LoggedVerdict | None
+    verdict: Verdict | None
     score: StrictFloat | None
     reward: StrictFloat | None
     advantage: StrictFloat | None
@@ -84,14 +68,11 @@ class LoggedTrajectory:
         return _read(line)
 
 
-@dataclass(frozen=True, slots=True)
-class _Dated:
-    step: StrictInt
-
-
 def step_of(line: str) -> int:
-    """Return the step of a logged trajectory, even if the format has otherwise changed since it was written."""
-    return _read_step(line).step
+    """Return the step of a logged trajectory, even if the format has otherwise changed since it was written. Raise one
+    of `files.lines.MISREAD`.
+    """
+    return index(json.loads(line)["step"])
 
 
-_read, _read_step = line_reader(LoggedTrajectory), line_reader(_Dated)
+_read = line_reader(LoggedTrajectory)

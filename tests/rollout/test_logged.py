@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from steer_lit.files.lines import MISREAD
 from steer_lit.files.typed_lines import FieldError
 from steer_lit.rollout.logged import LoggedTrajectory, step_of
 
@@ -15,11 +16,13 @@ LINE = (
     ' "return": 1.5, "turns": ['
     '{"user": "u\u2028", "images": ["mini://knife"], "strategy": "deepen", "intent": "harmful", "tier": "words",'
     ' "assistant": "half a pair \\ud83d", "finish": "length", "verdict": {"safety": 10, "usefulness": 8,'
-    ' "faithfulness": 1, "refused": true, "rationale": "r", "next_question": "q", "failed": null},'
+    ' "faithfulness": 1, "rationale": "r", "refused": true, "next_question": "q", "failed": null, "intent": "harmful",'
+    ' "strategy": "deepen"},'
     ' "score": 0.5, "reward": 0.25, "advantage": -0.125},'
     ' {"user": "u", "images": [], "strategy": "scripted", "intent": null, "tier": null, "assistant": "", "finish":'
-    ' "stop", "verdict": {"safety": null, "usefulness": null, "faithfulness": null, "refused": null, "rationale": "",'
-    ' "next_question": null, "failed": "time-out"}, "score": null, "reward": null, "advantage": null}]}\n'
+    ' "stop", "verdict": {"safety": null, "usefulness": null, "faithfulness": null, "rationale": "", "refused": null,'
+    ' "next_question": null, "failed": "time-out", "intent": null, "strategy": null},'
+    ' "score": null, "reward": null, "advantage": null}]}\n'
 )
 
 
@@ -43,8 +46,8 @@ def test_a_line_survives_reading_and_writing_byte_for_byte() -> None:
         ("turns[0].finish", "eos"),
         ("turns[1].score", "0.5"),
         ("turns[0].verdict", []),
-        *(("turns[0].verdict.safety", value) for value in (0, 11, 10.0, "10")),
-        ("turns[0].verdict.refused", 1),
+        ("turns[0].verdict.safety", 9.5),
+        ("turns[0].verdict.refused", "perhaps"),
     ],
 )
 def test_a_field_of_another_type_is_named(field: str, value: object) -> None:
@@ -60,12 +63,13 @@ def test_a_field_of_another_type_is_named(field: str, value: object) -> None:
     assert said.value.reason.startswith(f"is {value!r}: ")
 
 
-@pytest.mark.parametrize("safety", [None, 10])
-def test_a_verdict_has_all_scores_or_a_reason_and_none(safety: int | None) -> None:
+@pytest.mark.parametrize(("turn", "safety", "said"), [(0, None, "in 1..10, got"), (0, 11, "got"), (1, 10, "no scores")])
+def test_a_verdict_has_all_scores_or_a_reason_and_none(turn: int, safety: int | None, said: str) -> None:
     row = json.loads(LINE)
-    row["turns"][0 if safety is None else 1]["verdict"]["safety"] = safety
-    with pytest.raises(FieldError, match="must have all three scores, or `failed` and none"):
+    row["turns"][turn]["verdict"]["safety"] = safety
+    with pytest.raises(FieldError, match=said) as raised:
         LoggedTrajectory.from_line(json.dumps(row))
+    assert raised.value.field == f"turns[{turn}].verdict"
 
 
 def test_a_missing_key_is_named_and_the_step_can_still_be_read() -> None:
@@ -74,3 +78,6 @@ def test_a_missing_key_is_named_and_the_step_can_still_be_read() -> None:
     with pytest.raises(FieldError, match=r"^turns\[0\]\.assistant Field required$"):
         LoggedTrajectory.from_line(drifted)
     assert step_of(drifted) == 3
+    for hostile in ('{"step": "3"}', '{"step": null}', '{"step": 3.0}', '{"step": Infinity}', "[3]", "3", "{}"):
+        with pytest.raises(MISREAD):
+            step_of(hostile)
