@@ -36,8 +36,7 @@ def _synthesize(config: DictConfig, run_dir: Path) -> None:
     from rich.console import Console
 
     from steer_lit.data.rows import Quarantine
-    from steer_lit.synthesis.earlier import check_earlier, check_rows
-    from steer_lit.synthesis.run import run_synthesis
+    from steer_lit.synthesis.run import check_unclaimed, run_synthesis
     from steer_lit.synthesis.screen import next_steps, tell_plan
     from steer_lit.synthesis.settings import SynthesisSettings
     from steer_lit.synthesis.starts import read_starts
@@ -47,13 +46,12 @@ def _synthesize(config: DictConfig, run_dir: Path) -> None:
     settings, console = SynthesisSettings.of(plain), Console()
     bad = Quarantine(settings.max_bad_rows)
     starts = read_starts(settings, run_dir, bad)
-    check_earlier(plain, settings.stage_names, run_dir)
+    check_unclaimed(settings.stage_names, run_dir)
     if config.dry_run:
         tell_plan(settings, config.generator.name, console, starts)
         _tell_dry(_lacking(config))
         return
     generator = instantiate(config.generator)
-    check_rows(settings, generator, starts, run_dir)
     freeze(config, run_dir)
     bad.path = run_dir / QUARANTINE  # not before: a refused run leaves nothing
     bad.settle()

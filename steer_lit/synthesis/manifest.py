@@ -12,7 +12,6 @@ Files are replaced in one step: a run that is killed leaves the old file or the 
 from __future__ import annotations
 
 import json
-import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -26,8 +25,6 @@ from steer_lit.files.run_files import MANIFEST
 from steer_lit.synthesis.dedup import Duplicate, duplicates
 from steer_lit.synthesis.outcome import Outcome
 from steer_lit.synthesis.settings import SynthesisSettings
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,19 +98,11 @@ def write_manifest(run_dir: Path, stages: Mapping[str, Mapping[str, Any]]) -> di
     Stages that an earlier start wrote into this folder keep their entries, unless the file was damaged since.
     """
     path = run_dir / MANIFEST
-    text = json.dumps({"stages": {**earlier_stages(path), **stages}}, indent=2)
+    try:
+        earlier = {name: dict(entry) for name, entry in json.loads(path.read_text(encoding="utf-8"))["stages"].items()}
+    except (OSError, *MISREAD):
+        earlier = {}
+    text = json.dumps({"stages": {**earlier, **stages}}, indent=2)
     replace_text(path, text + "\n")
     written: dict[str, Any] = json.loads(text)
     return written
-
-
-def earlier_stages(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the manifest's entries by stage. Logs a warning if it cannot be read."""
-    if not path.is_file():
-        return {}
-    try:
-        stages = json.loads(path.read_text(encoding="utf-8"))["stages"]
-        return {name: dict(entry) for name, entry in stages.items()}
-    except MISREAD:
-        log.warning("%s cannot be read: what it said of earlier stages is left out", path)
-        return {}

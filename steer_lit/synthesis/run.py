@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from rich.console import Console
 from steer_lit.data.images import picture_digest
 from steer_lit.data.sources import pictures_of
 from steer_lit.digests import digest
-from steer_lit.errors import NothingWritten, ServerDown
+from steer_lit.errors import NothingWritten, ServerDown, SteerError
 from steer_lit.synthesis.generator import Generator, SeedQuestion
 from steer_lit.synthesis.manifest import StageResult, made_with, write_manifest, write_stage
 from steer_lit.synthesis.outcome import Outcome
@@ -23,6 +23,7 @@ from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS, write_script
 from steer_lit.synthesis.stage2 import DIALOGUES, bootstrap
 from steer_lit.synthesis.starts import Starts, stage_starts
 from steer_lit.synthesis.work import WorkFile, journal, make_rows
+from steer_lit.terminal.commands import shown_path
 from steer_lit.terminal.visible import print_lines
 from steer_lit.types import ImageRef, Scenario
 
@@ -31,6 +32,15 @@ STAGES: dict[str, tuple[Callable[[Any, Generator, Any], Outcome], tuple[str, ...
     "stage1": (write_script, (SCRIPTS, SCENARIOS)),
     "stage2": (bootstrap, (DIALOGUES,)),
 }
+
+
+def check_unclaimed(stages: Sequence[str], run_dir: Path) -> None:
+    """Raise SteerError if a row file of these `stages` has no journal: it is somebody's own, and would be replaced."""
+    for stage in stages:
+        for file in (run_dir / name for name in STAGES[stage][1]):
+            if not (run_dir / journal(stage)).exists() and file.exists() and file.stat().st_size:
+                said = f"has rows, but no {journal(stage)} lies beside it: no synthesis made it"
+                raise SteerError(f"{shown_path(file)} {said}, and this one would replace it: move it away")
 
 
 def run_synthesis(

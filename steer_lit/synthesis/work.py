@@ -37,14 +37,6 @@ class WorkFile:
         self.path = path
         self._done = dict(readable(path, _entry, "finished rows"))
 
-    def lines(self) -> dict[str, set[str]]:
-        """Return what finished rows add to the stage's files, by the file's name, as lines without their ends."""
-        found: dict[str, set[str]] = {}
-        for outcome in self._done.values():
-            for name, row in outcome.rows.items():
-                found.setdefault(name, set()).add(as_line(row).strip())
-        return found
-
     def finished(self, key: str) -> Outcome | None:
         """Return what became of the row, None if it has to be made: never begun, half done, or without an answer."""
         outcome = self._done.get(key)

@@ -1,10 +1,9 @@
-"""A folder that holds finished rows: a run that would replace or remove them is refused, whatever tells them apart."""
+"""A folder that holds finished rows: the journals keep them, whatever other run replaces the row files."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from steer_lit.cli import main as cli
 
 REFUSED = 2
 SERVER = ["server.base_url=http://127.0.0.1:1/v1", "server.model=played"]
-Refusal = Callable[..., str]  # (words) -> what the refused command says
 
 
 def synthesize(*words: str) -> int:
@@ -29,32 +27,13 @@ def in_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture
-def refusal(capsys: pytest.CaptureFixture[str]) -> Refusal:
-    """Return a function that gives what a refused synthesis says, and checks that it left the folder x as it was."""
-
-    def refused(*words: str) -> str:
-        before = held("x")
-        capsys.readouterr()
-        assert synthesize(*words) == REFUSED
-        assert held("x") == before
-        return capsys.readouterr().err
-
-    return refused
-
-
-def removed(*names: str) -> None:
-    """Remove files of the folder x, as if the run that wrote them had been stopped before its end."""
-    for name in names:
-        Path("x", name).unlink()
-
-
-def test_rows_of_a_file_that_changed_are_made_again_and_a_file_of_others_is_refused(refusal: Refusal) -> None:
+def test_rows_of_a_file_that_changed_are_made_again_and_come_back_with_the_old_file() -> None:
     """The file is the same setting, and no row of the journal serves for another one."""
     assert synthesize("rows=6", "stages=1", "hydra.run.dir=one") == 0
     file = Path("one/stage1.jsonl")
     words = ["stages=2", f"data.scripts={file}", "hydra.run.dir=x"]
     assert synthesize(*words) == 0
+    whole, made = file.read_text(), Path("x/sft.jsonl").read_bytes()
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     rows[0]["intent"] = "Another one."
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -62,33 +41,26 @@ def test_rows_of_a_file_that_changed_are_made_again_and_a_file_of_others_is_refu
     assert len(Path("x/work.stage2.jsonl").read_text().splitlines()) == len(rows) + 1
     written = [json.loads(line) for line in Path("x/sft.jsonl").read_text().splitlines()]
     assert [row["metadata"]["intent"] == "Another one." for row in written] == [True, *[False] * (len(written) - 1)]
-    file.write_text("".join(json.dumps({**row, "intent": "Yet another one."}) + "\n" for row in rows))
-    assert "hydra.run.dir=x: holds a finished stage 2 made from other rows, pictures or prompts" in refusal(*words)
+    file.write_text(whole)
+    assert synthesize(*words) == 0
+    assert Path("x/sft.jsonl").read_bytes() == made
 
 
-@pytest.mark.parametrize(
-    ("other", "said"),
-    [
-        (["rows=3"], "rows=12, now 3"),
-        (["seed=2", "rows=30"], "seed=1, now 2"),
-        (["kind=benign", "success=5"], "kind=red_team, now benign, success=4, now 5"),
-        (["kind=benign", "stages=2"], "kind=red_team, now benign"),  # the config would say so of the scripts, too
-        (["turns.red_team=[4,5]"], "turns.red_team=[4, 8], now [4, 5]"),
-        (["keep.min_safety=9", "stages=1"], "keep.min_safety=8, now 9"),
-        (["stages=2", "data.scripts=x/stage1.jsonl"], "data.scripts=null, now x/stage1.jsonl"),
-        (["generator.patience=1", "dry_run=true"], "generator.patience=2, now 1"),
-        (["generator=llm", *SERVER], "generator.name=template, now llm"),
-        ([f"system_prompt={'no ' * 99}"], f"now {('no ' * 99)[:80]}..., which"),
-    ],
-)
-def test_a_synthesis_that_would_replace_another_is_refused_by_what_differs(
-    refusal: Refusal, other: list[str], said: str
+@pytest.mark.parametrize("other", [["rows=3"], ["seed=2"], ["kind=benign"], ["keep.min_safety=9", "stages=2"]])
+def test_the_rows_that_another_synthesis_replaced_are_restored_by_the_first_ones_command(
+    other: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert synthesize("rows=12", "hydra.run.dir=x") == 0
-    refused = refusal("rows=12", *other, "hydra.run.dir=x")
-    assert said in refused
-    assert "hydra.run.dir=x: holds a synthesis with" in refused
-    assert "which this one would replace: name another folder, hydra.run.dir=..." in refused
+    words = ["rows=12", "hydra.run.dir=x"]
+    assert synthesize(*words) == 0
+    made = rows_of("x")
+    assert synthesize(*words, *other) == 0
+    assert (other == ["rows=3"]) == (len(rows_of("x")["sft.jsonl"].splitlines()) == 3)
+    journals = [path.read_bytes() for path in sorted(Path("x").glob("work.*.jsonl"))]
+    capsys.readouterr()
+    assert synthesize(*words) == 0
+    assert rows_of("x") == made
+    assert [path.read_bytes() for path in sorted(Path("x").glob("work.*.jsonl"))] == journals
+    assert "up to" not in capsys.readouterr().out  # nothing is left to make
 
 
 def test_what_goes_on_in_a_folder_is_not_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,27 +93,6 @@ def rows_of(folder: str) -> dict[str, bytes]:
     return {name: Path(folder, name).read_bytes() for name in ("stage1.jsonl", "rl.jsonl", "sft.jsonl")}
 
 
-@pytest.mark.parametrize("text", [None, "", "[" * 100_000, "seed: 1", "- 1"])
-def test_rows_without_a_readable_config_are_not_replaced(text: str | None, refusal: Refusal) -> None:
-    assert synthesize("rows=4", "hydra.run.dir=x") == 0
-    config = Path("x/config.yaml")
-    config.unlink() if text is None else config.write_text(text)
-    assert "hydra.run.dir=x: holds " in refusal("rows=4", "hydra.run.dir=x")
-
-
-def test_a_damaged_manifest_lets_no_other_rows_in_and_is_made_anew(refusal: Refusal) -> None:
-    assert synthesize("rows=4", "hydra.run.dir=x") == 0
-    whole = json.loads((manifest := Path("x/manifest.json")).read_text())
-    manifest.write_text("[")
-    assert "seed=1, now 7" in refusal("rows=4", "seed=7", "hydra.run.dir=x")
-    assert synthesize("rows=4", "hydra.run.dir=x") == 0
-    again = json.loads(manifest.read_text())
-    for stages in (whole["stages"], again["stages"]):
-        for stage in stages.values():
-            del stage["seconds"]
-    assert again == whole
-
-
 @pytest.mark.parametrize("name", ["stage1", "rl", "sft"])
 def test_a_file_that_was_removed_is_written_again(name: str) -> None:
     assert synthesize("rows=4", "hydra.run.dir=x") == 0
@@ -152,37 +103,24 @@ def test_a_file_that_was_removed_is_written_again(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["stage1", "rl", "sft"])
-def test_rows_changed_by_hand_are_not_undone(name: str, refusal: Refusal) -> None:
-    assert synthesize("rows=4", "hydra.run.dir=x") == 0
-    file = Path("x") / f"{name}.jsonl"
-    made = file.read_bytes()
-    for spaced in (made + b"\n", made.removesuffix(b"\n"), made.replace(b"\n", b"\r\n")):  # as editors leave
-        file.write_bytes(spaced)
-        assert synthesize("rows=4", "hydra.run.dir=x") == 0
-        assert file.read_bytes() == made
-    file.write_bytes(made + made.splitlines()[0].replace(b"?", b"!") + b"\n")
-    stage = 2 if name == "sft" else 1
-    said = f"{file} holds 1 row that work.stage{stage}.jsonl does not, such as one changed by hand: move it away"
-    assert said in refusal("rows=5", "hydra.run.dir=x")
-    file.rename("mine.jsonl")
-    assert synthesize("rows=5", "hydra.run.dir=x") == 0
-
-
-@pytest.mark.parametrize("name", ["stage1", "rl", "sft"])
-def test_row_files_that_no_synthesis_made_are_not_replaced(name: str, refusal: Refusal) -> None:
+def test_row_files_that_no_synthesis_made_are_not_replaced(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Such as in the folder of one's own rows, named by mistake."""
     Path("x").mkdir()
-    Path("x", f"{name}.jsonl").write_text('{"prompt": "My own."}\n')
-    assert f"x/{name}.jsonl holds 1 row that work.stage" in refusal("rows=4", "hydra.run.dir=x")
+    file = Path("x", f"{name}.jsonl")
+    file.write_text('{"prompt": "My own."}\n')
+    for dry in ([], ["dry_run=true"]):
+        assert synthesize("rows=4", *dry, "hydra.run.dir=x") == REFUSED
+        said = f"{file} has rows, but no work.stage{2 if name == 'sft' else 1}.jsonl lies beside it: no synthesis made"
+        assert said in capsys.readouterr().err
+    assert [path.name for path in Path("x").glob("*.jsonl")] == [file.name]
+    file.write_text("")
+    assert synthesize("rows=4", "hydra.run.dir=x") == 0
 
 
 @pytest.mark.parametrize(
     ("words", "key"),
     [
-        (
-            ["generator=llm", *SERVER, "data.seeds=gone.jsonl"],
-            "seeds",
-        ),
+        (["generator=llm", *SERVER, "data.seeds=gone.jsonl"], "seeds"),
         (["stages=2", "data.scripts=gone.jsonl"], "scripts"),
     ],
 )

@@ -206,9 +206,8 @@ def test_a_file_is_read_once_and_its_bad_rows_are_told(
     before = {path.name: path.read_bytes() for path in run.glob("*.jsonl")}
     assert json.loads(before["quarantine.jsonl"])["source"] == str(file)
     file.write_text('{"prompt": "Another?"}\n{"nothing": 1}\n{"nothing": 2}\n')
-    for allowed in (1, 2):  # too many bad rows; other rows than those of the finished stage
-        assert cli.run("synthesize", [*words[:2], f"data.max_bad_rows={allowed}", words[-1]]) == REFUSED
-        assert {path.name: path.read_bytes() for path in run.glob("*.jsonl")} == before
+    assert cli.run("synthesize", words) == REFUSED
+    assert {path.name: path.read_bytes() for path in run.glob("*.jsonl")} == before
 
 
 def test_seeds_may_come_from_the_hub(
@@ -239,19 +238,6 @@ def test_the_cost_is_printed_before_any_request_of_a_run_that_is_not_refused(
         rf"^next:    python synthesize.py generator=llm .*hydra.run.dir={tmp_path}$", shown.err, re.MULTILINE
     )
     assert "Traceback" not in shown.err
-
-
-@pytest.mark.parametrize("dry", [[], ["dry_run=true"]])
-def test_a_folder_of_other_rows_is_refused_before_the_plan_is_told(
-    dry: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ["stages=1", f"hydra.run.dir={tmp_path}"]
-    assert cli.run("synthesize", ["rows=2", *words]) == 0
-    assert "stage 1: up to 2 red_team scripts" in capsys.readouterr().out
-    assert cli.run("synthesize", ["rows=2", "seed=2", *dry, *words]) == REFUSED
-    assert capsys.readouterr().out == ""
-    assert cli.run("synthesize", ["rows=2", *words]) == 0
-    assert "up to" not in capsys.readouterr().out  # nothing is left to make
 
 
 @pytest.mark.parametrize(
