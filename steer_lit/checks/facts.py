@@ -84,7 +84,8 @@ _TEXTS_OR_NULL = (
     "init_from", "ckpt_path", "sft_adapter", "from_raw_eval", "model.source", "model.tower",
     "model.weights", "logger.wandb.entity", "attacker.prompts", "judge.prompts", "tutor.prompts",
 )  # fmt: skip
-_OURS = ("steer_lit.", "lightning.Trainer", "lightning.pytorch.loggers.TensorBoardLogger")
+LOGGERS = ("lightning.pytorch.loggers.TensorBoardLogger", "lightning.pytorch.loggers.WandbLogger")
+_OURS = ("steer_lit.", "lightning.Trainer", *LOGGERS)
 _LONGEST_NAME = 100  # file systems take 255 bytes
 
 

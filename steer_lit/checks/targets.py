@@ -6,14 +6,14 @@ import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from pydoc import locate  # as Hydra finds them, but Hydra's own would write into the log of a run that is refused
 
-from steer_lit.checks.facts import Config
+from steer_lit.checks.facts import LOGGERS, Config
 from steer_lit.checks.unread import HYDRAS
 from steer_lit.errors import Problem
 
 _SEVERAL = ("callbacks", "logger")  # sections of parts by name
 _PLAYERS = ("attacker", "tutor", "judge")  # given `open_image` by the program, if they take it
 # Parts of the kit itself, which import Lightning: known to be right, and their keys are checked one by one.
-_KNOWN = ("steer_lit.lit.", "lightning.pytorch.loggers.TensorBoardLogger")
+_KNOWN = ("steer_lit.lit.", *LOGGERS)
 
 
 def target_problems(config: Config, sections: Iterable[str]) -> Iterator[Problem]:

@@ -93,5 +93,5 @@ def part_problems(config: Config) -> Iterator[Problem]:
             if part is not None and not (isinstance(part, Mapping) and isinstance(part.get("_target_"), str)):
                 remedy = f"must name a class, {section}.{name}._target_=<module>.<class>, or be null"
                 yield Problem(f"{section}.{name}", part, remedy)
-    if str(at(config, "logger.wandb._target_")).endswith(".WandbLog") and find_spec("wandb") is None:
+    if str(at(config, "logger.wandb._target_")).endswith(".WandbLogger") and find_spec("wandb") is None:
         yield Problem("logger", "wandb", "needs the package wandb: pip install 'wandb>=0.31,<1'")

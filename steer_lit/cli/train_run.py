@@ -80,17 +80,14 @@ def _ending_wandbs_run() -> Iterator[None]:
         yield
         failed = False
     except Exception as error:
-        wandb = sys.modules.get("wandb")
-        if wandb is None or not isinstance(error, wandb.Error):
+        if (wandb := sys.modules.get("wandb")) is None or not isinstance(error, wandb.Error):
             raise
         remedy = "log in, set WANDB_API_KEY, or keep it here with logger.wandb.offline=true"
         refused = SteerError(f"logger=wandb: {first_lines(error)} ({remedy})")
-        for note in getattr(error, "__notes__", ()):  # how to go on, of a run that had begun
-            refused.add_note(note)
+        refused.__notes__ = getattr(error, "__notes__", [])  # how to go on, of a run that had begun
         raise refused from error
     finally:
-        wandb = sys.modules.get("wandb")
-        if wandb is not None and wandb.run is not None:
+        if wandb := sys.modules.get("wandb"):
             wandb.finish(exit_code=int(failed))
 
 
@@ -201,9 +198,13 @@ def _trainer(config: DictConfig, begins_at: int | None) -> Trainer:
     from steer_lit.policy.device import unseen_gpu
 
     callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
-    again = {} if begins_at is None else {"purge_step": begins_at + 1}  # steps taken again are shown once
+    begun = [path.name.rpartition("-")[2] for path in Path(config.run_dir, "wandb").glob("*run-*-*")]
+    continued: dict[str, Any] = {  # steps taken again are shown once, a folder has one W&B run
+        "TensorBoardLogger": {} if begins_at is None else {"purge_step": begins_at + 1},
+        "WandbLogger": {"id": begun[0]} if begun else {},
+    }
     nodes = filter(None, config.logger.values())
-    loggers = [instantiate(node, **(again if node._target_.endswith("TensorBoardLogger") else {})) for node in nodes]
+    loggers = [instantiate(node, **continued.get(node._target_.rpartition(".")[2], {})) for node in nodes]
     accelerator = OmegaConf.select(config, "trainer.accelerator")
     if accelerator in ("gpu", "cuda") and (reason := unseen_gpu()):
         raise MissingResource(str(Problem("trainer.accelerator", accelerator, reason)))

@@ -48,8 +48,12 @@ class TranscriptLog(Callback):
 
     def _show(self, trainer: Trainer, policy: QwenVL, dialogues: Shown) -> None:
         for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                _show_table(logger, policy, dialogues, trainer.global_step)
+            if isinstance(logger, WandbLogger) and dialogues:
+                rows = [[page(*dialogue)] for dialogue in dialogues]
+                logger.log_text("transcripts/dialogues", ["dialogue"], rows, step=trainer.global_step)
+                uris = [uri for dialogue, _ in dialogues for uri in pictures(dialogue)[:PICTURES_SHOWN]]
+                images = [policy.pictures.open_image(ImageRef(uri)) for uri in uris]
+                logger.log_image("transcripts/pictures", images, step=trainer.global_step, caption=uris)
             if not isinstance(logger, TensorBoardLogger) or not trainer.is_global_zero:
                 continue
             for number, (dialogue, expected) in enumerate(dialogues, start=1):
@@ -58,22 +62,6 @@ class TranscriptLog(Callback):
                     pixels = np.asarray(policy.pictures.open_image(ImageRef(uri)))
                     tag = f"transcripts/{number}/picture{place}"
                     logger.experiment.add_image(tag, pixels, trainer.global_step, dataformats="HWC")
-
-
-def _show_table(logger: WandbLogger, policy: QwenVL, dialogues: Shown, step: int) -> None:
-    """Log a table of the dialogues, one per row, and their pictures."""
-    if not dialogues:
-        return
-    rows = [[str(number), page(*dialogue)] for number, dialogue in enumerate(dialogues, start=1)]
-    logger.log_text("transcripts/dialogues", ["number", "dialogue"], rows, step=step)
-    opened = {
-        f"{number}, picture {place}": ImageRef(uri)
-        for number, (dialogue, _) in enumerate(dialogues, start=1)
-        for place, uri in enumerate(pictures(dialogue)[:PICTURES_SHOWN], start=1)
-    }
-    if opened:
-        images = [policy.pictures.open_image(ref) for ref in opened.values()]
-        logger.log_image("transcripts/pictures", images, step=step, caption=list(opened))
 
 
 def _spread(rollouts: Sequence[LoggedTrajectory], count: int) -> list[LoggedTrajectory]:

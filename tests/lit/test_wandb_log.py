@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
+import hydra
 import pytest
 from lightning.pytorch.loggers import WandbLogger
 
@@ -21,10 +22,10 @@ from steer_lit.lit.grpo_module import GRPOModule
 from steer_lit.lit.run_settings import RunSettings
 from steer_lit.lit.transcript_log import TranscriptLog
 from steer_lit.lit.transcripts import logged, page
-from steer_lit.lit.wandb_log import WandbLog
+from steer_lit.terminal import conf_files
 from steer_lit.types import Trajectory
 
-CONFIG = {"logger": {"wandb": {"_target_": "steer_lit.lit.wandb_log.WandbLog"}}}
+CONFIG = {"logger": {"wandb": {"_target_": "lightning.pytorch.loggers.WandbLogger"}}}
 
 
 class RefusedByWandb(Exception):
@@ -45,11 +46,12 @@ def test_a_resumed_training_continues_its_folders_wandb_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: str
 ) -> None:
     monkeypatch.setattr("lightning.pytorch.loggers.wandb._WANDB_AVAILABLE", True)
-    settings = {"save_dir": str(tmp_path), "project": "p", "entity": None, "name": "n", "offline": True}
-    assert WandbLog(**settings).version is None
+    with hydra.initialize_config_dir(str(conf_files.conf_dir()), version_base="1.3"):
+        config = hydra.compose("train", ["logger=wandb", f"run_dir={tmp_path}", "callbacks=none"])
+    assert train_run._trainer(config, None).loggers[0].version is None
     (tmp_path / "wandb" / begun).mkdir(parents=True)
     (tmp_path / "wandb" / "latest-run").symlink_to(begun)
-    assert WandbLog(**settings).version == "ab12cd34"
+    assert train_run._trainer(config, None).loggers[0].version == "ab12cd34"
 
 
 def test_a_missing_wandb_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +93,7 @@ def test_rollouts_of_the_first_and_every_nth_batch_are_shown(
 def test_transcripts_are_a_table_and_pictures(
     played: Callable[..., Trajectory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One row per dialogue. Captions say which dialogue a picture belongs to."""
+    """One row per dialogue, which names its pictures as their captions do."""
     logger, policy = Mock(spec=WandbLogger), Mock()
     policy.pictures.open_image.side_effect = lambda ref: ref.uri
     dialogues = [
@@ -101,17 +103,14 @@ def test_transcripts_are_a_table_and_pictures(
     show: Any = TranscriptLog()._show
     show(Mock(loggers=[logger], global_step=4), policy, [])
     logger.log_text.assert_not_called()
-    show(Mock(loggers=[logger], global_step=4), policy, dialogues)
-    logger.log_image.assert_not_called()  # there are no pictures
-    logger.reset_mock()
     shown = {4: ["red", "blue"], 5: ["green"]}
     dialogues[1] = (replace(dialogues[1][0], step=5), dialogues[1][1])
     monkeypatch.setattr(transcript_log, "pictures", lambda played: shown[played.step])
     show(Mock(loggers=[logger], global_step=4), policy, dialogues)
-    rows = [["1", page(*dialogues[0])], ["2", page(*dialogues[1])]]
-    logger.log_text.assert_called_once_with("transcripts/dialogues", ["number", "dialogue"], rows, step=4)
-    captions = ["1, picture 1", "1, picture 2", "2, picture 1"]
-    logger.log_image.assert_called_once_with("transcripts/pictures", ["red", "blue", "green"], step=4, caption=captions)
+    rows = [[page(*dialogues[0])], [page(*dialogues[1])]]
+    logger.log_text.assert_called_once_with("transcripts/dialogues", ["dialogue"], rows, step=4)
+    uris = ["red", "blue", "green"]
+    logger.log_image.assert_called_once_with("transcripts/pictures", uris, step=4, caption=uris)
 
 
 def test_wandb_gets_the_runs_config() -> None:
