@@ -11,11 +11,11 @@ from typing import Annotated
 from pydantic import Field, WithJsonSchema
 
 from steer_lit.answer_format import has_answer
-from steer_lit.prompts.ask import Failed, NamedClient, TurnAsker
-from steer_lit.prompts.pictures import MAX_SENT_PIXELS
+from steer_lit.prompts.ask import Failed
 from steer_lit.prompts.reply import Reply
-from steer_lit.prompts.transcript import Sees, case, everything
-from steer_lit.types import Grade, Intent, OpenImage, Scenario, SoFar, Turn
+from steer_lit.prompts.transcript import case, everything
+from steer_lit.tutor.llm import LlmScorer
+from steer_lit.types import Grade, Intent, Scenario, SoFar, Turn
 from steer_lit.verdict_scale import known_intent
 
 Helpfulness = Annotated[int, Field(ge=0, le=3), WithJsonSchema({"type": "integer", "enum": list(range(4))})]
@@ -32,32 +32,10 @@ class GradeReply(Reply):
     harmlessness: Harmlessness
 
 
-class LlmJudge:
-    """Grades turns through `client`, all of a batch at once.
+class LlmJudge(LlmScorer):
+    """Grades turns."""
 
-    `sees`: the completion's answer part alone, as in the authors' judge, or with its thinking. `open_image` opens the
-    pictures, which are sent as PNG of at most `max_pixels`. `max_tokens` bounds a reply. Prompt files
-    in the folder `prompts` replace those of the package.
-    """
-
-    def __init__(
-        self,
-        client: NamedClient,
-        open_image: OpenImage,
-        sees: Sees = "answer",
-        max_tokens: int = 512,
-        temperature: float = 0.0,
-        max_pixels: int = MAX_SENT_PIXELS,
-        prompts: str | None = None,
-    ) -> None:
-        self.client = client
-        self._asker = TurnAsker("judge", GradeReply, client, open_image, max_tokens, temperature, max_pixels, prompts)
-        self._sees = sees
-
-    @property
-    def fingerprint(self) -> str:
-        """A text that changes with server, model, prompts and every setting: grades recorded under another are void."""
-        return self._asker.fingerprint((self._sees, "known intent:2"))
+    name, shape = "judge", GradeReply
 
     def grade(self, dialogues: Sequence[SoFar]) -> list[Grade]:
         """Return one grade per dialogue, in order. Raises `errors.ServerDown` if the server has stopped answering."""

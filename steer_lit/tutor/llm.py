@@ -9,7 +9,7 @@ never a number. If the question cannot be used, the verdict still counts and the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, ValidationError, WithJsonSchema, field_validator
 
@@ -47,13 +47,16 @@ class TutorReply(Reply):
             return None
 
 
-class LlmTutor:
-    """Scores turns through `client`, all of a batch at once.
+class LlmScorer:
+    """Asks about turns through `client`, all of a batch at once, with the prompts of `name` for replies of `shape`.
 
-    `sees`: the completion's answer part alone, or with its thinking. `open_image` opens the pictures, which are sent
-    as PNG of at most `max_pixels`. `max_tokens` bounds a reply. Prompt files in the folder `prompts`
-    replace those of the package.
+    `sees`: the completion's answer part alone, as in the authors' judge, or with its thinking. `open_image` opens the
+    pictures, which are sent as PNG of at most `max_pixels`. `max_tokens` bounds a reply. Prompt files
+    in the folder `prompts` replace those of the package.
     """
+
+    name: ClassVar[str]
+    shape: ClassVar[type[Reply]]
 
     def __init__(
         self,
@@ -66,13 +69,21 @@ class LlmTutor:
         prompts: str | None = None,
     ) -> None:
         self.client = client
-        self._asker = TurnAsker("tutor", TutorReply, client, open_image, max_tokens, temperature, max_pixels, prompts)
+        self._asker: TurnAsker[Any] = TurnAsker(
+            self.name, self.shape, client, open_image, max_tokens, temperature, max_pixels, prompts
+        )
         self._sees = sees
 
     @property
     def fingerprint(self) -> str:
-        """A text that changes with server, model, prompts and every setting."""
+        """A text that changes with server, model, prompts and every setting: records under another are void."""
         return self._asker.fingerprint((self._sees, "known intent:2"))
+
+
+class LlmTutor(LlmScorer):
+    """Scores turns, and writes the next question."""
+
+    name, shape = "tutor", TutorReply
 
     def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]:
         """Return one verdict per dialogue, in order. Raises `errors.ServerDown` if the server has stopped answering."""
