@@ -188,7 +188,7 @@ def _show_held_out(config: DictConfig, module: PolicyModule) -> None:
         print(f"a held-out dialogue, as the policy answers it now{noise}:\n{excerpt(*module.replayed[0])}")
 
 
-def _trainer(config: DictConfig, begins_at: int | None) -> Trainer:
+def _trainer(config: DictConfig, begins_at: int | None = None) -> Trainer:
     """Build the trainer. Raise MissingResource for a GPU that torch does not see, SteerError if Lightning refuses."""
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
