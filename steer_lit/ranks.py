@@ -1,4 +1,4 @@
-"""Which of a run's processes this is, known before Lightning loads, and whether a scheduler has restarted it."""
+"""Which of a run's processes this is, known before Lightning loads."""
 
 from __future__ import annotations
 
@@ -21,11 +21,6 @@ def node_rank() -> int:
 def first_rank() -> bool:
     """Return whether this is the one process that writes and prints for all."""
     return not (local_rank() or node_rank())
-
-
-def restarted() -> bool:
-    """Return whether Slurm has restarted this job, for example after a preemption (SLURM_RESTART_COUNT)."""
-    return int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
 
 
 def several_ranks() -> bool:

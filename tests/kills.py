@@ -14,14 +14,15 @@ from tests.forked import FORK
 
 
 class Kill(NamedTuple):
-    """Kill just before the `call`th call of `owner.name`. `owner` is a module or `module:class`. At that point the path
-    `left` must exist in the run's folder.
+    """Kill just before the `call`th call of `owner.name`, or just `after` it. `owner` is a module or `module:class`. At
+    that point the path `left` must exist in the run's folder.
     """
 
     owner: str
     name: str
     call: int
     left: str = "."
+    after: bool = False
 
 
 def arm(kill: Kill) -> None:
@@ -30,9 +31,11 @@ def arm(kill: Kill) -> None:
     function = getattr(owner, kill.name)
 
     def dying(*arguments: Any, **named: Any) -> Any:
-        if next(calls) == kill.call:
+        now = next(calls) == kill.call
+        result = function(*arguments, **named) if kill.after or not now else None
+        if now:
             os.kill(os.getpid(), signal.SIGKILL)
-        return function(*arguments, **named)
+        return result
 
     setattr(owner, kill.name, dying)
 

@@ -25,7 +25,7 @@ from steer_lit.checks.facts import name_problem
 from steer_lit.cli.bench_run import run_benchmark
 from steer_lit.cli.overrides import normalise_override, options_first
 from steer_lit.cli.refusals import explain, refusal_in, unforeseen, unusable
-from steer_lit.cli.run_folder import at_its_end, holds_a_run, latest_checkpoint, leave_nothing
+from steer_lit.cli.run_folder import holds_a_run, last_checkpoint, leave_nothing, result_at_end
 from steer_lit.cli.signals import FROZEN, sigterm_ends
 from steer_lit.cli.sweeps import NotBegun, WholeSweep, name_sweeps_folders, runs_in_process
 from steer_lit.cli.synthesis_run import run_synthesizing
@@ -35,7 +35,6 @@ from steer_lit.ranks import several_ranks
 from steer_lit.terminal.commands import (
     given_words,
     next_step,
-    path_word,
     resume_command,
     resume_sweep_command,
     shown_path,
@@ -128,7 +127,7 @@ def _compose_and_run(program: str, options: Sequence[str], words: Sequence[str],
             if sweeping() and several_ranks():
                 traceback.print_exc()  # Hydra would show it after the last run
                 raise SystemExit(1) from None
-            for note in _after_the_run(folder, rest):
+            for note in map(next_step, rest):
                 error.add_note(note)
             raise
 
@@ -145,7 +144,7 @@ def _compose_and_run(program: str, options: Sequence[str], words: Sequence[str],
         print(stopped(), file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
     except SystemExit:
-        for line in _after_the_run(begun[-1][0], rest) if begun else ():
+        for line in map(next_step, rest):
             print(line, file=sys.stderr)
         raise
     except AlreadyReported:
@@ -172,15 +171,6 @@ def _begin_again(folder: Path) -> str:
     return f"{said}\n{next_step(typed_command(folder if own else None))}"
 
 
-def _after_the_run(folder: Path, rest: Sequence[str]) -> list[str]:
-    """Return the lines with the commands `rest` that go on with a sweep after its run in `folder` has ended early.
-
-    If that run left a checkpoint before its end, it has said how it is resumed, which comes first.
-    """
-    resumed = latest_checkpoint(folder) and not at_its_end(folder)
-    return [next_step(command, label="then" if resumed else "next") for command in rest]
-
-
 def _not_finished(failed: Sequence[str], rest: Sequence[str]) -> str:
     """Return the last message of a sweep, of which `rest` are the commands that go on with it.
 
@@ -189,9 +179,8 @@ def _not_finished(failed: Sequence[str], rest: Sequence[str]) -> str:
     if folder := WholeSweep.elsewhere:
         logs = f"in the launcher's logs (submitit's are in {shown_path(folder / '.submitit')})"
         return f"not finished, for the reasons above or {logs}: runs of this sweep"
-    then = "".join(f"\n{next_step(command, label='then')}" for command in rest) or ", then give this command again"
-    which = f"{', '.join(failed) or 'runs'} of this sweep"
-    return f"not finished, for the reasons above: {which}; resume what had begun{then}"
+    again = "".join(f"\n{next_step(command)}" for command in rest) or "; then give this command again"
+    return f"not finished, for the reasons above: {', '.join(failed) or 'runs'} of this sweep{again}"
 
 
 def _hydra_calls(task: Callable[[DictConfig], float | None], program: str, begun: Sequence[object]) -> None:
@@ -216,9 +205,8 @@ def _stopped(folder: Path | None, words: Sequence[str], *, alone: bool) -> str:
     if folder is not None:
         leave_nothing(folder, ended=False)
         if holds_a_run(folder):
-            said, saved = f"stopped: {shown_path(folder)} keeps what is in it", latest_checkpoint(folder)
-            if saved is None or at_its_end(folder) or not alone:
-                return said
-            return f"{said}\n{next_step(resume_command('train', words, folder, path_word('ckpt_path', saved)))}"
+            said = f"stopped: {shown_path(folder)} keeps what is in it"
+            unfinished = alone and last_checkpoint(folder) and not result_at_end(folder)
+            return f"{said}\n{next_step(resume_command('train', words, folder))}" if unfinished else said
     again = ", give the same command again" if alone else ""
     return f"stopped before the run began: nothing new was saved and nothing is lost{again}"

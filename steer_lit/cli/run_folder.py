@@ -8,7 +8,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.metadata import version
@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from steer_lit import __version__
 from steer_lit.checks.facts import at_ours
 from steer_lit.cli.signals import FROZEN
+from steer_lit.dotted import ABSENT, leaves, within
 from steer_lit.errors import SteerError
 from steer_lit.files.atomic import replace_text
 from steer_lit.files.locks import holding
@@ -31,7 +32,6 @@ from steer_lit.files.run_files import (
     BASE,
     BEST,
     CONFIG,
-    FAILED,
     LAST,
     MANIFEST,
     RECORDS,
@@ -42,12 +42,12 @@ from steer_lit.files.run_files import (
 )
 from steer_lit.policy.model_facts import ADAPTER_WEIGHTS
 from steer_lit.prompts.fill import ASKING, digests
-from steer_lit.ranks import first_rank, local_rank, restarted, several_ranks
+from steer_lit.ranks import first_rank, local_rank, several_ranks
 from steer_lit.terminal.commands import (
     folder_key,
+    next_step,
     path_word,
     resume_command,
-    resuming_step,
     shown_path,
     sweeping,
     typed_command,
@@ -58,12 +58,12 @@ log = logging.getLogger(__name__)
 
 LOCK = ".lock"
 _RUNS = "outputs"  # as in conf/hydra/default.yaml; never removed, even if empty
-CHECKPOINTS = (LAST, FAILED)
 # Files of a training that a new training in the same folder would replace.
 EXPORTED = (*(f"{name}/{ADAPTER_WEIGHTS}" for name in (ADAPTER, BEST)), TOWER, f"{BASE}/model.safetensors")
-TRAINED = (*CHECKPOINTS, *EXPORTED, ROLLOUTS)
+TRAINED = (LAST, *EXPORTED, ROLLOUTS)
 LEFT_BY = {"training": TRAINED, "benchmark": (RECORDS,), "synthesis": (MANIFEST,)}
 _ASIDE = "before_restart_"
+_NAMED = 3  # settings in which a folder's training differs that are named
 # Set by Lightning in the process that starts further ones; with LOCAL_RANK set, it would start none for the next run.
 _OF_RANKS = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
 _OWN: set[Path] = set()  # folders whose lock this process holds
@@ -153,28 +153,44 @@ def _holds(run_dir: Path, kind: str) -> bool:
     return any(any(run_dir.glob(name)) for name in LEFT_BY[kind])
 
 
-def check_unused(run_dir: Path, words: Sequence[str], *, continued: bool = False) -> None:
-    """Raise SteerError if the folder already holds a training, which one with `words` would overwrite.
+def go_on(run_dir: Path, config: DictConfig) -> None:
+    """Let a training of this config begin with the last checkpoint in its folder, unless it names one there itself.
 
-    `continued` says that it is the same run, of a sweep that goes on: another folder would begin the sweep anew.
-    If Slurm has restarted that training before its first save, what it wrote is set aside instead. Only the first rank
-    checks: the others find there what it has written.
+    What the folder holds goes before a checkpoint of another folder: the same command goes on where it was stopped.
+    """
+    if (saved := last_checkpoint(run_dir)) is None:
+        return
+    given = config.get("ckpt_path")
+    chosen = isinstance(given, str) and Path(given).exists() and lies_in(Path(given), run_dir)
+    if not (chosen or _unlike(run_dir, config)):
+        config.ckpt_path = str(saved)
+
+
+def lies_in(saved: Path, folder: Path) -> bool:
+    """Return whether a file lies in a folder as it is named, or where links lead: to a disk of checkpoints, say."""
+    return saved.absolute().is_relative_to(folder.absolute()) or saved.resolve().is_relative_to(folder.resolve())
+
+
+def make_room(run_dir: Path, config: DictConfig) -> None:
+    """Set aside what the same training left in the folder before its first checkpoint.
+
+    Raise SteerError if the folder holds a training with other settings, which this one would overwrite. Only the first
+    rank looks: the others find there what it has written.
     """
     if not first_rank() or not _holds(run_dir, "training"):
         return
-    said = f"hydra.run.dir={shown_path(run_dir)}: holds "
-    if continued:
-        said += "this run, begun before"
-    else:
-        said += f"a training, which a new one would overwrite: name another folder, {folder_key()}=..."
-    if (latest := latest_checkpoint(run_dir)) is None:
-        if restarted():
-            _set_aside(run_dir)
-            return
-        remove = ": remove this folder first" if continued else ", or remove this one"
-        raise SteerError(f"{said}{remove}: it has no checkpoint to go on from")
-    resume = resume_command("train", _begun_with(run_dir) or words, run_dir, path_word("ckpt_path", latest))
-    raise SteerError(f"{said}\n{resuming_step(resume)}" if continued else f"{said}, or go on with that one:\n{resume}")
+    if not (unlike := _unlike(run_dir, config)):
+        _set_aside(run_dir)
+        return
+    said = f"hydra.run.dir={shown_path(run_dir)}: holds a training, which a new one would overwrite ({unlike})"
+    said += f": name another folder, {folder_key()}=..."
+    latest, begun = last_checkpoint(run_dir), _begun_with(run_dir)
+    if latest is None:
+        said += ", or remove this one: it has no checkpoint to go on from"
+    elif not sweeping():
+        said += f", or go on with that one, with the settings of now by {path_word('ckpt_path', latest)}"
+        said += f", or as it began:\n{next_step(resume_command('train', begun, run_dir))}" if begun else ""
+    raise SteerError(said)
 
 
 def _begun_with(run_dir: Path) -> list[str]:
@@ -185,28 +201,19 @@ def _begun_with(run_dir: Path) -> list[str]:
     return words_besides(words, ["hydra.run.dir", "ckpt_path"])
 
 
-def latest_checkpoint(run_dir: Path) -> Path | None:
-    """Return the checkpoint in the folder that was written last."""
-    saved = [run_dir / name for name in CHECKPOINTS if (run_dir / name).is_file()]
-    return max(saved, key=lambda path: path.stat().st_mtime, default=None)
+def last_checkpoint(run_dir: Path) -> Path | None:
+    """Return the checkpoint in the folder, None if there is none."""
+    return saved if (saved := run_dir / LAST).is_file() else None
 
 
 def _set_aside(run_dir: Path) -> None:
-    """Move all but logs into a new folder inside."""
+    """Move all but logs into a new folder inside, so that it is not mixed with what the run writes now."""
     inside = [path for path in run_dir.iterdir() if not _is_log_or_lock(path) and not path.match(f"{_ASIDE}*")]
     aside = next(at for number in count(1) if not (at := run_dir / f"{_ASIDE}{number}").exists())
     aside.mkdir()
     for path in inside:
         path.rename(aside / path.name)
-    log.info(
-        "Slurm restarts this run, which had saved nothing, from its beginning: what it had written is in %s", aside
-    )
-
-
-def requeued(run_dir: Path) -> str | None:
-    """Return the checkpoint from which a training resumes that Slurm has restarted with the same words and folder."""
-    saved = run_dir / LAST
-    return str(saved) if restarted() and saved.is_file() else None
+    log.info("this run had saved nothing and begins again: what it had written is in %s", aside)
 
 
 def freeze(config: DictConfig, run_dir: Path) -> Path:
@@ -237,28 +244,47 @@ def _commands(run_dir: Path) -> list[str]:
     return earlier if command in ("", *earlier[-1:]) else [*earlier, command]
 
 
-def mark_finished(run_dir: Path) -> None:
-    """Record that the training in the folder ran to its end. `freeze` removes the record when a run begins there."""
-    replace_text(run_dir / VERSIONS, json.dumps({**saved_versions(run_dir), "finished": True}, indent=2) + "\n")
+def mark_finished(run_dir: Path, result: Mapping[str, Any]) -> None:
+    """Record that the training in the folder ran to its end, and what came of it. `freeze` removes the record when a
+    run begins there.
+    """
+    replace_text(run_dir / VERSIONS, json.dumps({**saved_versions(run_dir), "finished": result}, indent=2) + "\n")
 
 
-def finished(run_dir: Path, config: DictConfig) -> bool:
-    """Return whether the folder holds a training of exactly this config, resumed or not, that ran to its end."""
-    return at_its_end(run_dir) and begun_as(run_dir, config)
+def finished(run_dir: Path, config: DictConfig) -> dict[str, Any] | None:
+    """Return what came of a training of this config in the folder, resumed or not, that ran to its end; else None."""
+    result = result_at_end(run_dir)
+    return result if result and not _unlike(run_dir, config) else None
 
 
-def at_its_end(run_dir: Path) -> bool:
-    """Return whether the folder holds a training that ran to its end."""
-    return saved_versions(run_dir).get("finished") is True
+def result_at_end(run_dir: Path) -> dict[str, Any] | None:
+    """Return what came of the training in the folder if it ran to its end."""
+    result = saved_versions(run_dir).get("finished")
+    return result if isinstance(result, dict) else None
 
 
-def begun_as(run_dir: Path, config: DictConfig) -> bool:
-    """Return whether the folder holds a training of exactly this config, resumed or not."""
+def _unlike(run_dir: Path, config: DictConfig) -> str:
+    """Return in which settings the folder's training differs from `config`, "" if in none.
+
+    The hardware's may differ, and the checkpoint with which a run begins.
+    """
     if not (run_dir / CONFIG).is_file():
-        return False
-    saved, asked = OmegaConf.load(run_dir / CONFIG), config.copy()
-    saved.ckpt_path = asked.ckpt_path = None
-    return bool(OmegaConf.to_container(saved) == OmegaConf.to_container(asked, resolve=True))
+        return f"without a {CONFIG}"
+    saved: Any = OmegaConf.load(run_dir / CONFIG)
+    asked = config.copy()
+    for key in ("hardware", "ckpt_path"):  # before the keys that refer to them are resolved
+        asked[key] = saved.get(key)
+    there, here = _leaves(saved), _leaves(asked)
+    differing = [key for key in {**here, **there} if there.get(key, ABSENT) != here.get(key, ABSENT)]
+    derived = [key for key, value in _leaves(asked, resolve=False).items() if "${" in str(value)]
+    keys = [key for key in differing if not any(within(key, section) for section in derived)] or differing
+    said = [f"{key}={there[key]} there" if key in there else f"no {key} there" for key in keys]
+    return ", ".join(said[:_NAMED]) + (f" and {len(said) - _NAMED} more" if said[_NAMED:] else "")
+
+
+def _leaves(config: Any, *, resolve: bool = True) -> dict[str, Any]:
+    plain: Any = OmegaConf.to_container(config, resolve=resolve)
+    return dict(leaves(plain))
 
 
 @contextmanager

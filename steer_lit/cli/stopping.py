@@ -10,20 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from steer_lit.cli.run_folder import EXPORTED, latest_checkpoint, mark_finished
+from steer_lit.cli.run_folder import EXPORTED, last_checkpoint
 from steer_lit.cli.signals import TERMINATED
 from steer_lit.errors import ConfigError, NothingWritten, ServerDown, SteerError, TooManyFailures
-from steer_lit.files.run_files import FAILED, LAST
-from steer_lit.terminal.commands import (
-    command,
-    next_step,
-    path_word,
-    resume_command,
-    resuming_step,
-    shown_path,
-    sweeping,
-    typed_words,
-)
+from steer_lit.files.run_files import LAST
+from steer_lit.terminal.commands import resuming_step, shown_path, typed_words
 from steer_lit.terminal.stdout import CLOSED, INTERRUPTED
 
 if TYPE_CHECKING:
@@ -42,7 +33,7 @@ def continuable(run_dir: Path, name: str, finished: Callable[[], bool]) -> Itera
             yield
     except (KeyboardInterrupt, SystemExit, ServerDown, TooManyFailures, OSError) as stop:
         said = "stopped, what was finished is saved" if finished() else "stopped before anything was finished"
-        _tell(stop, said + _continuing(name, run_dir))
+        _tell(stop, said + resuming_step(name, typed_words(), run_dir))
         if isinstance(stop, KeyboardInterrupt):
             raise SystemExit(INTERRUPTED) from None
         raise
@@ -50,13 +41,8 @@ def continuable(run_dir: Path, name: str, finished: Callable[[], bool]) -> Itera
         raise
     except Exception as error:  # such as one of a user's own judge
         if finished():
-            error.add_note("stopped, what was finished is saved" + _continuing(name, run_dir))
+            error.add_note("stopped, what was finished is saved" + resuming_step(name, typed_words(), run_dir))
         raise
-
-
-def _continuing(name: str, run_dir: Path) -> str:
-    """Return the line with the command that continues the program `name`, "" in a sweep, whose own command does."""
-    return "" if sweeping() else f"\n{next_step(resume_command(name, typed_words(), run_dir))}"
 
 
 def _tell(stop: BaseException, said: str) -> None:
@@ -98,16 +84,15 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer, ended: Call
     try:
         yield
     except (SystemExit, OSError, ServerDown, TooManyFailures) as stop:  # Lightning turns signals into SystemExit
-        failed = isinstance(stop, ServerDown | TooManyFailures)  # on all ranks at once, saved in a file of its own
-        saved = run_dir / (FAILED if failed else LAST)
+        failed = isinstance(stop, ServerDown | TooManyFailures)  # on all ranks at once
         if not trainer.is_global_zero:  # the first rank reports for all
             pass
-        elif not saved.is_file():
-            _tell(stop, _unsaved(run_dir, words, trainer.ckpt_path))
+        elif last_checkpoint(run_dir) is None:
+            _tell(stop, _unsaved(run_dir, words))
         elif isinstance(stop, SystemExit) and (said := _at_its_end(run_dir, words, trainer, ended)):
             _tell(stop, said)
         else:
-            _tell(stop, _resuming(run_dir, words, saved))
+            _tell(stop, _resuming(run_dir, words))
         if isinstance(stop, OSError) or (failed and trainer.is_global_zero):
             raise
         unread = any(getattr(callback, "unread", False) for callback in trainer.checkpoint_callbacks)
@@ -119,23 +104,19 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer, ended: Call
             raise SystemExit from None  # with exit code 0: Lightning kills the first rank if another fails
         raise SystemExit(TERMINATED if terminated else INTERRUPTED) from None
     except Exception as error:
-        if trainer.is_global_zero and (latest := latest_checkpoint(run_dir)) is not None:
-            error.add_note(_resuming(run_dir, words, latest, trainer.global_step))
+        if trainer.is_global_zero and last_checkpoint(run_dir) is not None:
+            error.add_note(_resuming(run_dir, words, trainer.global_step))
         elif trainer.is_global_zero and trainer.global_step:
             error.add_note(f"stopped at step {trainer.global_step}, before anything was saved that a run goes on from")
         raise
 
 
-def _unsaved(run_dir: Path, words: Sequence[str], resumed: str | Path | None) -> str:
-    """Return the message for a run that saved nothing. `resumed` is the checkpoint in another folder it began with."""
+def _unsaved(run_dir: Path, words: Sequence[str]) -> str:
+    """Return the message for a run that saved nothing: the same command begins it again."""
     whole = [name for name in EXPORTED if (run_dir / name).is_file()]  # the disk had room for these
     kept = f"; {shown_path(run_dir / Path(whole[0]).parts[0])} is whole" if whole else ""
     said = "stopped before anything was saved that a run goes on from"
-    if sweeping():  # its command begins this run again
-        return f"{said}: remove {shown_path(run_dir)} first{kept}"
-    if resumed and Path(resumed).is_file():
-        return f"{said}{kept}\n{next_step(command('train', *words, path_word('ckpt_path', Path(resumed))))}"
-    return f"{said}: begin again in another folder, or remove {shown_path(run_dir)}{kept}"
+    return said + kept + resuming_step("train", words, run_dir)
 
 
 def _at_its_end(run_dir: Path, words: Sequence[str], trainer: Trainer, ended: Callable[[], str]) -> str:
@@ -152,16 +133,14 @@ def _at_its_end(run_dir: Path, words: Sequence[str], trainer: Trainer, ended: Ca
     said = f"stopped, step {step} is saved, this run's last"
     validates = trainer.limit_val_batches and trainer.datamodule.val_rows
     if validates and saved[OWN]["validated_at"] != step:
-        resume = resume_command("train", words, run_dir, path_word("ckpt_path", run_dir / LAST))
-        return f"{said}; it lacks its last validation\n{next_step(resume, label='first')}\n{ended()}"
-    mark_finished(run_dir)
+        return f"{said}; it lacks its last validation{resuming_step('train', words, run_dir)}"
     return f"{said}\n{ended()}"
 
 
-def _resuming(run_dir: Path, words: Sequence[str], saved: Path, reached: int = 0) -> str:
-    """Return the message with the command that goes on from the checkpoint `saved`. `reached` is the last step."""
+def _resuming(run_dir: Path, words: Sequence[str], reached: int = 0) -> str:
+    """Return the message with the command that goes on from the last checkpoint. `reached` is the last step."""
     from steer_lit.lit.training_checkpoint import read_checkpoint
 
-    step = read_checkpoint(saved)["global_step"]
-    following = resuming_step(resume_command("train", words, run_dir, path_word("ckpt_path", saved)))
-    return f"stopped{f' at step {reached}' if reached > step else ''}, step {step} is saved\n{following}"
+    step = read_checkpoint(run_dir / LAST)["global_step"]
+    said = f"stopped{f' at step {reached}' if reached > step else ''}, step {step} is saved"
+    return said + resuming_step("train", words, run_dir)

@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.checks import bench_problems, synthesis_problems, train_problems
 from steer_lit.cli.next_command import compared
-from steer_lit.cli.run_folder import finished
+from steer_lit.cli.run_folder import finished, go_on
 from steer_lit.errors import Problem, SteerError
 from steer_lit.files.run_files import ADAPTER
 from steer_lit.numbers import counted
@@ -105,7 +105,7 @@ class WholeSweep(Callback):
         self.common = _not_swept(_typed(config))
         with running_count(Console(stderr=True), "configs of this sweep checked") as checked:
             for point in _points(config):
-                problems = _problems(program, point.config) if here else []
+                problems = _problems(program, point) if here else []
                 for problem in problems:
                     found.setdefault(problem, []).append(" ".join(point.words))
                 if not problems:
@@ -130,13 +130,15 @@ class WholeSweep(Callback):
             print(following, end="\n" if following else "")
 
 
-def _problems(program: str, config: DictConfig) -> list[str]:
+def _problems(program: str, point: Point) -> list[str]:
     """List the problems of one run's config.
 
     An interpolation that cannot be resolved is listed too: if it were raised, Hydra would only warn and go on.
     """
     try:
-        return list(map(str, _CHECKS[program](config)))
+        if program == "train":
+            go_on(point.folder, point.config)
+        return list(map(str, _CHECKS[program](point.config)))
     except OmegaConfBaseException as error:
         return [f"{error.full_key}: {first_lines(error)}"]
 

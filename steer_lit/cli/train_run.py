@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,18 +22,18 @@ from steer_lit.cli.players import PLAYERS, build_player, greet, hanging_up
 from steer_lit.cli.quiet import quieten, say
 from steer_lit.cli.run_folder import (
     alone_in,
-    begun_as,
-    check_unused,
     children_read,
     finished,
     freeze,
+    go_on,
+    lies_in,
+    make_room,
     mark_finished,
-    requeued,
 )
 from steer_lit.cli.stopping import resumable
 from steer_lit.errors import ConfigError, MissingResource, Problem, SteerError
 from steer_lit.policy.model_facts import UNTRAINED
-from steer_lit.terminal.commands import shown_path, sweeping, typed_words
+from steer_lit.terminal.commands import path_word, shown_path, sweeping, typed_words
 from steer_lit.texts import first_lines
 
 if TYPE_CHECKING:
@@ -48,25 +49,20 @@ def run_training(config: DictConfig, run_dir: Path) -> float | None:
     Raise ConfigError with every problem of the config at once, before anything heavy loads, and later with every
     problem of a file's rows, before the policy loads.
     """
-    if saved := requeued(run_dir):  # set before the check, which asks less of a resumed run
-        given = config.get("ckpt_path")  # a failed.ckpt in the folder is gone once the run got further
-        config.ckpt_path = given if given and Path(given).exists() else saved
+    go_on(run_dir, config)  # before the check, which asks less of a resumed run
     if problems := train_problems(config):
         raise ConfigError(problems)
     with alone_in(run_dir, "training"):
-        if sweeping() and finished(run_dir, config):  # the sweep was started again for its other runs
+        if result := finished(run_dir, config):
             say(f"finished already, left as it is: {shown_path(run_dir)}")
-            return None
-        if config.ckpt_path is None or not _lies_in(Path(config.ckpt_path), run_dir):
-            check_unused(run_dir, typed_words(), continued=sweeping() and begun_as(run_dir, config))
+            if not sweeping():  # the sweep was started again for its other runs
+                print(closing(config, run_dir, Result(**result), typed_words()))
+            return Result(**result).value
+        if config.ckpt_path is None or not lies_in(Path(config.ckpt_path), run_dir):
+            make_room(run_dir, config)
         say(opening(config, run_dir))
         with _ending_wandbs_run():
             return _train(config, run_dir)
-
-
-def _lies_in(saved: Path, folder: Path) -> bool:
-    """Return whether a file lies in a folder as it is named, or where links lead: to a disk of checkpoints, say."""
-    return saved.absolute().is_relative_to(folder.absolute()) or saved.resolve().is_relative_to(folder.resolve())
 
 
 @contextmanager
@@ -112,9 +108,13 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
         module = _module(config, trainer, datamodule, players, saved)
         del saved
         frozen, words = freeze(config, run_dir), typed_words()
+        if config.ckpt_path is not None and not lies_in(Path(config.ckpt_path), run_dir):
+            words.append(path_word("ckpt_path", Path(config.ckpt_path)))
 
         def ended() -> str:
-            return closing(config, run_dir, _result(trainer, module, begins_at), words)
+            result = _result(trainer, module, begins_at)
+            mark_finished(run_dir, asdict(result))
+            return closing(config, run_dir, result, words)
 
         remedy = f"{module.policy.memory_advice}, or a lower model.lora.r"
         with (
@@ -129,10 +129,6 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
             if datamodule.val_rows and (unvalidated or module.monitored.name not in trainer.callback_metrics):
                 trainer.validate(module, datamodule, verbose=False)
     if trainer.is_global_zero:
-        mark_finished(run_dir)
-        if trainer.global_step == begins_at:
-            longer = "max_steps" if config.trainer.max_steps > 0 else "max_epochs"
-            print(f"step {begins_at} was this run's last, nothing was left to train: raise trainer.{longer} for more")
         _show_held_out(config, module)
         print(ended())
     return _result(trainer, module, begins_at).value

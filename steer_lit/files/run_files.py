@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 CONFIG = "config.yaml"
-LAST, FAILED = "checkpoints/last.ckpt", "checkpoints/failed.ckpt"
+LAST = "checkpoints/last.ckpt"
 ROLLOUTS = "trajectories*.jsonl"  # one file per rank: `*` is empty for the first, .rank1 for the next
 RECORDS, PLAYED = "records.jsonl", "played.json"
 RAW_EVALS = "raw_eval"  # a folder of files in the authors' format, which each report writes anew

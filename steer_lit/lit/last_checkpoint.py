@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from steer_lit.errors import SteerError
-from steer_lit.files.run_files import FAILED, LAST
+from steer_lit.files.run_files import LAST
 from steer_lit.lit.policy_module import PolicyModule
-from steer_lit.lit.training_checkpoint import read_checkpoint
 from steer_lit.terminal.stdout import stop_unread_by
 
 
@@ -28,8 +25,6 @@ class LastCheckpoint(Checkpoint):
     A scheduler's SIGTERM, Ctrl-C, or a closed pipe on standard output (`| tee`, which Ctrl-C ends as well) stops a run
     after the current step; a second Ctrl-C, at once. Several ranks all stop after the step in which one of them
     received either signal.
-
-    `<run>/checkpoints/failed.ckpt` is removed as soon as this checkpoint is as far.
 
     Lightning's ModelCheckpoint takes manual optimisation for a mistake, warns at length, and does not save at the end.
     """
@@ -135,10 +130,7 @@ class LastCheckpoint(Checkpoint):
     def save(self, trainer: Trainer) -> None:
         """Write last.ckpt as of now. Every rank must call it: each adds its random state."""
         self._saved_at = trainer.global_step
-        last = Path(trainer.default_root_dir) / LAST
-        trainer.save_checkpoint(last)
-        if trainer.is_global_zero:
-            _remove_overtaken(last.with_name(Path(FAILED).name), trainer.global_step)
+        trainer.save_checkpoint(Path(trainer.default_root_dir) / LAST)
 
 
 def _log_step(trainer: Trainer, module: PolicyModule) -> None:
@@ -153,13 +145,3 @@ def _log_step(trainer: Trainer, module: PolicyModule) -> None:
         connector.log_metrics(connector.metrics["log"])
         for result in results.values():
             result._forward_cache = None  # the step's value, also of a result that is averaged over an epoch as well
-
-
-def _remove_overtaken(failed: Path, step: int) -> None:
-    """Remove the checkpoint of a step that failed once a run has got at least as far.
-
-    The command that went on from it may be pasted again, and would take the run back to there without a word.
-    """
-    with suppress(SteerError):  # damaged: nothing goes on from it
-        if failed.is_file() and read_checkpoint(failed)["global_step"] <= step:
-            failed.unlink()

@@ -11,7 +11,7 @@ from lightning import Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from steer_lit.errors import ServerDown, TooManyFailures
-from steer_lit.files.run_files import FAILED
+from steer_lit.files.run_files import LAST
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.types import AsksServer, Trajectory
 
@@ -70,7 +70,7 @@ def unscored(trajectories: Sequence[Trajectory]) -> str:
 
 
 def _save(trainer: Trainer) -> None:
-    """Save the run as it was before this step, in a separate file."""
+    """Save the run as it was before this step."""
     batches = trainer.fit_loop.epoch_loop.batch_progress
     if not trainer.validating:  # the current batch will be played again, and its epoch has not ended
         batches.is_last_batch = False
@@ -79,4 +79,4 @@ def _save(trainer: Trainer) -> None:
     elif trainer.state.fn == TrainerFn.FITTING:  # as in a checkpoint between a step and its validation
         for counts in (batches.total, batches.current):
             counts.completed = counts.ready - 1
-    trainer.save_checkpoint(Path(trainer.default_root_dir) / FAILED)
+    trainer.save_checkpoint(Path(trainer.default_root_dir) / LAST)

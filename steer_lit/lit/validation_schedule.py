@@ -59,8 +59,8 @@ def owes_validation(trainer: Trainer, epochs: int, validated_at: int) -> bool:
     batches = loop.batch_progress
     if (every := trainer.check_val_every_n_epoch) is None:
         return batches.total.ready % trainer.val_check_batch == 0
-    epoch = epochs + (batches.current.ready < trainer.num_training_batches)
-    return epoch % every == 0 and batches.current.ready % trainer.val_check_batch == 0
+    ready = batches.current.ready or trainer.num_training_batches  # none: an epoch's first step failed
+    return (epochs + (ready < trainer.num_training_batches)) % every == 0 and ready % trainer.val_check_batch == 0
 
 
 def validate(trainer: Trainer) -> None:

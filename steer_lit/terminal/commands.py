@@ -31,22 +31,19 @@ def script(name: str) -> str:
     return f"python {name}.py" if (conf_dir().parent / f"{name}.py").is_file() else f"steer-{name}"
 
 
-def resume_command(name: str, words: Sequence[str], run_dir: Path, *more: str) -> str:
-    """Return the command of the program `name` that goes on in the run's folder, with `words` and `more` words."""
-    return command(name, *words, path_word("hydra.run.dir", run_dir), *more)
+def resume_command(name: str, words: Sequence[str], run_dir: Path) -> str:
+    """Return the command of the program `name` that goes on in the run's folder, begun with `words`."""
+    return command(name, *words, path_word("hydra.run.dir", run_dir))
 
 
-def next_step(following: str, *wanted: str, label: str = "next") -> str:
-    """Return a program's last lines: the command that comes next and, each on a line of its own, what that lacks.
-
-    Of two commands, the labels tell the order: `first` and `then`.
-    """
-    return "\n".join([f"{f'{label}:':<9}{following}", *(f"         ({want})" for want in wanted)])
+def next_step(following: str, *wanted: str) -> str:
+    """Return a program's last lines: the command that comes next and, each on a line of its own, what that lacks."""
+    return "\n".join([f"next:    {following}", *(f"         ({want})" for want in wanted)])
 
 
-def resuming_step(following: str) -> str:
-    """Return the line with the command that resumes a run. In a sweep the command for its rest comes after it."""
-    return next_step(following, label="first" if sweeping() else "next")
+def resuming_step(name: str, words: Sequence[str], run_dir: Path) -> str:
+    """Return, on a line of its own, the command that goes on in the run's folder: "" in a sweep, whose own does."""
+    return "" if sweeping() else f"\n{next_step(resume_command(name, words, run_dir))}"
 
 
 def resume_sweep_command(name: str, words: Sequence[str], folder: Path) -> str:

@@ -174,8 +174,8 @@ def test_a_dying_server_ends_the_run_saved_and_with_the_reason(tmp_path: Path) -
     assert "of the latest 8 requests failed" in run.said
     assert "The first reason: HTTP 503: as told" in run.said
     assert "The run is saved, to go on once the server answers" in run.said
-    assert f" hydra.run.dir={tmp_path} ckpt_path={tmp_path / 'checkpoints' / 'failed.ckpt'}\n" in run.said
-    assert (tmp_path / "checkpoints" / "failed.ckpt").is_file()
+    assert f" hydra.run.dir={tmp_path}\n" in run.said
+    assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
     assert "Traceback" not in run.said
 
 
@@ -186,9 +186,9 @@ def test_a_step_that_lacks_its_last_verdicts_as_the_server_died_is_played_again(
     run = train(tmp_path, dead, "server.retries=0")
     assert run.code == 2
     assert "and so did a request of one word (HTTP 503: as told).\nThe run is saved, to go on once" in run.said
-    failed = tmp_path / "checkpoints" / "failed.ckpt"
-    assert (torch.load(failed, weights_only=True)["global_step"], run.rollouts) == (0, [])
-    again = train(tmp_path, lambda body, earlier: None, "trainer.max_steps=1", f"ckpt_path={failed}")
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    assert (torch.load(last, weights_only=True)["global_step"], run.rollouts) == (0, [])
+    again = train(tmp_path, lambda body, earlier: None, "trainer.max_steps=1", f"ckpt_path={last}")
     assert (again.code, again.rollouts) == (0, calm.rollouts)
 
 

@@ -610,8 +610,8 @@ def test_one_runs_expected_failure_does_not_end_a_sweep(
     assert cli.run("train", ["-m", "seed=1,2,3,4", f"hydra.sweep.dir={tmp_path}"]) == REFUSED
     assert begun == [1, 2, 3, 4]
     last = "not finished, for the reasons above: #1, #2 of this sweep"
-    then = f"then:    python train.py -m seed=1,2,3,4 hydra.sweep.dir={tmp_path}"
-    told = ["no luck with 2", "no luck with 3", f"{last}; resume what had begun", then]
+    again = f"next:    python train.py -m seed=1,2,3,4 hydra.sweep.dir={tmp_path}"
+    told = ["no luck with 2", "no luck with 3", last, again]
     assert capsys.readouterr().err.splitlines() == told
 
 

@@ -9,6 +9,7 @@ import os
 import platform
 import resource
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,10 +33,12 @@ from steer_lit.terminal import commands
 from steer_lit.terminal.stdout import REFUSED
 from tests.forked import started
 from tests.settings import Refused
+from tests.test_conf import empty_adapter
 
 CONSTANTS = ["bench.limit=30", "~policies.base", "bench.resamples=100"]
 ROWS = ["kind=benign", "rows=12"]
 ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = OmegaConf.create({"seed": 1})
 NOT_BEGUN = "stopped before the run began: nothing new was saved and nothing is lost"
 
 
@@ -152,11 +155,11 @@ def test_the_ranks_of_one_run_share_its_folder(variable: str, tmp_path: Path, mo
     """A further one finds there what the first has written."""
     (tmp_path / "trajectories.jsonl").touch()
     with pytest.raises(SteerError, match="holds a training"):
-        run_folder.check_unused(tmp_path, [])
+        run_folder.make_room(tmp_path, SETTINGS)
     with run_folder.alone_in(tmp_path, "training"):
         monkeypatch.setenv(variable, "1")
         with run_folder.alone_in(tmp_path, "training"):
-            run_folder.check_unused(tmp_path, [])
+            run_folder.make_room(tmp_path, SETTINGS)
 
 
 def test_a_file_system_without_locks_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,35 +185,65 @@ def test_the_saved_config_is_complete_at_any_moment(tmp_path: Path, monkeypatch:
     assert path.read_text() == "seed: 1\n"
 
 
-def test_a_run_restarted_by_slurm_resumes_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: list[str | None] = []
-    monkeypatch.setattr(train_run, "_train", lambda config, run_dir: taken.append(config.ckpt_path))
-    saved = tmp_path / "checkpoints" / "last.ckpt"
-    words = [f"hydra.run.dir={tmp_path}"]
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    assert cli.run("train", words) == 0  # stopped before anything was saved
-    saved.parent.mkdir()
-    torch.save({}, saved)
-    assert cli.run("train", [*words, f"init_from={tmp_path / 'gone'}"]) == 0  # the checkpoint holds this adapter
-    failed = saved.with_name("failed.ckpt")  # as a command says that goes on from a dead server
-    assert cli.run("train", [*words, f"ckpt_path={failed}"]) == 0  # removed once the run had got further
-    torch.save({}, failed)
-    assert cli.run("train", [*words, f"ckpt_path={failed}"]) == 0
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "0")
-    assert cli.run("train", words) == 2
-    assert taken == [None, str(saved), str(saved), str(failed)]
-
-
-def test_a_run_restarted_by_slurm_before_its_first_save_begins_again(
+def test_the_same_command_goes_on_with_the_training_in_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """As Slurm gives it when it restarts a job, and as a user who does not know where the run was stopped."""
+    taken: list[str | None] = []
+
+    def train(config: DictConfig, run_dir: Path) -> None:
+        taken.append(config.ckpt_path)
+        run_folder.freeze(config, run_dir)
+
+    monkeypatch.setattr(train_run, "_train", train)
+    words = ["seed=3", f"hydra.run.dir={tmp_path}/run"]
+    saved, other = tmp_path / "run" / "checkpoints", tmp_path / "other.ckpt"
+    last, kept = saved / "last.ckpt", saved / "kept.ckpt"
+    torch.save({}, other)
+    assert cli.run("train", [*words, f"ckpt_path={other}"]) == 0  # stopped before anything was saved
+    assert cli.run("train", [*words, f"ckpt_path={other}"]) == 0
+    saved.mkdir()
+    torch.save({}, last)
+    for more in ([], [f"ckpt_path={other}"], [f"ckpt_path={kept}"], ["hardware.micro_tokens=9"]):
+        assert cli.run("train", [*words, *more]) == 0
+    torch.save({}, kept)
+    assert cli.run("train", [*words, f"ckpt_path={kept}"]) == 0  # an earlier one, if it is named
+    assert taken == [str(other)] * 2 + [str(last)] * 4 + [str(kept)]
+
+
+def test_a_resumed_training_needs_its_start_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkpoint holds that adapter. In a sweep too, whose configs are all checked before its first run."""
+    start, begun = tmp_path / "sft", list[str | None]()
+    empty_adapter(start)
+
+    def train(config: DictConfig, run_dir: Path) -> None:
+        begun.append(config.ckpt_path)
+        run_folder.freeze(config, run_dir)
+        (run_dir / "checkpoints").mkdir(exist_ok=True)
+        torch.save({}, run_dir / "checkpoints" / "last.ckpt")
+
+    monkeypatch.setattr(train_run, "_train", train)
+    words = ["+experiment=grpo_tiny", f"init_from={start}"]
+    runs = [[*words, f"hydra.run.dir={tmp_path}/a"], ["-m", *words, "seed=1,2", f"hydra.sweep.dir={tmp_path}/b"]]
+    assert [cli.run("train", each) for each in runs] == [0, 0]
+    shutil.rmtree(start)
+    assert [cli.run("train", each) for each in runs] == [0, 0]
+    assert begun[:3] == [None] * 3
+    assert begun[3:] == [f"{tmp_path}/{run}/checkpoints/last.ckpt" for run in ("a", "b/0_seed-1", "b/1_seed-2")]
+
+
+def test_a_training_that_had_saved_nothing_begins_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it had written is kept aside: it would be mixed with what the run writes now."""
-    monkeypatch.setattr(train_run, "_train", lambda config, run_dir: (run_dir / "trajectories.jsonl").touch())
+
+    def train(config: DictConfig, run_dir: Path) -> None:
+        run_folder.freeze(config, run_dir)
+        (run_dir / "trajectories.jsonl").touch()
+
+    monkeypatch.setattr(train_run, "_train", train)
     words = [f"hydra.run.dir={tmp_path}"]
     assert cli.run("train", words) == 0
     (tmp_path / "tensorboard").mkdir()
-    assert cli.run("train", words) == 2
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert cli.run("train", [*words, "seed=2"]) == 2
     for restart in (1, 2):
         assert cli.run("train", words) == 0
         aside = tmp_path / f"before_restart_{restart}"
@@ -218,6 +251,30 @@ def test_a_run_restarted_by_slurm_before_its_first_save_begins_again(
         assert (aside / "tensorboard").is_dir() is (restart == 1)
     assert (tmp_path / "trajectories.jsonl").is_file()
     assert len(list(tmp_path.glob("before_restart_*"))) == 2
+
+
+def test_a_finished_training_is_left_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Path] = []
+
+    def train(config: DictConfig, run_dir: Path) -> None:
+        begun.append(run_dir)
+        run_folder.freeze(config, run_dir)
+        empty_adapter(run_dir / "adapter")
+        run_folder.mark_finished(run_dir, {"metric": "val/right_share", "value": 0.25, "best": [1, 0.5]})
+
+    monkeypatch.setattr(train_run, "_train", train)
+    words = ["+experiment=grpo_tiny", f"hydra.run.dir={tmp_path}/run"]
+    assert [cli.run("train", words) for _ in range(2)] == [0, 0]
+    assert begun == [tmp_path / "run"]
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        f"finished already, left as it is: {tmp_path}/run",
+        f"adapter: {tmp_path}/run/adapter   val/right_share 0.250",
+        f"best:    {tmp_path}/run/best_adapter   val/right_share 0.500 at step 1",
+        f"next:    python bench.py model=tiny policies.grpo={tmp_path}/run/adapter bench.limit=20 "
+        "rollout.max_new_tokens=96",
+    ]
 
 
 def test_another_runs_checkpoint_does_not_allow_overwriting_a_run(
@@ -250,16 +307,29 @@ def test_a_training_does_not_overwrite_another(
     path = tmp_path / left
     path.parent.mkdir(exist_ok=True)
     path.write_text("of the first")
-    words = ["seed=2", f"hydra.run.dir={tmp_path}"]
-    said = refused(*words)
-    assert said.startswith(f"hydra.run.dir={tmp_path}: holds a training, which a new one would overwrite")
-    assert "name another folder, hydra.run.dir=..." in said
+    said = refused("seed=2", f"hydra.run.dir={tmp_path}")
+    holds = f"hydra.run.dir={tmp_path}: holds a training, which a new one would overwrite (without a config.yaml)"
+    assert said.startswith(f"{holds}: name another folder, hydra.run.dir=..., or ")
     if path.suffix == ".ckpt":
-        assert shlex.split(said.splitlines()[1]) == ["python", "train.py", *words, f"ckpt_path={path}"]
+        assert said.endswith(f"or go on with that one, with the settings of now by ckpt_path={path}")
     else:
         assert said.endswith("or remove this one: it has no checkpoint to go on from")
     files = [file.name for file in tmp_path.rglob("*") if file.is_file() and file.suffix != ".log"]
     assert files == [".lock", path.name]
+
+
+def test_a_training_with_other_settings_is_refused_with_what_differs(
+    tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_run, "_train", run_folder.freeze)
+    words = ["+experiment=grpo_tiny", "seed=2", "~logger.tensorboard", f"hydra.run.dir={tmp_path}/run"]
+    assert cli.run("train", words) == 0
+    (tmp_path / "run" / "checkpoints").mkdir()
+    torch.save({}, tmp_path / "run" / "checkpoints" / "last.ckpt")
+    said = refused("+experiment=grpo_tiny", "optim.lr=1e-4", "trainer.max_steps=9", words[-1])
+    assert "(seed=2 there, trainer.max_steps=10 there, optim.lr=0.001 there and " in said
+    again = f"next:    python train.py +experiment=grpo_tiny seed=2 '~logger.tensorboard' hydra.run.dir={tmp_path}/run"
+    assert said.splitlines()[-1] == again
 
 
 def test_a_run_resumes_whose_checkpoints_lie_behind_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,31 +351,12 @@ def test_a_resumed_run_records_every_command(tmp_path: Path, monkeypatch: pytest
     torch.save({}, tmp_path / "my run" / "checkpoints" / "last.ckpt")
     resumed = [*words[:2], "ckpt_path='my run/checkpoints/last.ckpt'", words[2]]
     for _ in range(2):
+        assert cli.run("train", words) == 0
         assert cli.run("train", resumed) == 0
     commands = json.loads((tmp_path / "my run" / "versions.json").read_text())["commands"]
     quoted = ["python", "train.py", *words[:2], 'hydra.run.dir="my run"']
-    assert [shlex.split(command) for command in commands] == [quoted, [*quoted[:-1], resumed[2], quoted[-1]]]
-
-
-def test_the_later_checkpoint_is_suggested_for_resuming(tmp_path: Path) -> None:
-    (tmp_path / "checkpoints").mkdir()
-    for age, name in enumerate(("failed.ckpt", "last.ckpt", "failed.ckpt")):
-        (tmp_path / "checkpoints" / name).touch()
-        os.utime(tmp_path / "checkpoints" / name, (age, age))
-        with pytest.raises(SteerError, match=rf"ckpt_path=.*/{name}$"):
-            run_folder.check_unused(tmp_path, [])
-
-
-def test_the_training_in_a_folder_goes_on_with_the_words_it_began_with(tmp_path: Path) -> None:
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "last.ckpt").touch()
-    began = "python train.py --config-dir=mine +experiment=grpo_tiny '~logger.csv' init_from=a hydra.run.dir=old"
-    (tmp_path / "versions.json").write_text(json.dumps({"commands": [began, f"{began} ckpt_path=old/last.ckpt"]}))
-    with pytest.raises(SteerError) as refused:
-        run_folder.check_unused(tmp_path, ["+experiment=grpo_tiny"])
-    words = shlex.split(str(refused.value).splitlines()[-1])[2:]
-    folder, checkpoint = f"hydra.run.dir={tmp_path}", f"ckpt_path={tmp_path}/checkpoints/last.ckpt"
-    assert words == ["+experiment=grpo_tiny", "~logger.csv", "init_from=a", folder, checkpoint]
+    with_checkpoint = [*quoted[:-1], resumed[2], quoted[-1]]
+    assert [shlex.split(command) for command in commands] == [quoted, with_checkpoint] * 2
 
 
 def test_in_a_sweep_another_folder_is_named_by_the_sweeps_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -404,8 +455,8 @@ def told_of_a_full_disk(run_dir: Path, words: list[str], trainer: Any) -> list[s
 
 def test_a_full_disk_ends_a_training_with_the_command_that_resumes_it(tmp_path: Path) -> None:
     words = ["experiment=a", "init_from='b c'"]
-    again = f"begin again in another folder, or remove {tmp_path}"
-    nothing = f"stopped before anything was saved that a run goes on from: {again}"
+    again = f"next:    python train.py experiment=a 'init_from='\"'\"'b c'\"'\"'' hydra.run.dir={tmp_path}"
+    nothing = f"stopped before anything was saved that a run goes on from\n{again}"
     assert told_of_a_full_disk(tmp_path, words, trainer(first_rank=False)) == []
     assert told_of_a_full_disk(tmp_path, words, trainer()) == [nothing]
     last = tmp_path / "checkpoints" / "last.ckpt"
@@ -413,7 +464,7 @@ def test_a_full_disk_ends_a_training_with_the_command_that_resumes_it(tmp_path: 
     torch.save(checkpoint(7), last)
     first, following = told_of_a_full_disk(tmp_path, words, trainer())[0].splitlines()
     assert first == "stopped, step 7 is saved"
-    command = ["python", "train.py", *words, f"hydra.run.dir={tmp_path}", f"ckpt_path={last}"]
+    command = ["python", "train.py", *words, f"hydra.run.dir={tmp_path}"]
     assert shlex.split(following.removeprefix("next:")) == command
 
 
@@ -423,28 +474,21 @@ def test_a_full_disk_at_the_last_save_keeps_and_names_the_export(name: str, tmp_
     weights.parent.mkdir(exist_ok=True)
     weights.touch()
     (said,) = told_of_a_full_disk(tmp_path, [], trainer())
-    assert said.endswith(f"or remove {tmp_path}; {tmp_path / name.partition('/')[0]} is whole")
-
-
-def test_a_full_disk_names_the_checkpoint_in_another_folder_that_the_run_began_with(tmp_path: Path) -> None:
-    (began := tmp_path / "last.ckpt").touch()
-    (said,) = told_of_a_full_disk(tmp_path / "run", ["a=b"], trainer(resumed=began))
-    assert said.splitlines()[1] == f"next:    python train.py a=b ckpt_path={began}"
+    assert said.splitlines()[0].endswith(f"goes on from; {tmp_path / name.partition('/')[0]} is whole")
 
 
 @pytest.mark.parametrize("error", [ServerDown, TooManyFailures])
 def test_a_failed_training_ends_with_the_command_that_resumes_it(error: type[SteerError], tmp_path: Path) -> None:
     """The first rank prints it. The others, which failed with it, end silently."""
-    saved = tmp_path / "checkpoints" / "failed.ckpt"
+    saved = tmp_path / "checkpoints" / "last.ckpt"
     saved.parent.mkdir()
     torch.save(checkpoint(7), saved)
-    (tmp_path / "checkpoints" / "last.ckpt").touch()
     for first_rank in (True, False):
         ended = pytest.raises(error if first_rank else SystemExit)
         with ended as caught, stopping.resumable(tmp_path, ["a=b"], trainer(first_rank), str):
             raise error("nobody answers")
         said = getattr(caught.value, "__notes__", [])
-        command = f"python train.py a=b hydra.run.dir={tmp_path} ckpt_path={saved}"
+        command = f"python train.py a=b hydra.run.dir={tmp_path}"
         assert said == ([f"stopped, step 7 is saved\nnext:    {command}"] if first_rank else [])
     assert isinstance(caught.value, SystemExit)
     assert not caught.value.code  # otherwise Lightning would kill the first rank
@@ -642,7 +686,7 @@ from hydra.core.hydra_config import HydraConfig
 from steer_lit.cli import main, run_folder
 def over(config, folder):
     if {whole}:
-        run_folder.mark_finished(folder)
+        run_folder.mark_finished(folder, dict(metric="val/loss"))
     (folder / "checkpoints").mkdir()
     (folder / "checkpoints" / "last.ckpt").touch()
     HydraConfig.instance().cfg = None
@@ -652,7 +696,7 @@ main.RUNS["train"] = over
     done = script("train", run := tmp_path / "run", before)
     said = f"stopped: {run} keeps what is in it\n"
     if not whole:
-        said += f"next:    python train.py seed=3 hydra.run.dir={run} ckpt_path={run}/checkpoints/last.ckpt\n"
+        said += f"next:    python train.py seed=3 hydra.run.dir={run}\n"
     assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, said)
 
 

@@ -38,7 +38,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         folders.append(run_dir)
         empty_adapter(run_dir / "adapter")
         freeze(config, run_dir)
-        mark_finished(run_dir)
+        mark_finished(run_dir, {"metric": ""})
 
     monkeypatch.setitem(cli.RUNS, "train", run)
     return folders
@@ -121,7 +121,7 @@ def test_a_repeated_sweep_skips_finished_runs_and_compares_only_those(
         (run_dir / "trajectories.jsonl").touch()
         if config.seed == 2:
             raise ServerDown("nobody answers")
-        mark_finished(run_dir)
+        mark_finished(run_dir, {"metric": ""})
 
     monkeypatch.setattr(train_run, "_train", train)
     words = ["-m", "+experiment=grpo_tiny", "seed=1,2,3", f"hydra.sweep.dir={tmp_path}"]
@@ -131,24 +131,23 @@ def test_a_repeated_sweep_skips_finished_runs_and_compares_only_those(
     assert compared in said
     assert "\n         (without 1 run of this sweep that did not finish)\n" in said
     assert cli.run("train", words) == REFUSED
-    assert begun == [1, 2, 3]
+    assert begun == [1, 2, 3, 2]
     again = capsys.readouterr()
     assert again.out.count("finished already, left as it is: ") == 2
     assert f"finished already, left as it is: {tmp_path}/0_seed-1\n" in again.out
     assert compared in again.out
     assert again.err.splitlines()[-3:] == [
-        f"hydra.run.dir={tmp_path}/1_seed-2: holds this run, begun before: "
-        "remove this folder first: it has no checkpoint to go on from",
-        "not finished, for the reasons above: #1 of this sweep; resume what had begun",
-        f"then:    python train.py {' '.join(words)}",
+        "nobody answers",
+        "not finished, for the reasons above: #1 of this sweep",
+        f"next:    python train.py {' '.join(words)}",
     ]
-    mark_finished(tmp_path / "1_seed-2")
+    mark_finished(tmp_path / "1_seed-2", {"metric": ""})
     assert cli.run("train", words) == 0
     assert cli.run("train", [*words, "trainer.max_steps=9"]) == REFUSED  # none of which is finished
     said = capsys.readouterr().err
-    assert said.count("holds a training, which a new one would overwrite: name another folder, hydra.sweep.dir=") == 3
-    assert ": #0, #1, #2 of this sweep; resume" in said
-    assert begun == [1, 2, 3]
+    assert said.count("overwrite (trainer.max_steps=10 there") == said.count("folder, hydra.sweep.dir=...") == 3
+    assert ": #0, #1, #2 of this sweep\n" in said
+    assert begun == [1, 2, 3, 2]
 
 
 def test_a_problem_names_the_first_runs_that_have_it_unless_all_do() -> None:
@@ -197,10 +196,10 @@ def test_an_exception_in_a_runs_own_code_is_followed_by_the_command_that_goes_on
 
 
 @pytest.mark.parametrize("stop", [SystemExit(130), RuntimeError("CUDA out of memory")])
-def test_a_stopped_sweep_says_what_comes_first(
+def test_a_stopped_sweep_goes_on_by_one_command(
     stop: BaseException, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To resume the run at work, then the rest: the other way round that run would be refused."""
+    """With the run at work from its checkpoint, then with the rest."""
     policy = SimpleNamespace(is_global_zero=True, checkpoint_callbacks=[], ckpt_path=None, global_step=7)
     policy.max_steps, policy.max_epochs = 8, None
 
@@ -213,25 +212,19 @@ def test_a_stopped_sweep_says_what_comes_first(
 
     monkeypatch.setattr(train_run, "_train", fit)
     words, last = ["-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}"], tmp_path / "0_seed-1/checkpoints/last.ckpt"
-    first = f"first:   python train.py seed=1 hydra.run.dir={tmp_path}/0_seed-1 ckpt_path={last}"
-    then = f"then:    python train.py {' '.join(words)}"
+    told = ["stopped, step 7 is saved", f"next:    python train.py {' '.join(words)}"]
     if isinstance(stop, RuntimeError):
         with pytest.raises(RuntimeError) as caught:
             cli.run("train", words)
-        assert "\n".join(caught.value.__notes__).splitlines() == ["stopped, step 7 is saved", first, then]
-        return
-    assert cli.run("train", words) == 130
-    assert capsys.readouterr().err.splitlines() == ["stopped, step 7 is saved", first, then]
-    monkeypatch.setattr(train_run, "_train", lambda config, run_dir: None)
-    assert cli.run("train", words) == REFUSED
-    refused = f"hydra.run.dir={tmp_path}/0_seed-1: holds this run, begun before"
-    told = capsys.readouterr().err.splitlines()
-    assert told == [
-        refused,
-        first,
-        "not finished, for the reasons above: #0 of this sweep; resume what had begun",
-        then,
-    ]
+        assert caught.value.__notes__ == told
+    else:
+        assert cli.run("train", words) == 130
+        assert capsys.readouterr().err.splitlines() == told
+    begun: list[str | None] = []
+    monkeypatch.setattr(train_run, "_train", lambda config, run_dir: begun.append(config.ckpt_path))
+    assert cli.run("train", words) == 0
+    assert begun[0] == str(last)
+    assert len(begun) == 2
 
 
 def test_a_sweep_stopped_after_a_runs_last_step_goes_on_with_the_rest(
@@ -242,12 +235,16 @@ def test_a_sweep_stopped_after_a_runs_last_step_goes_on_with_the_rest(
     policy.limit_val_batches, policy.datamodule = 1.0, SimpleNamespace(val_rows=[])
     begun: list[Path] = []
 
+    def ended() -> str:
+        mark_finished(begun[-1], {"metric": ""})
+        return "adapter: here"
+
     def fit(config: DictConfig, run_dir: Path) -> None:
         begun.append(run_dir)
         freeze(config, run_dir)
         (run_dir / "checkpoints").mkdir()
         torch.save(checkpoint(7), run_dir / "checkpoints" / "last.ckpt")
-        with resumable(run_dir, [], policy, lambda: "adapter: here"):
+        with resumable(run_dir, [], policy, ended):
             raise SystemExit(130)
 
     monkeypatch.setattr(train_run, "_train", fit)

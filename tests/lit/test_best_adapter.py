@@ -206,7 +206,7 @@ def test_a_validation_interrupted_by_a_checkpoint_is_repeated_in_full(
     """A server may die in the second batch of a validation. Lightning counts the first batch as done and skips the
     last.
     """
-    path, validated = tmp_path / "failed.ckpt", []
+    path, validated = tmp_path / "stopped.ckpt", []
     module = scripted(tiny_policy(), [0.5, 0.5])
     trainer = make_trainer(2, **EVERY)
 

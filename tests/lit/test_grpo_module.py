@@ -157,7 +157,7 @@ def test_too_many_failures_stop_the_run_after_saving_it_and_logging_its_rollouts
     said = r"9 of 9 trajectories.*rollout.max_failed_share=0.5; the first: silent. The run is saved, .* once that is"
     with pytest.raises(TooManyFailures, match=said):
         run(make_trainer, module, small_world("grpo"), steps=1, callbacks=[TrajectoryLog()])
-    saved = torch.load(tmp_path / "checkpoints" / "failed.ckpt", weights_only=True)
+    saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert saved["global_step"] == 0
     rows = [json.loads(line) for line in (tmp_path / "trajectories.jsonl").read_text().splitlines()]
     assert [row["failed"] for row in rows] == ["silent"] * 9
@@ -169,7 +169,7 @@ def test_too_many_failures_in_a_validation_stop_the_run_after_saving_it(
 ) -> None:
     """Without a verdict the run would end as if all were well, and could not tell which adapter is best."""
     validated, drawing = list[int](), count()
-    failed, last = tmp_path / "checkpoints" / "failed.ckpt", tmp_path / "checkpoints" / "last.ckpt"
+    last = tmp_path / "checkpoints" / "last.ckpt"
 
     def fit(ckpt_path: Path | None, steps: int = steps, *, fails: bool = False, **settings: Any) -> dict[str, Any]:
         policy = tiny_policy()
@@ -188,20 +188,19 @@ def test_too_many_failures_in_a_validation_stop_the_run_after_saving_it(
         return policy.adapter_state()
 
     said = r"^10 of 10 trajectories failed in the validation after step 2, more than .*; the first: silent\."
-    for ckpt_path in (None, failed, failed):  # also when it fails again: what is owed must not be forgotten
+    for ckpt_path in (None, last, last):  # also when it fails again: what is owed must not be forgotten
         with pytest.raises(TooManyFailures, match=said):
             fit(ckpt_path, fails=True)
     assert len((tmp_path / "trajectories.jsonl").read_text().splitlines()) == 2 * 9  # each once
     assert validated == []
-    (drawn,) = torch.load(failed, weights_only=True)[OWN]["random_states"]
-    fit(failed)  # this validation is repeated, the steps before it are not
+    (drawn,) = torch.load(last, weights_only=True)[OWN]["random_states"]
+    fit(last)  # this validation is repeated, the steps before it are not
     assert validated == [2, 3][: steps - 1]
     assert len((tmp_path / "trajectories.jsonl").read_text().splitlines()) == steps * 9
     saved = torch.load(last, weights_only=True)
     assert (saved["global_step"], saved[OWN]["validated_at"]) == (steps, steps)
     if steps == 2:  # nothing was left to train
         assert torch.equal(saved[OWN]["random_states"][0]["torch"], drawn["torch"])
-    assert not failed.exists()  # overtaken
     went_on = fit(last, 4)
     assert validated == [*[2, 3][: steps - 1], 4]  # each once
     straight = fit(None, 4, default_root_dir=tmp_path / "straight")
@@ -265,7 +264,7 @@ def test_a_dead_server_stops_the_run_after_saving_it(
     module.tutor.score = gone  # type: ignore[assignment]
     with pytest.raises(ServerDown, match=r"^nobody answers\nThe run is saved, to go on once the server answers$"):
         run(make_trainer, module, small_world("grpo"), steps=1)
-    assert torch.load(tmp_path / "checkpoints" / "failed.ckpt", weights_only=True)["global_step"] == 0
+    assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 0
 
 
 def test_a_second_epoch_scores_against_the_policy_that_sampled(

@@ -203,10 +203,10 @@ def test_trap_35_a_command_stopped_by_a_signal_can_be_resumed_exactly(
         *_, stopped, following = said.splitlines()
         assert re.fullmatch(r"stopped, step \d is saved", stopped)
         assert shlex.split(following.removeprefix("next: ")) == [
-            "python", "train.py", *STOPPED, f"hydra.run.dir={killed}", f"ckpt_path={last}"
+            "python", "train.py", *STOPPED, f"hydra.run.dir={killed}"
         ]  # fmt: skip
         assert "Traceback" not in said
-    assert cli.run("train", [*STOPPED, f"hydra.run.dir={killed}", f"ckpt_path={last}"]) == 0
+    assert cli.run("train", [*STOPPED, f"hydra.run.dir={killed}"]) == 0
     for name in ("trajectories.jsonl", "adapter/adapter_model.safetensors"):
         assert (killed / name).read_bytes() == (never_stopped / name).read_bytes(), name
 

@@ -22,7 +22,7 @@ from steer_lit.lit.csv_log import CsvLog
 from steer_lit.lit.last_checkpoint import LastCheckpoint
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.sft_module import SFTModule
-from steer_lit.lit.training_checkpoint import OWN, PLACE, CheckpointFile
+from steer_lit.lit.training_checkpoint import CheckpointFile
 from tests.settings import optim_settings
 
 
@@ -53,31 +53,13 @@ def test_the_last_checkpoint_is_saved_every_n_steps_on_sigterm_and_at_the_end(mo
 
 
 def test_a_run_with_nothing_left_to_train_is_saved_after_its_validation() -> None:
-    """Its training never begins. The save removes the checkpoint of the validation that had failed."""
+    """Its training never begins."""
     callback, saved = LastCheckpoint(every_n_steps=5), list[int]()
     for step, fn in enumerate((TrainerFn.FITTING, TrainerFn.VALIDATING)):
         trainer = trainer_at(step, saved)
         trainer.state = SimpleNamespace(fn=fn)
         callback.on_validation_end(trainer, None)  # type: ignore[arg-type]
     assert saved == [1]
-
-
-@pytest.mark.parametrize(("failed_at", "left"), [(3, False), (5, False), (6, True), (None, True)])
-def test_a_failed_steps_checkpoint_is_removed_once_it_is_overtaken(
-    failed_at: int | None, left: bool, tmp_path: Path
-) -> None:
-    """The command that went on from it would take a later run back. One that is further, or damaged, is left alone."""
-    failed = tmp_path / "checkpoints" / "failed.ckpt"
-    failed.parent.mkdir()
-    failed.write_bytes(b"half")
-    if failed_at is not None:
-        torch.save({"global_step": failed_at, "optimizer_states": [], PLACE: {}, OWN: {}}, failed)
-    saved = SimpleNamespace(
-        global_step=5, default_root_dir=str(tmp_path), save_checkpoint=Path.touch, is_global_zero=True
-    )
-    LastCheckpoint(every_n_steps=5).save(saved)  # type: ignore[arg-type]
-    assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
-    assert failed.is_file() is left
 
 
 @pytest.fixture

@@ -87,7 +87,7 @@ def test_a_checkpoint_saved_in_the_last_validation_resumes_as_finished(
     world, settings = {"batch_size": 10, "val_size": 10}, {"max_steps": -1, "max_epochs": 1, "val_check_interval": 2}
     module = SFTModule(tiny_policy(), optim_settings(lr=1e-2, schedule="constant", warmup=0.0), micro_tokens=2048)
     trainer = make_trainer(**{**EVERY, **settings})
-    path = tmp_path / "failed.ckpt"
+    path = tmp_path / "stopped.ckpt"
     module.on_validation_epoch_start = lambda: trainer.save_checkpoint(path)  # type: ignore[method-assign]
     trainer.fit(module, small_world("sft", **world))
     assert torch.load(path, weights_only=True)["global_step"] == trainer.global_step == 3

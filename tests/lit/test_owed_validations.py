@@ -11,7 +11,7 @@ import torch
 from lightning import Callback, Trainer
 
 from steer_lit.errors import ServerDown
-from steer_lit.files.run_files import FAILED, LAST
+from steer_lit.files.run_files import LAST
 from steer_lit.lit.last_checkpoint import LastCheckpoint
 from tests.lit.test_checkpoints import grpo_module
 
@@ -74,9 +74,9 @@ EVERY_SECOND_EPOCH = {"check_val_every_n_epoch": 2, "val_check_interval": 1.0}
 def test_a_validation_that_fails_again_and_again_is_made_up(step: int, every: dict[str, Any], fit: Any) -> None:
     straight, ended = fit("straight", **every)
     done = straight.index(validated(step))
-    for resume, expected in ((None, straight[:done]), (FAILED, []), (FAILED, [])):
+    for resume, expected in ((None, straight[:done]), (LAST, []), (LAST, [])):
         assert fit("broken", resume, dies_at=step, **every)[0] == expected
-    rest, resumed = fit("broken", FAILED, **every)
+    rest, resumed = fit("broken", LAST, **every)
     assert rest == straight[done:]
     assert all(torch.equal(resumed[name], tensor) for name, tensor in ended.items())
 
@@ -86,19 +86,17 @@ def test_a_longer_run_goes_on_from_a_failed_last_validation(steps: int, fit: Any
     """It makes that validation up only if it has one there itself."""
     straight, _ = fit("straight")
     before, _ = fit("broken", dies_at=steps, max_steps=steps)
-    rest, _ = fit("broken", FAILED)
+    rest, _ = fit("broken", LAST)
     assert [*before, *rest] == straight
 
 
-@pytest.mark.parametrize(
-    ("step", "saved", "every"), [(3, FAILED, {}), (2, FAILED, {}), (2, LAST, EVERY_SECOND_EPOCH)], ids=str
-)
+@pytest.mark.parametrize(("step", "every"), [(3, {}), (2, {}), (2, EVERY_SECOND_EPOCH)], ids=str)
 def test_a_run_whose_step_fails_makes_up_no_validation_that_it_has_had(
-    step: int, saved: str, every: dict[str, Any], fit: Any
+    step: int, every: dict[str, Any], fit: Any
 ) -> None:
     straight, ended = fit("straight", **every)
     before, _ = fit("broken", dies_at=step, validating=False, **every)
-    rest, resumed = fit("broken", saved, **every)
+    rest, resumed = fit("broken", LAST, **every)
     assert [*before, *rest] == straight
     assert all(torch.equal(resumed[name], tensor) for name, tensor in ended.items())
 
@@ -106,7 +104,7 @@ def test_a_run_whose_step_fails_makes_up_no_validation_that_it_has_had(
 def test_a_step_that_fails_after_a_made_up_validation_does_not_repeat_it(fit: Any) -> None:
     straight, _ = fit("straight")
     fit("broken", dies_at=3)
-    made_up, _ = fit("broken", FAILED, dies_at=3, validating=False)
-    rest, _ = fit("broken", FAILED)
+    made_up, _ = fit("broken", LAST, dies_at=3, validating=False)
+    rest, _ = fit("broken", LAST)
     assert made_up == [validated(3)]
     assert rest == straight[straight.index(*made_up) + 1 :]

@@ -10,6 +10,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from steer_lit.cli import main as cli
+from steer_lit.cli.run_folder import mark_finished
 from tests.kills import Kill, arm, in_a_process
 
 
@@ -57,7 +58,8 @@ def test_a_run_resumed_at_its_end_shows_nothing_twice(every_n_steps: int, tmp_pa
     before = shown(tmp_path)
     assert before["hp_metric"] == [0, 2]
     assert before["val/loss"] == [2]
-    assert cli.run("train", [*words, f"ckpt_path={tmp_path}/checkpoints/last.ckpt"]) == 0
+    mark_finished(tmp_path, {})
+    assert cli.run("train", words) == 0
     assert shown(tmp_path) == before
 
 
@@ -65,12 +67,10 @@ OPTIMIZER = "steer_lit.lit.master_weights:MasterAdamW"
 
 
 def run_part(words: list[str], folder: Path, kill: Kill | None) -> None:
-    """Train from the last checkpoint in `folder`, or from the start, until the end or the kill."""
+    """Train in `folder`, until the end or the kill."""
     if kill is not None:
         arm(kill)
-    last = folder / "checkpoints" / "last.ckpt"
-    resumed = [f"ckpt_path={last}"] if last.is_file() else []
-    assert cli.run("train", [*words, f"hydra.run.dir={folder}", *resumed]) == 0
+    assert cli.run("train", [*words, f"hydra.run.dir={folder}"]) == 0
 
 
 def before_saving(call: int) -> Kill:
@@ -79,7 +79,7 @@ def before_saving(call: int) -> Kill:
 
 
 def after_saving(call: int) -> Kill:
-    return Kill("steer_lit.lit.last_checkpoint", "_remove_overtaken", call)
+    return before_saving(call)._replace(after=True)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from omegaconf import OmegaConf
 
 from steer_lit.cli import main as cli
 from steer_lit.cli.closing import Result, closing, opening
-from steer_lit.cli.run_folder import at_its_end
+from steer_lit.cli.run_folder import mark_finished, result_at_end
 from steer_lit.errors import SteerError
 from steer_lit.files.run_files import LAST
 from steer_lit.lit.policy_module import PolicyModule
@@ -185,11 +185,13 @@ def test_a_run_resumed_from_its_end_is_validated_and_takes_no_step(
     saved = torch.load(path, weights_only=True)
     ended = capsys.readouterr().out.splitlines()[-3:]
     assert "val/loss" in ended[0]
-    assert cli.run("train", [*words, f"ckpt_path={path}"]) == 0
-    said = capsys.readouterr().out
-    assert said.splitlines()[-3:] == ended
-    longer = "trainer.max_steps" if length == ["trainer.max_steps=2"] else "trainer.max_epochs"
-    assert f"step 2 was this run's last, nothing was left to train: raise {longer} for more\n" in said
+    for finished in (True, False):
+        if not finished:
+            mark_finished(tmp_path, {})
+        assert cli.run("train", words) == 0
+        said = capsys.readouterr().out
+        assert said.splitlines()[-3:] == ended
+        assert ("finished already" in said) == finished
     assert torch.load(path, weights_only=True)["global_step"] == saved["global_step"]
 
 
@@ -225,7 +227,6 @@ def test_a_run_whose_last_epoch_has_no_validation_is_validated_once_at_its_end(
     monkeypatch.setattr(PolicyModule, "on_validation_epoch_end", complete)
     if killed:
         assert cli.run("train", [*words, f"hydra.run.dir={tmp_path}"]) == 2
-        words.append(f"ckpt_path={tmp_path / LAST}")
     run = train(tmp_path, *words)
     assert validated == [4, 6]
     assert read_checkpoint(tmp_path / LAST)[OWN]["validated_at"] == 6
@@ -238,8 +239,6 @@ def test_a_run_whose_last_epoch_has_no_validation_is_validated_once_at_its_end(
     assert hp_metric == [(6, pytest.approx(losses[6]))]
     assert f"val/loss {losses[6]:.3f}" in run.said
     assert json.loads((tmp_path / "best_adapter/best.json").read_text())["step"] == min(losses, key=losses.__getitem__)
-    train(tmp_path, *words, *([] if killed else [f"ckpt_path={tmp_path / LAST}"]))
-    assert validated == [4, 6, 6]  # only to show the value again
 
 
 def test_sigterm_in_a_validation_after_the_training_leaves_it_to_the_resumed_run(
@@ -250,14 +249,14 @@ def test_sigterm_in_a_validation_after_the_training_leaves_it_to_the_resumed_run
     with monkeypatch.context() as patch:
         patch.setattr(SFTModule, "validation_step", lambda *_: signal.raise_signal(signal.SIGTERM))
         assert cli.run("train", words) == 143
-    stopped, first, *_, following = capsys.readouterr().err.splitlines()
+    stopped, following = capsys.readouterr().err.splitlines()
     assert stopped == "stopped, step 4 is saved, this run's last; it lacks its last validation"
-    assert not at_its_end(tmp_path)  # a sweep that goes on leaves this run to the command that resumes it
-    *_, folder, saved = resume = shlex.split(first.removeprefix("first:"))
-    assert (folder, saved) == (f"hydra.run.dir={tmp_path}", f"ckpt_path={tmp_path / LAST}")
+    assert result_at_end(tmp_path) is None  # the same command makes it up
+    resume = shlex.split(following.removeprefix("next:"))
+    assert resume == ["python", "train.py", *words]
     said = train(tmp_path, *resume[2:]).said
     assert "val/loss" in said
-    assert said.splitlines()[-1] == following == f"next:    python train.py {GRPO_TINY} init_from={tmp_path}/adapter"
+    assert said.splitlines()[-1] == f"next:    python train.py {GRPO_TINY} init_from={tmp_path}/adapter"
 
 
 @pytest.mark.parametrize("hook", ["training_step", "on_train_end"])
@@ -278,8 +277,9 @@ def test_a_run_stopped_after_its_last_step_says_so_and_what_comes_next(
     whole = hook == "on_train_end" or len(validates) != 1
     stopped, *_, following = capsys.readouterr().err.splitlines()[hook == "training_step" :]
     assert stopped == "stopped, step 1 is saved, this run's last" + ("" if whole else "; it lacks its last validation")
-    assert following == f"next:    python train.py {GRPO_TINY} init_from={tmp_path}/adapter"
-    assert at_its_end(tmp_path) == whole
+    comes = [GRPO_TINY, f"init_from={tmp_path}/adapter"] if whole else [*words, f"hydra.run.dir={tmp_path}"]
+    assert following == f"next:    python train.py {' '.join(comes)}"
+    assert (result_at_end(tmp_path) is not None) == whole
 
 
 def test_a_sweep_runs_every_combination(tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ def test_a_run_folder_holds_all_records_of_the_run(grpo: Run) -> None:
     assert "${" not in (grpo.folder / "config.yaml").read_text()
     versions = json.loads((grpo.folder / "versions.json").read_text())
     assert versions.keys() >= {"torch", "lightning", "python"}
-    assert versions["finished"] is True
+    assert versions["finished"]["metric"] == "val/right_share"
     assert versions["prompts"]["tutor_system"] == Prompt.load("tutor_system").digest
 
 
