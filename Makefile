@@ -47,13 +47,16 @@ lint: $(READY) ## Check style (ruff) and types (mypy)
 perf: $(READY) ## Time GRPO, SFT and generation, TRL's and vLLM's beside them where installed; leave the machine alone meanwhile
 	$(BIN)/python -m tests.perf.compare --peer-python '$(PEER_PYTHON)' --vllm-python '$(VLLM_PYTHON)'
 
+# A training that was stopped goes on by its own command. One with another number of steps is replaced.
+BEGUN = $(subst .done,.begun,$@)
+
 $(SFT): | $(READY)
-	rm -rf $(DEMO)/sft
+	@test -e $(BEGUN) || { rm -rf $(DEMO)/sft $(DEMO)/grpo && mkdir -p $(@D) && touch $(BEGUN); }
 	$(BIN)/python train.py +experiment=sft_nano trainer.max_steps=$(SFT_STEPS) hydra.run.dir=$(DEMO)/sft
 	touch $@
 
 $(GRPO): $(SFT) | $(READY)
-	rm -rf $(DEMO)/grpo
+	@test -e $(BEGUN) || { rm -rf $(DEMO)/grpo && mkdir -p $(@D) && touch $(BEGUN); }
 	$(BIN)/python train.py +experiment=grpo_nano init_from=$(DEMO)/sft/adapter trainer.max_steps=$(GRPO_STEPS) \
 	    hydra.run.dir=$(DEMO)/grpo
 	touch $@
