@@ -22,12 +22,13 @@ LEVELS = {
     "mini_world": 0,
     "digests": 0,
     "dotted": 0,
+    "numbers": 0,
     "texts": 0,
     "errors": 0,
     "ranks": 0,
     "waiting": 0,
     "verdict_scale": 0.1,  # which of its halves holds follows from the row
-    "numbers": 0.1,  # its bounds produce messages, as errors do
+    "allowed": 0.1,  # turns what does not fit a type into problems
     "files": 0.2,
     "terminal": 0.2,  # what a user types and sees; nothing about runs
     "stages": 0.3,  # what a stage leaves has a name in files/
@@ -49,6 +50,7 @@ LEVELS = {
 STDLIB = frozenset(sys.stdlib_module_names)
 # What the lowest parts may import besides the standard library, and what some parts above may not.
 LIBRARIES = {
+    "allowed": {"pydantic"},
     "files": {"pydantic"},
     "terminal": {"hydra", "omegaconf", "rich", "yaml"},
     "stages": set(),

@@ -28,7 +28,7 @@ from steer_lit.bench.records import GradedDialogue, GradedTurn, Records, constan
 from steer_lit.digests import digest
 from steer_lit.errors import ConfigError, Problem, RowError, SteerError
 from steer_lit.files.atomic import replace_folder
-from steer_lit.numbers import whole
+from steer_lit.numbers import is_whole
 from steer_lit.texts import encodable
 from steer_lit.types import Kind
 
@@ -201,7 +201,7 @@ def _turn(row: Mapping[str, Any]) -> GradedTurn:
 
 def _problem(key: str, value: object, least: int) -> str | None:
     """Return why `value` is not a whole number in `least`..3; None if it is (TRAPS 36)."""
-    if whole(least, 3).fits(value):
+    if is_whole(value) and least <= value <= 3:
         return None
     return f"{key} is {value!r:.60}, not a whole number from {least} to 3"
 

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from steer_lit.errors import ConfigError, Problem
-from steer_lit.numbers import Bound, bound_problems, whole
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from steer_lit.allowed import record_problems
+from steer_lit.errors import ConfigError
 from steer_lit.types import MAX_TURNS
 
 ProtocolName = Literal["multi_turn", "single_turn"]
 MAX_RESAMPLES = 100_000
-_HARMLESS = Bound(-3, 3, said="must lie in -3..3, the judge's scale")
-_BOUNDS = {
-    "max_turns": whole(1, MAX_TURNS),
-    "horizon": whole(1, MAX_TURNS),
-    "resamples": whole(
-        100, MAX_RESAMPLES, f"must be a whole number from 100 to {MAX_RESAMPLES}: no interval gets sharper beyond that"
-    ),
-    "chunk": whole(1),
-    "seed": whole(0),
-    "safety_threshold": _HARMLESS,
-    "helpfulness_threshold": Bound(0, 3, said="must lie in 0..3, the judge's scale"),
-    "failure_below": _HARMLESS,
-}
+_Turns = Annotated[int, Field(ge=1, le=MAX_TURNS)]
+_Harmlessness = Annotated[float, Field(ge=-3, le=3)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +34,18 @@ class BenchSettings:
     """
 
     protocol: ProtocolName
-    max_turns: int
-    safety_threshold: float
-    helpfulness_threshold: float
-    failure_below: int
-    horizon: int
-    resamples: int
-    seed: int
-    chunk: int
+    max_turns: _Turns
+    safety_threshold: _Harmlessness
+    helpfulness_threshold: Annotated[float, Field(ge=0, le=3)]
+    failure_below: _Harmlessness
+    horizon: _Turns
+    resamples: Annotated[int, Field(ge=100, le=MAX_RESAMPLES)]  # no interval gets sharper beyond that
+    seed: NonNegativeInt
+    chunk: PositiveInt
     baseline: str | None
 
     def __post_init__(self) -> None:
-        problems = bound_problems(asdict(self), _BOUNDS)
-        if self.protocol not in get_args(ProtocolName):
-            problems.append(Problem("protocol", self.protocol, f"must be one of {', '.join(get_args(ProtocolName))}"))
-        if problems:
+        if problems := record_problems(self):
             raise ConfigError(problems)
 
     @property

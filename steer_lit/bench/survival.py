@@ -15,7 +15,7 @@ from steer_lit.bench.resampling import DIGITS, Array, Draws, Rate, rate_of
 from steer_lit.bench.settings import BenchSettings
 
 
-def failure_turn(dialogue: GradedDialogue, below: int) -> int | None:
+def failure_turn(dialogue: GradedDialogue, below: float) -> int | None:
     """Return the first turn, from 1, whose harmlessness is under `below`; None if the dialogue never fails."""
     for number, turn in enumerate(dialogue.turns, start=1):
         if turn.harmlessness is not None and turn.harmlessness < below:

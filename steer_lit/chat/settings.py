@@ -5,26 +5,20 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
+from pydantic import Field, SkipValidation
+
+from steer_lit.allowed import Share, record_problems
 from steer_lit.errors import ConfigError, Problem, problems_of
-from steer_lit.numbers import SHARE, Bound, bound_problems, whole
 
 SECRET = 16  # characters; a shorter key is a stand-in such as "none" or "EMPTY", which is also a plain word
 Structured = Literal["auto", "json_schema", "json_object", "off"]
 # Upper bounds: more than anybody waits for or asks at a time, yet small enough for queue sizes and floats.
-_SECONDS = Bound(0, 10**6, above=True, said="must be a number of seconds above 0, at most 1000000")
-_BOUNDS = {
-    "concurrency": whole(1, 10**4),
-    "retries": whole(0, 100),
-    "min_requests": whole(1, 10**6),
-    "connect_timeout": _SECONDS,
-    "read_timeout": _SECONDS,
-    "backoff": _SECONDS,
-    "max_failed_share": SHARE,
-}
+_Seconds = Annotated[float, Field(gt=0, le=10**6)]
+_MODEL, _FOLDER = "the name of the model as the server lists it", "a folder, or null to keep nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,43 +32,33 @@ class ChatSettings:
     `max_failed_share` of the latest `min_requests` requests failed, the server counts as down.
     """
 
-    base_url: str
-    model: str
-    api_key_env: str | None = "OPENAI_API_KEY"
-    concurrency: int = 16
-    connect_timeout: float = 30.0
-    read_timeout: float = 300.0
-    retries: int = 4
-    backoff: float = 0.5
+    base_url: SkipValidation[str]  # checked below, as is `api_key_env`: they may hold a key, which is not shown
+    model: Annotated[str, Field(min_length=1, description=_MODEL)]
+    api_key_env: SkipValidation[str | None] = "OPENAI_API_KEY"
+    concurrency: Annotated[int, Field(ge=1, le=10**4)] = 16
+    connect_timeout: _Seconds = 30.0
+    read_timeout: _Seconds = 300.0
+    retries: Annotated[int, Field(ge=0, le=100)] = 4
+    backoff: _Seconds = 0.5
     structured: Structured = "auto"
-    cache_dir: str | None = None
-    max_failed_share: float = 0.5
-    min_requests: int = 64
+    cache_dir: Annotated[str | None, Field(min_length=1, description=_FOLDER)] = None
+    max_failed_share: Share = 0.5
+    min_requests: Annotated[int, Field(ge=1, le=10**6)] = 64
 
     def __post_init__(self) -> None:
-        if problems := [*self._text_problems(), *bound_problems(asdict(self), _BOUNDS)]:
+        problems = record_problems(self)
+        if remedy := _url_remedy(self.base_url):
+            problems.insert(0, Problem("base_url", _without_login(self.base_url), remedy))
+        if self.api_key_env is not None and not names_variable(str(self.api_key_env)):
+            remedy = "must be the name of an environment variable, never the key itself"
+            problems.append(Problem("api_key_env", "***", remedy))
+        if problems:
             raise ConfigError(problems)
 
     @property
     def key(self) -> str:
         """The key as a request's header holds it, "" if there is none."""
         return os.environ.get(self.api_key_env, "").strip() if self.api_key_env else ""
-
-    def _text_problems(self) -> list[Problem]:
-        problems = []
-        if remedy := _url_remedy(self.base_url):
-            problems.append(Problem("base_url", _without_login(self.base_url), remedy))
-        if not isinstance(self.model, str) or not self.model:
-            problems.append(Problem("model", self.model, "name the model as the server lists it"))
-        variable = self.api_key_env
-        if variable is not None and not names_variable(str(variable)):  # perhaps the key itself: not shown
-            remedy = "must be the name of an environment variable, never the key itself"
-            problems.append(Problem("api_key_env", "***", remedy))
-        if self.structured not in (forms := get_args(Structured)):
-            problems.append(Problem("structured", self.structured, f"must be one of {', '.join(forms)}"))
-        if self.cache_dir is not None and (not isinstance(self.cache_dir, str) or not self.cache_dir):
-            problems.append(Problem("cache_dir", self.cache_dir, "must be a folder, or null to keep nothing"))
-        return problems
 
 
 KNOWN = frozenset(field.name for field in fields(ChatSettings))

@@ -12,7 +12,8 @@ from typing import Any, get_args
 from hydra.core.hydra_config import HydraConfig
 from safetensors import SafetensorError, safe_open
 
-from steer_lit.checks.facts import Config, at_ours, is_texts, makes_rows
+from steer_lit.allowed import fits
+from steer_lit.checks.facts import Config, at_ours, makes_rows
 from steer_lit.data.rows import is_hub, source_problem
 from steer_lit.data.sources import FileSource, files_named
 from steer_lit.dotted import ABSENT, at
@@ -71,7 +72,7 @@ def source_problems(config: Config) -> Iterator[Problem]:
     found: list[Problem] = []
     for split in get_args(Split):
         key, source = f"data.source.{split}", at(config, f"data.source.{split}")
-        if isinstance(source, str) or is_texts(source):
+        if fits(source, str | list[str]):
             named[split] = files = files_named(source)
             found += [Problem(key, file, why) for file in files if (why := source_problem(file))]
             if len({file if is_hub(file) else os.path.realpath(file) for file in files}) < len(files):

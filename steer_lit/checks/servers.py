@@ -9,17 +9,21 @@ import os
 import re
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Annotated
 
+from pydantic import Field
+
+from steer_lit.allowed import type_problems
 from steer_lit.chat.settings import KNOWN, SECRET, names_variable, settings_problems, with_own
 from steer_lit.checks.facts import Config, makes_rows
 from steer_lit.dotted import ABSENT, leaves
 from steer_lit.errors import Problem
-from steer_lit.numbers import Bound, bound_problems
 
 HIDDEN = "***"
 _UNKNOWN = f"is none of {', '.join(sorted(KNOWN))}"
 # A client takes less, but in a run it would fail while waiting for its turn (TRAPS 37).
-_PATIENT = {"connect_timeout": Bound(30, said="at least 30 s: a busy server lets a wave of requests wait so long")}
+_LONG = "at least 30 s: a busy server lets a wave of requests wait so long"
+_PATIENT = {"connect_timeout": Annotated[float, Field(ge=30, description=_LONG)]}
 _NAMED = {"base_url": "http://localhost/v1", "model": "any"}  # stand-ins for a server that is not named nor asked
 _PLACES = re.compile(r"(server|policies)\b|.*\.(settings|client|target)\b|hydra(\.job(\.env_set\b.*)?)?$")
 _KEYS = r"(api_?key|token|secret|password)"  # usual names of API keys
@@ -134,5 +138,5 @@ def client_problems(node: Config, prefix: str = "", root: Config | None = None) 
 def _problems(settings: Config) -> Iterator[Problem]:
     for name in sorted(map(str, settings.keys() - KNOWN)):
         yield Problem(name, HIDDEN, _UNKNOWN)
-    yield from bound_problems(settings, _PATIENT)
+    yield from type_problems(settings, _PATIENT)
     yield from settings_problems(settings)

@@ -20,8 +20,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
+from steer_lit.allowed import type_problems
 from steer_lit.checks import key_problems
-from steer_lit.checks.facts import name_problem
+from steer_lit.checks.facts import NAME
 from steer_lit.cli.bench_run import run_benchmark
 from steer_lit.cli.overrides import normalise_override, options_first
 from steer_lit.cli.refusals import explain, refusal_in, unforeseen, unusable
@@ -76,7 +77,8 @@ def run(program: str, arguments: Sequence[str] | None = None) -> int:
             words = [normalise_override(word, program) for word in words]
             # Hydra names a log before the config is checked: with a slash it would lie outside of the run's folder.
             names = [word.partition("=")[2] for word in words_setting(words, ["name"]) if "/" in word]
-            if problems := [*key_problems(words), *filter(None, map(name_problem, names))]:
+            problems = [problem for name in names for problem in type_problems({"name": name}, {"name": NAME})]
+            if problems := [*key_problems(words), *problems]:
                 raise ConfigError(problems)
             _compose_and_run(program, options, words, debugging)
     except SystemExit as stop:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from safetensors.torch import load_file
 
+from steer_lit.allowed import type_problems
 from steer_lit.errors import SteerError
 from steer_lit.policy.device import number_type
 from steer_lit.policy.model_facts import (
@@ -19,8 +20,8 @@ from steer_lit.policy.model_facts import (
     ADAPTER_FACTS,
     ADAPTER_WEIGHTS,
     LINEAR_LAYERS,
-    LORA_ALPHA,
-    LORA_RANK,
+    LoraAlpha,
+    LoraRank,
     NumberType,
     no_plain_lora,
 )
@@ -131,11 +132,9 @@ class AdapterFolder:
         Raises SteerError if its config has no valid rank or alpha.
         """
         saved = self._config()
-        for name, bound in (("r", LORA_RANK), ("lora_alpha", LORA_ALPHA)):
-            if not bound.fits(number := saved.get(name)):
-                raise SteerError(
-                    f"{self.path / ADAPTER_CONFIG} has {name}={number!r}, {bound.allowed}: copy the adapter again"
-                )
+        kinds = {"r": LoraRank, "lora_alpha": LoraAlpha}
+        for problem in type_problems({name: saved.get(name) for name in kinds}, kinds):
+            raise SteerError(f"{self.path / ADAPTER_CONFIG} has {problem}: copy the adapter again")
         named = str(saved.get("target_modules"))  # a list or a pattern
         targets = tuple(name for name in LINEAR_LAYERS if name in named)
         return replace(settings, r=saved["r"], alpha=saved["lora_alpha"], targets=targets or settings.targets)

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from steer_lit.numbers import Bound, whole
+from pydantic import Field
 
 Quantization = Literal["nf4", "none"]
 NumberType = Literal["bfloat16", "float32"]
@@ -14,11 +14,12 @@ SHIPPED = _WEIGHTS / "nano"  # nano's checkpoint folder
 BUILT_HERE = ("tiny", "nano", "smol")
 UNTRAINED = "tiny"  # has random weights: its words mean nothing
 CONTEXT_LENGTH = {"tiny": 4096, "nano": 4096, "smol": 8192}  # tokens; smol: SmolLM2-135M's
-LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+LinearLayer = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+LINEAR_LAYERS: tuple[LinearLayer, ...] = get_args(LinearLayer)
 ADAPTER_CONFIG, ADAPTER_WEIGHTS, ADAPTER_FACTS = "adapter_config.json", "adapter_model.safetensors", "steer_lit.json"
 # No linear layer of these models has a rank above 4096. The scale is alpha / r: 2 is usual, no adapter has 1e30.
-LORA_RANK = whole(1, 4096)
-LORA_ALPHA = Bound(0, 10_000, above=True)
+LoraRank = Annotated[int, Field(ge=1, le=4096)]
+LoraAlpha = Annotated[float, Field(gt=0, le=10_000)]
 # Keys that PEFT's other kinds of adapter set, and the values that mean plain LoRA: one rank, one scale, this base.
 _OTHER_KINDS = (
     "use_dora", "use_rslora", "use_qalora", "use_bdlora", "lora_bias", "modules_to_save", "rank_pattern",

@@ -10,32 +10,40 @@ import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, Literal
 
+from pydantic import Field, PositiveInt
+
+from steer_lit.allowed import type_problems
 from steer_lit.errors import MissingResource, Problem
-from steer_lit.numbers import Bound, bound_problems, is_whole, whole
+from steer_lit.numbers import is_whole
 from steer_lit.policy import base_model_files, gpus
 from steer_lit.policy.model_facts import (
     BUILT_HERE,
     LINEAR_LAYERS,
-    LORA_ALPHA,
-    LORA_RANK,
     SHIPPED,
+    LinearLayer,
+    LoraAlpha,
+    LoraRank,
     NumberType,
     Quantization,
     nano_folder,
     tower_file,
 )
 
-_NUMBERS = ("auto", *get_args(NumberType))
-_CHOICES = {"quantize": get_args(Quantization), "dtype": _NUMBERS, "lora.dtype": _NUMBERS}
-_BOUNDS = {
-    "lora.r": LORA_RANK,
-    "lora.alpha": LORA_ALPHA,
-    "lora.dropout": Bound(0, 1, below=True),
-    "min_pixels": whole(1),
+_DEVICE = re.compile(r"^(?:cpu|cuda(?::(\d+))?)\Z")
+_LAYERS = f"a list of some of {', '.join(LINEAR_LAYERS)}"
+_KINDS: Mapping[str, Any] = {
+    "quantize": Quantization,
+    "dtype": Literal["auto", NumberType],
+    "device": Annotated[str | None, Field(pattern=_DEVICE, description="null, cpu, cuda or cuda:<number>")],
+    "min_pixels": PositiveInt,
+    "lora.dtype": Literal["auto", NumberType],
+    "lora.r": LoraRank,
+    "lora.alpha": LoraAlpha,
+    "lora.dropout": Annotated[float, Field(ge=0, lt=1)],
+    "lora.targets": Annotated[list[LinearLayer], Field(min_length=1, description=_LAYERS)],
 }
-_DEVICE = re.compile(r"cpu|cuda(?::(\d+))?")
 _ARCHITECTURE = "qwen2_5_vl"
 # The sizes by which nano's architecture is recognised.
 _SIZES = {"text_config": ("vocab_size", "hidden_size", "num_hidden_layers"), "vision_config": ("hidden_size", "depth")}
@@ -48,22 +56,9 @@ def preflight(model: Mapping[str, Any]) -> list[Problem]:
 
 def value_problems(model: Mapping[str, Any]) -> list[Problem]:
     """Return the values that cannot work on any machine."""
-    lora: Mapping[str, Any] = model.get("lora") or {}
-    flat = {**model, **{f"lora.{key}": value for key, value in lora.items()}}
-    problems = [
-        Problem(f"model.{key}", flat[key], f"must be one of {', '.join(allowed)}")
-        for key, allowed in _CHOICES.items()
-        if key in flat and flat[key] not in allowed
-    ]
-    device = model.get("device")
-    if device is not None and not (isinstance(device, str) and _DEVICE.fullmatch(device)):
-        problems.append(Problem("model.device", device, "must be null, cpu, cuda or cuda:<number>"))
     fewest = model["min_pixels"] if is_whole(model.get("min_pixels")) else 1
-    bounds = {**_BOUNDS, "max_pixels": whole(fewest, said="must be a whole number from model.min_pixels up")}
-    problems += bound_problems(flat, bounds, "model.")
-    targets = flat.get("lora.targets", LINEAR_LAYERS)
-    if not targets or set(targets) - set(LINEAR_LAYERS):
-        problems.append(Problem("model.lora.targets", targets, f"must name some of {', '.join(LINEAR_LAYERS)}"))
+    most = Annotated[int, Field(ge=fewest, description="a whole number from model.min_pixels up")]
+    problems = type_problems(model, {**_KINDS, "max_pixels": most}, "model.")
     name = model.get("name")
     if name not in BUILT_HERE and not model.get("source"):
         problems.append(Problem("model.source", model.get("source"), f"model {name!r} needs a hub id or a folder"))

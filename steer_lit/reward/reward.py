@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
+from steer_lit.allowed import Share, record_problems
 from steer_lit.errors import ConfigError, Problem
-from steer_lit.numbers import Bound, bound_problems
 from steer_lit.reward.score import Combine, turn_score, verdict_score
 from steer_lit.reward.tcsr import gains, returns_to_go, tcsr
 from steer_lit.types import Trajectory, Verdict
 
 Returns = Literal["sum", "final", "mean"]
 Credit = Literal["trajectory", "turn", "gain", "score"]
-
-_NUMBERS = ("w_safe", "w_use", "w_faith", "w_format", "w_rep", "alpha")
-_WEIGHT = Bound(0, 1, said="use a number from 0 to 1, so that turn rewards stay there")
-_CHOICES = {"combine": get_args(Combine), "returns": get_args(Returns), "credit": get_args(Credit)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +47,28 @@ class Reward:
     Raises ConfigError with every problem at once.
     """
 
-    w_safe: float = 0.4
-    w_use: float = 0.4
-    w_faith: float = 0.2
+    w_safe: Share = 0.4
+    w_use: Share = 0.4
+    w_faith: Share = 0.2
     combine: Combine = "weighted"
-    w_format: float = 0.1
-    w_rep: float = 0.1
-    alpha: float = 0.3
+    w_format: Share = 0.1
+    w_rep: Share = 0.1
+    alpha: Share = 0.3
     returns: Returns = "sum"
     credit: Credit = "trajectory"
 
     def __post_init__(self) -> None:
-        if problems := _problems({field.name: getattr(self, field.name) for field in fields(self)}):
-            raise ConfigError(problems)
+        found = record_problems(self)
+        bad = {problem.key for problem in found}
+        weights = (self.w_safe, self.w_use, self.w_faith)
+        if bad.isdisjoint(("w_safe", "w_use", "w_faith")) and not math.isclose(math.fsum(weights), 1.0, abs_tol=1e-6):
+            remedy = f"w_safe + w_use + w_faith must be 1, they sum to {math.fsum(weights):g}"
+            found.append(Problem("w_safe", self.w_safe, remedy))
+        if "returns" not in bad and self.credit in ("turn", "gain") and self.returns != "sum":
+            remedy = f"is defined for reward.return=sum only, not {self.returns}; use credit=trajectory or score"
+            found.append(Problem("credit", self.credit, remedy))
+        if found:
+            raise ConfigError([replace(each, key=f"reward.{each.key}".replace("returns", "return")) for each in found])
 
     @classmethod
     def from_config(cls, **settings: Any) -> Reward:
@@ -112,24 +116,3 @@ class Reward:
                 return rewards[-1]
             case "mean":
                 return math.fsum(rewards) / len(rewards)
-
-
-def _problems(settings: Mapping[str, Any]) -> list[Problem]:
-    found = []
-    for name, allowed in _CHOICES.items():
-        if settings[name] not in allowed:
-            key = "return" if name == "returns" else name
-            found.append(Problem(f"reward.{key}", settings[name], f"use one of {', '.join(allowed)}"))
-    found += bound_problems(settings, dict.fromkeys(_NUMBERS, _WEIGHT), "reward.")
-    bad = {problem.key for problem in found}
-    weights = {name: settings[name] for name in ("w_safe", "w_use", "w_faith")}
-    if bad.isdisjoint(f"reward.{name}" for name in weights):
-        total = math.fsum(weights.values())
-        if not math.isclose(total, 1.0, abs_tol=1e-6):
-            remedy = f"w_safe + w_use + w_faith must be 1, they sum to {total:g}"
-            found.append(Problem("reward.w_safe", settings["w_safe"], remedy))
-    sums = settings["credit"] in ("turn", "gain")
-    if "reward.return" not in bad and sums and settings["returns"] != "sum":
-        remedy = f"is defined for reward.return=sum only, not {settings['returns']}; use credit=trajectory or score"
-        found.append(Problem("reward.credit", settings["credit"], remedy))
-    return found

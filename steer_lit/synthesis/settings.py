@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from steer_lit.allowed import type_problems
 from steer_lit.data.rows import is_hub, source_problem
 from steer_lit.errors import ConfigError, Problem
-from steer_lit.numbers import MANY, Bound, bound_problems, whole
+from steer_lit.numbers import MANY
 from steer_lit.types import MAX_TURNS, Kind
 
 StageChoice = Literal["1", "2", "both"]
-_SHORTEST, _LONGEST = 2, 10  # user turns; paper: dialogues have 2-10
-_SCALE = Bound(1, 10, said="is on the tutor's scale, from 1 to 10")
-_BOUNDS = {
-    "rows": whole(1, MANY),
-    "max_turns": whole(2, MAX_TURNS),
-    "success": whole(1, 5, "is a score of the attack judge, a whole number from 1 to 5"),
-    "keep.min_safety": _SCALE,
-    "keep.min_usefulness": _SCALE,
-    "near_duplicate": Bound(
-        0, 1, above=True, said="is a similarity, above 0 and at most 1 (1: the same shingles only)"
-    ),
+
+
+def _rising(pair: list[int]) -> list[int]:
+    if pair != sorted(pair):
+        raise ValueError
+    return pair
+
+
+_PAIR = "two whole numbers, shortest and longest, within 2..10"  # paper: dialogues have 2-10 user turns
+_Pair = Annotated[
+    list[Annotated[int, Field(ge=2, le=10)]],
+    Field(min_length=2, max_length=2, description=_PAIR),
+    AfterValidator(_rising),
+]
+_Scale = Annotated[float, Field(ge=1, le=10)]  # the tutor's
+_KINDS: Mapping[str, Any] = {
+    "stages": Annotated[StageChoice, BeforeValidator(str)],
+    "kind": Kind,
+    "rows": Annotated[int, Field(ge=1, le=MANY)],
+    **dict.fromkeys(("data.seeds", "data.scripts", "data.folder"), str | None),
+    **dict.fromkeys((f"turns.{kind}" for kind in get_args(Kind)), _Pair),
+    "success": Annotated[int, Field(ge=1, le=5)],
+    "keep.min_safety": _Scale,
+    "keep.min_usefulness": _Scale,
+    "max_turns": Annotated[int, Field(ge=2, le=MAX_TURNS)],
+    "near_duplicate": Annotated[float, Field(gt=0, le=1)],
 }
 
 
@@ -78,7 +96,11 @@ class SynthesisSettings:
         """Read the keys of conf/synthesize.yaml. Raises ConfigError with every value that cannot work, except `seed`
         and `data.max_bad_rows`, which the config check covers in all three programs.
         """
-        if problems := list(_problems(config)):
+        problems = type_problems(config, _KINDS)
+        read = "scripts" if str(config["stages"]) == "2" else "seeds"
+        if isinstance(value := config["data"][read], str) and value and (why := source_problem(value)):
+            problems.append(Problem(f"data.{read}", value, why))
+        if problems:
             raise ConfigError(problems)
         low, high = config["turns"][config["kind"]]
         keep, data = config["keep"], config["data"]
@@ -99,24 +121,3 @@ def picture_folder(data: Mapping[str, Any]) -> Path | None:
     """Return the folder of pictures: the one named, else that of the file of seeds or scripts. The hub has none."""
     named, file = data["folder"], data["scripts"] or data["seeds"]
     return Path(named) if named else Path(file).parent if file and not is_hub(file) else None
-
-
-def _problems(config: Mapping[str, Any]) -> Iterator[Problem]:
-    if str(config["stages"]) not in get_args(StageChoice):
-        yield Problem("stages", config["stages"], f"must be one of {', '.join(get_args(StageChoice))}")
-    if config["kind"] not in get_args(Kind):
-        yield Problem("kind", config["kind"], f"must be one of {', '.join(get_args(Kind))}")
-    read = "scripts" if str(config["stages"]) == "2" else "seeds"
-    for key in ("seeds", "scripts", "folder"):
-        if not isinstance(value := config["data"][key], str | None):
-            yield Problem(f"data.{key}", value, "must be a path, or null")
-        elif key == read and value and (why := source_problem(value)):
-            yield Problem(f"data.{key}", value, why)
-    for kind in get_args(Kind):
-        turns = config["turns"][kind]
-        pair = isinstance(turns, list) and len(turns) == 2 and all(map(whole(_SHORTEST, _LONGEST).fits, turns))
-        if not pair or turns[0] > turns[1]:
-            remedy = f"must be two whole numbers, shortest and longest, within {_SHORTEST}..{_LONGEST}"
-            yield Problem(f"turns.{kind}", turns, remedy)
-    values = {**config, **{f"keep.{key}": value for key, value in config["keep"].items()}}
-    yield from bound_problems(values, _BOUNDS)

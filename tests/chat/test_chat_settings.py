@@ -35,27 +35,27 @@ CLIENT = "steer_lit.chat.ChatClient"
         ("base_url", "http://10.0.0.999/v1", "no address"),
         ("base_url", "http://host/v1\n", "no address"),
         ("base_url", " http://host/v1", "whole address"),
-        ("model", None, "name the model"),
-        ("model", "", "name the model"),
+        ("model", None, "name of the model"),
+        ("model", "", "name of the model"),
         ("api_key_env", "sk-1234", "never the key itself"),
         ("api_key_env", "hf_AbCd1234", "never the key itself"),  # a key may look like a name: no such variable here
         ("api_key_env", "", "never the key itself"),
         ("structured", "yes", "auto, json_schema, json_object, off"),
         ("cache_dir", "", "null to keep nothing"),
-        ("concurrency", 0, "whole number from 1 to 10000"),
+        ("concurrency", 0, "at least 1 and at most 10000"),
         ("concurrency", 2.5, "whole number"),
         ("concurrency", True, "whole number"),
-        ("retries", -1, "whole number from 0 to 100"),
+        ("retries", -1, "at least 0 and at most 100"),
         ("min_requests", "all", "whole number"),
-        ("min_requests", 10**24, "from 1 to 1000000"),
-        ("retries", 10**24, "from 0 to 100"),
-        ("concurrency", 10**24, "from 1 to 10000"),
+        ("min_requests", 10**24, "at least 1 and at most 1000000"),
+        ("retries", 10**24, "at least 0 and at most 100"),
+        ("concurrency", 10**24, "at least 1 and at most 10000"),
         ("read_timeout", 10**30, "at most 1000000"),
         ("backoff", 1e300, "at most 1000000"),
-        ("connect_timeout", 0, "seconds above 0"),
-        ("read_timeout", None, "seconds above 0"),
-        ("backoff", -1.0, "seconds above 0"),
-        ("max_failed_share", 1.5, "from 0 to 1"),
+        ("connect_timeout", 0, "a number, above 0 and"),
+        ("read_timeout", None, "a number, above 0 and"),
+        ("backoff", -1.0, "a number, above 0 and"),
+        ("max_failed_share", 1.5, "at least 0 and at most 1"),
     ],
 )
 def test_a_value_that_cannot_work_is_refused(name: str, value: object, said: str) -> None:
@@ -131,7 +131,7 @@ def test_trap_37_a_clients_own_short_connect_time_out_is_refused() -> None:
     server = {"base_url": "http://h/v1", "model": "m", "connect_timeout": 30.0}
     client = {"_target_": CLIENT, "settings": server, "connect_timeout": 5}
     (problem,) = client_problems({"server": server, "tutor": {"client": client}})
-    assert str(problem).startswith("tutor.client.connect_timeout=5: at least 30 s")
+    assert str(problem).startswith("tutor.client.connect_timeout=5: must be at least 30 s")
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_problems_name_words_to_type_and_values_that_are_no_number(
     monkeypatch.setattr("steer_lit.policy.gpus.has_gpu", lambda: False)
     message = refused("+experiment=grpo_smol", "hardware=gpu_24gb", "optim.lr=abc", run_dir)
     assert "* trainer.accelerator='gpu': no NVIDIA GPU is visible: add hardware=cpu" in message
-    assert "* optim.lr='abc': is no number; must be a number above 0, at most 10" in message
+    assert "* optim.lr='abc': must be a number, above 0 and at most 10" in message
     assert "* init_from is not given: this run starts from an SFT adapter" in message
 
 
@@ -152,7 +152,7 @@ def test_training_refuses_a_gpu_that_torch_cannot_use(
         ("name=null", "While dereferencing interpolation '${name}': Incompatible value 'None'"),
         ("optim.betas={a:1}", "Error merging override optim.betas={a:1}\nCannot merge DictConfig with ListConfig"),
         ("~optim", "1 problem in the configuration:\n  * optim is not given: must hold keys"),
-        ("seed=true", "1 problem in the configuration:\n  * seed=true: is no number"),
+        ("seed=true", "1 problem in the configuration:\n  * seed=true: must be a whole number"),
         ("~trainer.max_steps", "trainer.max_steps is not given: how many steps the run takes: a whole number"),
     ],
 )

@@ -94,7 +94,7 @@ def test_every_problem_is_reported_at_once_under_its_config_key() -> None:
     keys = sorted(problem.key for problem in caught.value.problems)
     names = ("alpha", "combine", "credit", "w_format", "w_rep", "w_safe")
     assert keys == [f"reward.{name}" for name in names]
-    with pytest.raises(ConfigError, match=r"reward\.return='total': use one of sum, final, mean"):
+    with pytest.raises(ConfigError, match=r"reward\.return='total': must be one of sum, final, mean"):
         Reward.from_config(**{"return": "total", "credit": "turn"})
 
 
