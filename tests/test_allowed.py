@@ -21,6 +21,7 @@ from steer_lit.errors import Problem
         (PositiveInt, "a whole number, above 0", 0),
         (Annotated[int, Field(ge=1, le=9)], "a whole number, at least 1 and at most 9", 10),
         (PositiveFloat, "a number, above 0", 0),
+        (PositiveFloat, "a number, above 0", 10**400),  # no float holds it
         (NonNegativeFloat, "a number, at least 0", -0.1),
         (Share, "a number, at least 0 and at most 1", 1.1),
         (Share, "a number, at least 0 and at most 1", math.nan),

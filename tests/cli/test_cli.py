@@ -555,7 +555,7 @@ def test_an_installed_program_finds_modules_in_the_current_folder_after_all_othe
         [sys.executable, *safe, script, *words],
         cwd=tmp_path, capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(repository)},
     )  # fmt: skip
-    assert "rollout.group_size=1: a group of one" in done.stderr
+    assert "rollout.group_size=1: must be a whole number from 2 up" in done.stderr
     assert ("is no class or function" in done.stderr) == bool(safe)
 
 
