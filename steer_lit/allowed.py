@@ -50,5 +50,6 @@ def _in_words(schema: Mapping[str, Any]) -> str:
         return ", or ".join(map(_in_words, schema["anyOf"]))
     if "enum" in schema:
         return f"one of {', '.join(schema['enum'])}"
-    limits = " and ".join(f"{word} {schema[limit]}" for limit, word in _LIMITS.items() if limit in schema)
+    found = (f"{word} {schema[limit]}".removesuffix(".0") for limit, word in _LIMITS.items() if limit in schema)
+    limits = " and ".join(found)  # an older pydantic writes 10 as 10.0
     return f"{_KINDS.get(schema['type'], schema['type'])}{limits and f', {limits}'}"
