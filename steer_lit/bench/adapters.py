@@ -8,6 +8,7 @@ from pathlib import Path
 
 from steer_lit import __version__
 from steer_lit.bench.policies import with_prompt
+from steer_lit.bench.records import BASE
 from steer_lit.digests import digest
 from steer_lit.errors import SteerError
 from steer_lit.policy.lora import AdapterFolder, LoraSettings
@@ -16,8 +17,6 @@ from steer_lit.policy.model_facts import ADAPTER_WEIGHTS
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.rollout.engine import SampledPolicy, SampledSession
 from steer_lit.types import Scenario
-
-BASE = "base"
 
 
 class AdapterPolicies:

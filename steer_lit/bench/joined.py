@@ -15,14 +15,14 @@ from pathlib import Path
 from steer_lit.bench.manifest import Facts, Manifest, differing, read_manifest
 from steer_lit.bench.metrics import shared
 from steer_lit.bench.provenance import redacted
-from steer_lit.bench.records import GradedDialogue, RecordFile, Records, constants_last, is_constant
+from steer_lit.bench.records import BASE, GradedDialogue, RecordFile, Records, constants_last, is_constant
 from steer_lit.errors import SteerError
 from steer_lit.files.run_files import PLAYED, RECORDS
 from steer_lit.numbers import counted
 
 
 def recorded(folders: Sequence[Path]) -> tuple[Manifest, Records]:
-    """Return what the folders' reports show, as one, constant policies last.
+    """Return what the folders' reports show, as one, the base policy first and constant ones last.
 
     A dialogue that stands in several folders counts where it was graded. Raises SteerError if a folder has no manifest
     or no records, or if the folders contradict each other.
@@ -42,7 +42,8 @@ def recorded(folders: Sequence[Path]) -> tuple[Manifest, Records]:
         raise SteerError(f"from_run={', '.join(map(str, folders))}: no dialogue is there that can be read")
     first, *_ = runs.values()
     facts = first.facts if len(runs) == 1 else _joined_facts({str(run): made.facts for run, made in runs.items()})
-    return replace(first, facts=facts), constants_last({name: list(rows.values()) for name, rows in found.items()})
+    base_first = sorted(found.items(), key=lambda item: item[0] != BASE)
+    return replace(first, facts=facts), constants_last({name: list(rows.values()) for name, rows in base_first})
 
 
 def _manifest(folder: Path) -> Manifest:

@@ -28,6 +28,7 @@ from steer_lit.types import Completion, Ended, Grade, Intent, Kind, Scenario, Ti
 from steer_lit.verdict_scale import known_intent
 
 WAY_OUT = "delete the line to have the dialogue played again, or move the file away"
+BASE = "base"  # the policy without an adapter
 
 
 @with_config(ConfigDict(extra="forbid"))

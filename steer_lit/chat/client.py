@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 MAX_BACKOFF = 30.0  # seconds
 MAX_RETRY_AFTER = 120.0  # seconds; a server that asks for more is not waited for
 _UNFIT = (400, 422)  # statuses of a request that is refused itself
+_BUSY = 429
 _WORD = ChatRequest((ChatMessage("user", "Hello"),), max_tokens=16)
 T = TypeVar("T")
 
@@ -159,7 +160,7 @@ class ChatClient:
     async def _confirm(self, connection: Connection) -> None:
         if self._health.doubtful:
             heard = await self._tried(lambda: self._sent(_WORD, self._refused, connection))
-            if isinstance(heard, Fault) and heard.status not in _UNFIT:
+            if isinstance(heard, Fault) and heard.status not in (*_UNFIT, _BUSY):
                 self._health.gone(heard)
 
     async def _tried(self, attempt: Callable[[], Awaitable[T | Fault]]) -> T | Fault:

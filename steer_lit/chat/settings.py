@@ -62,6 +62,7 @@ class ChatSettings:
 
 
 KNOWN = frozenset(field.name for field in fields(ChatSettings))
+HOW_ASKED = KNOWN - {"model", "structured"}  # these change what is answered
 
 
 def settings_problems(settings: Mapping[str, Any]) -> tuple[Problem, ...]:

@@ -38,7 +38,7 @@ class Result:
 
     metric: str
     value: float | None = None
-    best: Sequence[float] | None = None
+    best: tuple[int, float] | None = None
     early: str = ""
     unscored: str = ""
 

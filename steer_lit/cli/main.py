@@ -24,9 +24,10 @@ from steer_lit.allowed import type_problems
 from steer_lit.checks import key_problems
 from steer_lit.checks.facts import NAME
 from steer_lit.cli.bench_run import run_benchmark
+from steer_lit.cli.going_on import last_checkpoint, result_at_end
 from steer_lit.cli.overrides import normalise_override, options_first
 from steer_lit.cli.refusals import explain, refusal_in, unforeseen, unusable
-from steer_lit.cli.run_folder import holds_a_run, last_checkpoint, leave_nothing, result_at_end
+from steer_lit.cli.run_folder import holds_a_run, leave_nothing
 from steer_lit.cli.signals import FROZEN, sigterm_ends
 from steer_lit.cli.sweeps import NotBegun, WholeSweep, name_sweeps_folders, runs_in_process
 from steer_lit.cli.synthesis_run import run_synthesizing

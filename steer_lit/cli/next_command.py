@@ -25,6 +25,7 @@ _RANDOM = 20  # of random weights, which only show that it runs
 _KEPT = ("model.*", "system_prompt", "server", "server.*")
 _FILL_IN = "<your rows to play>"  # refused as no file
 _FULL = "full"  # the ablation's row that leaves nothing out
+_TUTOR = "rows without gold facts need a model as tutor: tutor=llm server.base_url=<address> server.model=<name>"
 _OF_A_RUN = ("init_from", "seed", "device")  # under `model`; may differ between runs of one model
 
 
@@ -39,7 +40,8 @@ def following(config: DictConfig, export: Path, words: Sequence[str]) -> str:
     if config.stage == "sft" and conf_file(f"experiment/{grpo}.yaml") is not None:
         rows = _own_rows(config, "rl", words, _files(config, "rl") or _scripts(config))
         kept = words_setting(words, ["debug", "model", "hardware", *_KEPT])
-        return next_step(command("train", f"+experiment={grpo}", path_word("init_from", export), *rows, *kept))
+        notes = [_TUTOR] if rows else []
+        return next_step(command("train", f"+experiment={grpo}", path_word("init_from", export), *rows, *kept), *notes)
     policies = {"sft": _start(config), config.stage: export}  # a GRPO adapter, and the SFT adapter it started from
     named = [path_word(f"policies.{stage}", Path(folder)) for stage, folder in policies.items() if folder]
     return _benchmark(config, named, words, _files(config, "bench"))

@@ -6,13 +6,12 @@ import json
 import logging
 import os
 import platform
-import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.metadata import version
-from itertools import count, takewhile
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,7 +22,6 @@ from omegaconf import DictConfig, OmegaConf
 from steer_lit import __version__
 from steer_lit.checks.facts import at_ours
 from steer_lit.cli.signals import FROZEN
-from steer_lit.dotted import ABSENT, leaves, within
 from steer_lit.errors import SteerError
 from steer_lit.files.atomic import replace_text
 from steer_lit.files.locks import holding
@@ -45,14 +43,10 @@ from steer_lit.prompts.fill import ASKING, digests
 from steer_lit.ranks import first_rank, local_rank, several_ranks
 from steer_lit.terminal.commands import (
     folder_key,
-    next_step,
-    path_word,
-    resume_command,
     shown_path,
     sweeping,
     typed_command,
 )
-from steer_lit.terminal.words import words_besides
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +56,6 @@ _RUNS = "outputs"  # as in conf/hydra/default.yaml; never removed, even if empty
 EXPORTED = (*(f"{name}/{ADAPTER_WEIGHTS}" for name in (ADAPTER, BEST)), TOWER, f"{BASE}/model.safetensors")
 TRAINED = (LAST, *EXPORTED, ROLLOUTS)
 LEFT_BY = {"training": TRAINED, "benchmark": (RECORDS,), "synthesis": (MANIFEST,)}
-_ASIDE = "before_restart_"
-_NAMED = 3  # settings in which a folder's training differs that are named
 # Set by Lightning in the process that starts further ones; with LOCAL_RANK set, it would start none for the next run.
 _OF_RANKS = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
 _OWN: set[Path] = set()  # folders whose lock this process holds
@@ -78,7 +70,7 @@ def alone_in(run_dir: Path, kind: str) -> Iterator[None]:
     Raise SteerError if another run is at work in the folder, or if it holds a run of another kind: this one would
     replace that run's config, and later readers of that run would go by the wrong one.
     """
-    if held := [other for other in LEFT_BY if other != kind and _holds(run_dir, other)]:
+    if held := [other for other in LEFT_BY if other != kind and holds(run_dir, other)]:
         remedy = f"holds a {held[0]}, whose config a {kind} would replace: name another folder, {folder_key()}=..."
         raise SteerError(f"hydra.run.dir={shown_path(run_dir)}: {remedy}")
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -149,78 +141,15 @@ def _is_log_or_lock(path: Path) -> bool:
     return path.is_file() and (path.suffix == ".log" or path.name == LOCK)
 
 
-def _holds(run_dir: Path, kind: str) -> bool:
+def holds(run_dir: Path, kind: str) -> bool:
+    """Return whether the folder holds what a run of this `kind`, one of LEFT_BY, would replace."""
     return any(any(run_dir.glob(name)) for name in LEFT_BY[kind])
-
-
-def go_on(run_dir: Path, config: DictConfig) -> None:
-    """Let a training of this config begin with the last checkpoint in its folder, unless it names one there itself.
-
-    What the folder holds goes before a checkpoint of another folder: the same command goes on where it was stopped.
-    """
-    if (saved := last_checkpoint(run_dir)) is None:
-        return
-    given = config.get("ckpt_path")
-    chosen = isinstance(given, str) and Path(given).exists() and lies_in(Path(given), run_dir)
-    if not (chosen or _unlike(run_dir, config)):
-        config.ckpt_path = str(saved)
-
-
-def lies_in(saved: Path, folder: Path) -> bool:
-    """Return whether a file lies in a folder as it is named, or where links lead: to a disk of checkpoints, say."""
-    return saved.absolute().is_relative_to(folder.absolute()) or saved.resolve().is_relative_to(folder.resolve())
-
-
-def make_room(run_dir: Path, config: DictConfig) -> None:
-    """Set aside what the same training left in the folder before its first checkpoint.
-
-    Raise SteerError if the folder holds a training with other settings, which this one would overwrite. Only the first
-    rank looks: the others find there what it has written.
-    """
-    if not first_rank() or not _holds(run_dir, "training"):
-        return
-    if not (unlike := _unlike(run_dir, config)):
-        _set_aside(run_dir)
-        return
-    said = f"hydra.run.dir={shown_path(run_dir)}: holds a training, which a new one would overwrite ({unlike})"
-    said += f": name another folder, {folder_key()}=..."
-    latest, begun = last_checkpoint(run_dir), _begun_with(run_dir)
-    if latest is None:
-        said += ", or remove this one: it has no checkpoint to go on from"
-    elif not sweeping():
-        said += f", or go on with that one, with the settings of now by {path_word('ckpt_path', latest)}"
-        said += f", or as it began:\n{next_step(resume_command('train', begun, run_dir))}" if begun else ""
-    raise SteerError(said)
-
-
-def _begun_with(run_dir: Path) -> list[str]:
-    """Return the words of the folder's latest command, but for its folder and checkpoint; none if it recorded none."""
-    commands = list(saved_versions(run_dir).get("commands", []))
-    typed = shlex.split(commands[-1]) if commands else []
-    words = [word for word in typed if word.startswith("~") or ("=" in word and word[0] != "-")]
-    return words_besides(words, ["hydra.run.dir", "ckpt_path"])
-
-
-def last_checkpoint(run_dir: Path) -> Path | None:
-    """Return the checkpoint in the folder, None if there is none."""
-    return saved if (saved := run_dir / LAST).is_file() else None
-
-
-def _set_aside(run_dir: Path) -> None:
-    """Move all but logs into a new folder inside, so that it is not mixed with what the run writes now."""
-    inside = [path for path in run_dir.iterdir() if not _is_log_or_lock(path) and not path.match(f"{_ASIDE}*")]
-    aside = next(at for number in count(1) if not (at := run_dir / f"{_ASIDE}{number}").exists())
-    aside.mkdir()
-    for path in inside:
-        path.rename(aside / path.name)
-    log.info("this run had saved nothing and begins again: what it had written is in %s", aside)
 
 
 def freeze(config: DictConfig, run_dir: Path) -> Path:
     """Write the resolved config into the folder, with the command, the versions and the prompts; return its path."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    resolved = config.copy()
-    OmegaConf.resolve(resolved)
+    resolved = _escaped(OmegaConf.to_container(config, resolve=True))
     path = run_dir / CONFIG
     if local_rank() == 0:
         found: dict[str, Any] = {"python": platform.python_version(), "steer-lit": __version__}
@@ -229,8 +158,17 @@ def freeze(config: DictConfig, run_dir: Path) -> Path:
         found["commands"] = _commands(run_dir)
         found["prompts"] = digests(_own_prompts(config))
         replace_text(run_dir / VERSIONS, json.dumps(found, indent=2) + "\n")
-        replace_text(path, OmegaConf.to_yaml(resolved))
+        replace_text(path, OmegaConf.to_yaml(OmegaConf.create(resolved)))
     return path
+
+
+def _escaped(value: Any) -> Any:
+    """Return a resolved config as it is read again: a `${` that is left was escaped itself, and is no reference."""
+    if isinstance(value, dict):
+        return {key: _escaped(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return list(map(_escaped, value))
+    return value.replace("${", r"\${") if isinstance(value, str) else value
 
 
 def _own_prompts(config: DictConfig) -> dict[str, str]:
@@ -240,51 +178,14 @@ def _own_prompts(config: DictConfig) -> dict[str, str]:
 
 def _commands(run_dir: Path) -> list[str]:
     """Return the commands of the run, oldest first and each with its folder. A resumed run has several."""
-    earlier, command = list(saved_versions(run_dir).get("commands", [])), typed_command(run_dir)
+    earlier, command = recorded_commands(run_dir), typed_command(run_dir)
     return earlier if command in ("", *earlier[-1:]) else [*earlier, command]
 
 
-def mark_finished(run_dir: Path, result: Mapping[str, Any]) -> None:
-    """Record that the training in the folder ran to its end, and what came of it. `freeze` removes the record when a
-    run begins there.
-    """
-    replace_text(run_dir / VERSIONS, json.dumps({**saved_versions(run_dir), "finished": result}, indent=2) + "\n")
-
-
-def finished(run_dir: Path, config: DictConfig) -> dict[str, Any] | None:
-    """Return what came of a training of this config in the folder, resumed or not, that ran to its end; else None."""
-    result = result_at_end(run_dir)
-    return result if result and not _unlike(run_dir, config) else None
-
-
-def result_at_end(run_dir: Path) -> dict[str, Any] | None:
-    """Return what came of the training in the folder if it ran to its end."""
-    result = saved_versions(run_dir).get("finished")
-    return result if isinstance(result, dict) else None
-
-
-def _unlike(run_dir: Path, config: DictConfig) -> str:
-    """Return in which settings the folder's training differs from `config`, "" if in none.
-
-    The hardware's may differ, and the checkpoint with which a run begins.
-    """
-    if not (run_dir / CONFIG).is_file():
-        return f"without a {CONFIG}"
-    saved: Any = OmegaConf.load(run_dir / CONFIG)
-    asked = config.copy()
-    for key in ("hardware", "ckpt_path"):  # before the keys that refer to them are resolved
-        asked[key] = saved.get(key)
-    there, here = _leaves(saved), _leaves(asked)
-    differing = [key for key in {**here, **there} if there.get(key, ABSENT) != here.get(key, ABSENT)]
-    derived = [key for key, value in _leaves(asked, resolve=False).items() if "${" in str(value)]
-    keys = [key for key in differing if not any(within(key, section) for section in derived)] or differing
-    said = [f"{key}={there[key]} there" if key in there else f"no {key} there" for key in keys]
-    return ", ".join(said[:_NAMED]) + (f" and {len(said) - _NAMED} more" if said[_NAMED:] else "")
-
-
-def _leaves(config: Any, *, resolve: bool = True) -> dict[str, Any]:
-    plain: Any = OmegaConf.to_container(config, resolve=resolve)
-    return dict(leaves(plain))
+def recorded_commands(run_dir: Path) -> list[str]:
+    """Return the commands that the folder's run has recorded, oldest first."""
+    found = saved_versions(run_dir).get("commands")
+    return list(map(str, found)) if isinstance(found, list) else []
 
 
 @contextmanager

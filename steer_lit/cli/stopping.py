@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from steer_lit.cli.run_folder import EXPORTED, last_checkpoint
+from steer_lit.cli.going_on import last_checkpoint
+from steer_lit.cli.run_folder import EXPORTED
 from steer_lit.cli.signals import TERMINATED
 from steer_lit.errors import ConfigError, NothingWritten, ServerDown, SteerError, TooManyFailures
 from steer_lit.files.run_files import LAST

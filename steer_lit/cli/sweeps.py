@@ -25,8 +25,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.checks import bench_problems, synthesis_problems, train_problems
+from steer_lit.cli.going_on import finished, go_on
 from steer_lit.cli.next_command import compared
-from steer_lit.cli.run_folder import finished, go_on
 from steer_lit.errors import Problem, SteerError
 from steer_lit.files.run_files import ADAPTER
 from steer_lit.numbers import counted

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,17 +17,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.checks import read_row_problems, train_problems
 from steer_lit.cli.closing import Result, closing, opening
+from steer_lit.cli.going_on import begin_at, finished, go_on, lies_in, make_room, mark_finished
 from steer_lit.cli.players import PLAYERS, build_player, greet, hanging_up
 from steer_lit.cli.quiet import quieten, say
 from steer_lit.cli.run_folder import (
     alone_in,
     children_read,
-    finished,
     freeze,
-    go_on,
-    lies_in,
-    make_room,
-    mark_finished,
 )
 from steer_lit.cli.stopping import resumable
 from steer_lit.errors import ConfigError, MissingResource, Problem, SteerError
@@ -56,8 +51,9 @@ def run_training(config: DictConfig, run_dir: Path) -> float | None:
         if result := finished(run_dir, config):
             say(f"finished already, left as it is: {shown_path(run_dir)}")
             if not sweeping():  # the sweep was started again for its other runs
-                print(closing(config, run_dir, Result(**result), typed_words()))
-            return Result(**result).value
+                say(closing(config, run_dir, result, typed_words()))
+            return result.value
+        go_on(run_dir, config)  # the run that had the folder may have saved since
         if config.ckpt_path is None or not lies_in(Path(config.ckpt_path), run_dir):
             make_room(run_dir, config)
         say(opening(config, run_dir))
@@ -108,12 +104,14 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
         module = _module(config, trainer, datamodule, players, saved)
         del saved
         frozen, words = freeze(config, run_dir), typed_words()
-        if config.ckpt_path is not None and not lies_in(Path(config.ckpt_path), run_dir):
-            words.append(path_word("ckpt_path", Path(config.ckpt_path)))
+        if config.ckpt_path is not None and lies_in(saved_at := Path(config.ckpt_path), run_dir):
+            begin_at(saved_at, run_dir)
+        elif config.ckpt_path is not None:
+            words.append(path_word("ckpt_path", saved_at))
 
         def ended() -> str:
             result = _result(trainer, module, begins_at)
-            mark_finished(run_dir, asdict(result))
+            mark_finished(run_dir, result)
             return closing(config, run_dir, result, words)
 
         remedy = f"{module.policy.memory_advice}, or a lower model.lora.r"
@@ -194,7 +192,9 @@ def _trainer(config: DictConfig, begins_at: int | None = None) -> Trainer:
     from steer_lit.policy.device import unseen_gpu
 
     callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
-    begun = [path.name.rpartition("-")[2] for path in Path(config.run_dir, "wandb").glob("*run-*-*")]
+    begun = [
+        path.name.partition("run-")[2].partition("-")[2] for path in Path(config.run_dir, "wandb").glob("*run-*-*")
+    ]
     continued: dict[str, Any] = {  # steps taken again are shown once, a folder has one W&B run
         "TensorBoardLogger": {} if begins_at is None else {"purge_step": begins_at + 1},
         "WandbLogger": {"id": begun[0]} if begun else {},

@@ -270,7 +270,7 @@ def _saved_reference(own: Mapping[str, Any], policy: QwenVL) -> dict[str, Tensor
         raise SteerError(f"the checkpoint has a reference that does not fit, {reason}: {ANOTHER}")
     if not _started_alike(own, policy):
         there = f"init_from={own['init_from'] or 'null'}"
-        remedy = f"the checkpoint's run started from another adapter, {there}: resume with that, or a copy of it"
+        remedy = f"the checkpoint's run started from another adapter, {there} as it was: resume with that, or a copy"
         raise SteerError(str(Problem("init_from", policy.started_from, remedy)))
     return reference
 

@@ -43,10 +43,10 @@ def test_policies_of_several_folders_are_compared_in_one_report(
 ) -> None:
     gold = rows("gold", 3, fingerprint="constant:gold")
     graded_otherwise = [replace(row, turns=(replace(row.turns[0], rationale="else"),)) for row in gold]
-    a = folder_of(tmp_path / "a", [*rows("base", 3), *rows("sft", 3), *gold])
+    a = folder_of(tmp_path / "a", [*rows("sft", 3), *gold])
     b = folder_of(tmp_path / "b", [*rows("base", 3), *rows("grpo", 3), *graded_otherwise])
     counts, said = joined(tmp_path / "out", a, b)
-    assert counts == {"base": 3, "sft": 3, "grpo": 3, "gold": 3}
+    assert list(counts.items()) == [("base", 3), ("sft", 3), ("grpo", 3), ("gold", 3)]
     assert "grpo - sft over 3 dialogues" in said
     assert f"* folders: …/{tmp_path.name}/a, …/{tmp_path.name}/b\n" in said
     assert "left out: " not in said

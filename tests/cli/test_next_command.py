@@ -22,14 +22,16 @@ from tests.test_conf import compose, empty_adapter
 SERVER = ["server.base_url=http://localhost:9/v1", "server.model=any"]
 OWN = ["tutor.client.base_url=http://localhost:9/v1", "tutor.client.model=any"]
 TRAINED = "those are the rows it was trained on: to see what it does on others, name their file there"
+UNSCORED = "rows without gold facts need a model as tutor: tutor=llm server.base_url=<address> server.model=<name>"
 
 
 @pytest.mark.parametrize(
     ("words", "has", "notes"),
     [
         (["experiment=sft_tiny", "data=steer", "data.source.sft=a.jsonl", "data.source.rl=b.jsonl", "data.val_size=3"],
-         ["+experiment=grpo_tiny", "data=steer", "data.source.rl=b.jsonl", "data.val_size=3"], []),
-        (["experiment=sft_tiny", "data=steer", "data.source.sft=[a.jsonl,b.jsonl]"], ["data.source.rl=rl.jsonl"], []),
+         ["+experiment=grpo_tiny", "data=steer", "data.source.rl=b.jsonl", "data.val_size=3"], [UNSCORED]),
+        (["experiment=sft_tiny", "data=steer", "data.source.sft=[a.jsonl,b.jsonl]"],
+         ["data.source.rl=rl.jsonl"], [UNSCORED]),
         (["experiment=sft_7b", *SERVER], ["+experiment=grpo_7b", *SERVER], []),
         (["experiment=grpo_7b", *SERVER], ["model=qwen2_5_vl_7b", "rollout.max_new_tokens=256"], []),
         (["experiment=ablation_7b", "ablation=single_turn", *SERVER], ["rollout.max_new_tokens=256"], []),

@@ -23,8 +23,9 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from steer_lit.cli import going_on, programs, run_folder, signals, stopping, train_run
 from steer_lit.cli import main as cli
-from steer_lit.cli import programs, run_folder, signals, stopping, train_run
+from steer_lit.cli.closing import Result
 from steer_lit.cli.refusals import unusable
 from steer_lit.errors import ConfigError, NothingWritten, Problem, ServerDown, SteerError, TooManyFailures
 from steer_lit.files.locks import holding
@@ -155,11 +156,11 @@ def test_the_ranks_of_one_run_share_its_folder(variable: str, tmp_path: Path, mo
     """A further one finds there what the first has written."""
     (tmp_path / "trajectories.jsonl").touch()
     with pytest.raises(SteerError, match="holds a training"):
-        run_folder.make_room(tmp_path, SETTINGS)
+        going_on.make_room(tmp_path, SETTINGS)
     with run_folder.alone_in(tmp_path, "training"):
         monkeypatch.setenv(variable, "1")
         with run_folder.alone_in(tmp_path, "training"):
-            run_folder.make_room(tmp_path, SETTINGS)
+            going_on.make_room(tmp_path, SETTINGS)
 
 
 def test_a_file_system_without_locks_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,11 +205,71 @@ def test_the_same_command_goes_on_with_the_training_in_its_folder(
     assert cli.run("train", [*words, f"ckpt_path={other}"]) == 0
     saved.mkdir()
     torch.save({}, last)
-    for more in ([], [f"ckpt_path={other}"], [f"ckpt_path={kept}"], ["hardware.micro_tokens=9"]):
+    for more in ([], [f"ckpt_path={other}"], ["hardware.micro_tokens=9"]):
         assert cli.run("train", [*words, *more]) == 0
     torch.save({}, kept)
     assert cli.run("train", [*words, f"ckpt_path={kept}"]) == 0  # an earlier one, if it is named
-    assert taken == [str(other)] * 2 + [str(last)] * 4 + [str(kept)]
+    assert taken == [str(other)] * 2 + [str(last)] * 3 + [str(kept)]
+
+
+def test_a_training_goes_on_in_a_moved_folder_with_another_address_of_its_server(
+    tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str | None] = []
+
+    def train(config: DictConfig, run_dir: Path) -> None:
+        begun.append(config.ckpt_path)
+        run_folder.freeze(config, run_dir)
+        (run_dir / "checkpoints").mkdir(exist_ok=True)
+        torch.save({}, run_dir / "checkpoints" / "last.ckpt")
+
+    monkeypatch.setattr(train_run, "_train", train)
+    words = ["+experiment=grpo_tiny", "attacker=llm", "tutor=llm", "server.model=m", "system_prompt='Say \\${this} '"]
+    at = ["server.base_url=http://a/v1", f"hydra.run.dir={tmp_path}/a"]
+    assert cli.run("train", [*words, *at]) == 0
+    assert OmegaConf.load(tmp_path / "a" / "config.yaml").system_prompt == "Say ${this} "  # as further ranks read it
+    (tmp_path / "a").rename(tmp_path / "b")
+    moved = ["server.base_url=http://b/v1", "server.retries=9", f"hydra.run.dir={tmp_path}/b"]
+    assert cli.run("train", [*words, *moved]) == 0
+    assert begun == [None, f"{tmp_path}/b/checkpoints/last.ckpt"]
+    said = refused(*words, *moved, "server.model=n", f"ckpt_path={tmp_path}/b/checkpoints/no.ckpt")
+    assert "ckpt_path=" in said
+    assert "(server.model=m there): name another folder" in refused(*words, *moved, "server.model=n")
+    long = refused(*words[:-1], *moved, f"system_prompt={'A' * 500}")
+    assert "(system_prompt=Say ${this}  there): name" in long
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "5", "a: ${nope.y}", "a: [", "\udcff"])
+def test_a_config_that_cannot_be_read_is_in_the_way(text: str, tmp_path: Path, refused: Refused) -> None:
+    (tmp_path / "config.yaml").write_text(text, errors="surrogateescape")
+    (tmp_path / "versions.json").write_text('{"commands": 5, "finished": {"value": "x"}}')
+    (tmp_path / "checkpoints").mkdir()
+    torch.save({}, tmp_path / "checkpoints" / "last.ckpt")
+    said = refused("+experiment=sft_tiny", f"hydra.run.dir={tmp_path}")
+    assert said.startswith(f"hydra.run.dir={tmp_path}: holds a training, which a new one would overwrite (")
+    assert going_on.result_at_end(tmp_path) is None
+
+
+def test_an_earlier_checkpoint_of_a_folder_becomes_its_last(tmp_path: Path) -> None:
+    """Else the same command, without it, would go on from a later step, and leave out those between."""
+    (tmp_path / "checkpoints").mkdir()
+    kept, last = tmp_path / "checkpoints" / "kept.ckpt", tmp_path / "checkpoints" / "last.ckpt"
+    kept.write_text("step 2")
+    last.write_text("step 6")
+    going_on.begin_at(kept, tmp_path)
+    assert last.read_text() == "step 2"
+    going_on.begin_at(last, tmp_path)
+    assert last.read_text() == "step 2"
+
+
+def test_checkpoints_behind_a_link_that_leads_nowhere_are_not_begun_anew(
+    tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_run, "_train", run_folder.freeze)
+    assert cli.run("train", [f"hydra.run.dir={tmp_path}"]) == 0
+    (tmp_path / "checkpoints").symlink_to(tmp_path / "disk")
+    said = refused(f"hydra.run.dir={tmp_path}")
+    assert said == f"hydra.run.dir={tmp_path}: its checkpoints are a link to {tmp_path}/disk, which is not there"
 
 
 def test_a_resumed_training_needs_its_start_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,13 +304,16 @@ def test_a_training_that_had_saved_nothing_begins_again(tmp_path: Path, monkeypa
     words = [f"hydra.run.dir={tmp_path}"]
     assert cli.run("train", words) == 0
     (tmp_path / "tensorboard").mkdir()
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "trajectories.jsonl").unlink()  # as of SFT, which writes none
     assert cli.run("train", [*words, "seed=2"]) == 2
+    (tmp_path / "trajectories.jsonl").touch()
     for restart in (1, 2):
         assert cli.run("train", words) == 0
         aside = tmp_path / f"before_restart_{restart}"
         assert (aside / "trajectories.jsonl").is_file()
         assert (aside / "tensorboard").is_dir() is (restart == 1)
-    assert (tmp_path / "trajectories.jsonl").is_file()
+    assert {path.name for path in tmp_path.iterdir()} >= {"trajectories.jsonl", "notes.txt"}
     assert len(list(tmp_path.glob("before_restart_*"))) == 2
 
 
@@ -262,7 +326,7 @@ def test_a_finished_training_is_left_as_it_is(
         begun.append(run_dir)
         run_folder.freeze(config, run_dir)
         empty_adapter(run_dir / "adapter")
-        run_folder.mark_finished(run_dir, {"metric": "val/right_share", "value": 0.25, "best": [1, 0.5]})
+        going_on.mark_finished(run_dir, Result("val/right_share", 0.25, best=(1, 0.5)))
 
     monkeypatch.setattr(train_run, "_train", train)
     words = ["+experiment=grpo_tiny", f"hydra.run.dir={tmp_path}/run"]
@@ -683,10 +747,10 @@ def test_sigterm_at_the_end_of_a_training_prints_the_command_that_resumes_it(tmp
     """Hydra's config is not set then, as during `fit` (`children_read`). A finished run is not resumed."""
     before = f"""
 from hydra.core.hydra_config import HydraConfig
-from steer_lit.cli import main, run_folder
+from steer_lit.cli import closing, going_on, main
 def over(config, folder):
     if {whole}:
-        run_folder.mark_finished(folder, dict(metric="val/loss"))
+        going_on.mark_finished(folder, closing.Result("val/loss"))
     (folder / "checkpoints").mkdir()
     (folder / "checkpoints" / "last.ckpt").touch()
     HydraConfig.instance().cfg = None

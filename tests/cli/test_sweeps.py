@@ -19,7 +19,9 @@ from omegaconf import DictConfig, read_write
 
 from steer_lit.cli import main as cli
 from steer_lit.cli import sweeps, train_run
-from steer_lit.cli.run_folder import children_read, freeze, mark_finished
+from steer_lit.cli.closing import Result
+from steer_lit.cli.going_on import mark_finished
+from steer_lit.cli.run_folder import children_read, freeze
 from steer_lit.cli.stopping import resumable
 from steer_lit.errors import ServerDown, SteerError
 from steer_lit.terminal.conf_files import conf_dir
@@ -38,7 +40,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         folders.append(run_dir)
         empty_adapter(run_dir / "adapter")
         freeze(config, run_dir)
-        mark_finished(run_dir, {"metric": ""})
+        mark_finished(run_dir, Result(""))
 
     monkeypatch.setitem(cli.RUNS, "train", run)
     return folders
@@ -121,7 +123,7 @@ def test_a_repeated_sweep_skips_finished_runs_and_compares_only_those(
         (run_dir / "trajectories.jsonl").touch()
         if config.seed == 2:
             raise ServerDown("nobody answers")
-        mark_finished(run_dir, {"metric": ""})
+        mark_finished(run_dir, Result(""))
 
     monkeypatch.setattr(train_run, "_train", train)
     words = ["-m", "+experiment=grpo_tiny", "seed=1,2,3", f"hydra.sweep.dir={tmp_path}"]
@@ -141,7 +143,7 @@ def test_a_repeated_sweep_skips_finished_runs_and_compares_only_those(
         "not finished, for the reasons above: #1 of this sweep",
         f"next:    python train.py {' '.join(words)}",
     ]
-    mark_finished(tmp_path / "1_seed-2", {"metric": ""})
+    mark_finished(tmp_path / "1_seed-2", Result(""))
     assert cli.run("train", words) == 0
     assert cli.run("train", [*words, "trainer.max_steps=9"]) == REFUSED  # none of which is finished
     said = capsys.readouterr().err
@@ -236,7 +238,7 @@ def test_a_sweep_stopped_after_a_runs_last_step_goes_on_with_the_rest(
     begun: list[Path] = []
 
     def ended() -> str:
-        mark_finished(begun[-1], {"metric": ""})
+        mark_finished(begun[-1], Result(""))
         return "adapter: here"
 
     def fit(config: DictConfig, run_dir: Path) -> None:

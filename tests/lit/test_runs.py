@@ -24,7 +24,7 @@ from omegaconf import OmegaConf
 
 from steer_lit.cli import main as cli
 from steer_lit.cli.closing import Result, closing, opening
-from steer_lit.cli.run_folder import mark_finished, result_at_end
+from steer_lit.cli.going_on import result_at_end
 from steer_lit.errors import SteerError
 from steer_lit.files.run_files import LAST
 from steer_lit.lit.policy_module import PolicyModule
@@ -187,7 +187,7 @@ def test_a_run_resumed_from_its_end_is_validated_and_takes_no_step(
     assert "val/loss" in ended[0]
     for finished in (True, False):
         if not finished:
-            mark_finished(tmp_path, {})
+            (tmp_path / "versions.json").unlink()
         assert cli.run("train", words) == 0
         said = capsys.readouterr().out
         assert said.splitlines()[-3:] == ended
@@ -373,7 +373,7 @@ def test_a_checkpoint_is_resumed_from_the_command_line(
     words = ["+experiment=grpo_tiny", f"ckpt_path={grpo.folder / 'checkpoints/last.ckpt'}", *SMALL, *SHORT, *GRPO]
     for other in (f"'{grpo.folder / 'adapter'}'", "null"):
         assert cli.run("train", [*words, f"init_from={other}", f"hydra.run.dir={tmp_path / 'other'}"]) == 2
-        from_sft = f"the checkpoint's run started from another adapter, init_from={sft.folder / 'adapter'}: resume with"
+        from_sft = f"the checkpoint's run started from another adapter, init_from={sft.folder / 'adapter'} as it was"
         assert capsys.readouterr().err.startswith(f"init_from={other}: {from_sft}")
         assert not (tmp_path / "other/config.yaml").exists()
     shutil.copytree(sft.folder / "adapter", tmp_path / "moved")
@@ -415,7 +415,7 @@ def test_a_resumed_run_is_the_same_without_the_folder_of_its_starting_adapter(
     for other in (f"'{sft.folder / 'adapter'}x'", "null"):
         assert cli.run("train", [*words, f"init_from={other}", f"hydra.run.dir={tmp_path / 'other'}"]) == 2
         shown = capsys.readouterr()
-        said = f"init_from={other}: the checkpoint's run started from another adapter, init_from={start}: resume with"
+        said = f"init_from={other}: the checkpoint's run started from another adapter, init_from={start} as it was"
         assert shown.err.startswith(said)
         assert "none is needed" not in shown.out
     from_base = train(tmp_path / "base", "+experiment=grpo_tiny", *SMALL, *SHORT, *GRPO)

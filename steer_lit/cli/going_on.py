@@ -1,0 +1,186 @@
+"""What a training in a run's folder means for one that is to begin there: it goes on, is finished, or is in the way."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import shutil
+from dataclasses import asdict
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import TypeAdapter, ValidationError
+from yaml import YAMLError
+
+from steer_lit.chat.settings import HOW_ASKED
+from steer_lit.cli.closing import Result
+from steer_lit.cli.run_folder import holds, recorded_commands
+from steer_lit.dotted import ABSENT, leaves, within
+from steer_lit.errors import SteerError
+from steer_lit.files.atomic import replace_text, replacing
+from steer_lit.files.run_files import (
+    ADAPTER,
+    BASE,
+    BEST,
+    CONFIG,
+    CURVES,
+    LAST,
+    ROLLOUTS,
+    TOWER,
+    TRAINED_ROWS,
+    VERSIONS,
+    saved_versions,
+)
+from steer_lit.ranks import first_rank
+from steer_lit.terminal.commands import folder_key, next_step, path_word, resume_command, shown_path, sweeping
+from steer_lit.terminal.visible import visible_line
+from steer_lit.terminal.words import words_besides
+
+log = logging.getLogger(__name__)
+
+_CHECKPOINTS = Path(LAST).parent
+_WRITTEN = (
+    str(_CHECKPOINTS), ADAPTER, BEST, TOWER, BASE, ROLLOUTS, CONFIG, VERSIONS, CURVES, TRAINED_ROWS,
+    "quarantine*.jsonl", "tensorboard", "csv", "wandb",
+)  # fmt: skip
+_ASIDE = "before_restart_"
+_MAY_DIFFER = ("run_dir", "hardware", "ckpt_path")
+_NAMED, _SHOWN = 3, 60  # differing settings that are named; letters of each one's value
+
+
+def last_checkpoint(run_dir: Path) -> Path | None:
+    """Return the checkpoint in the folder, None if there is none."""
+    return saved if (saved := run_dir / LAST).is_file() else None
+
+
+def go_on(run_dir: Path, config: DictConfig) -> None:
+    """Let a training of this config begin with the last checkpoint in its folder, unless it names one there itself.
+
+    What the folder holds goes before a checkpoint of another folder: the same command goes on where it was stopped.
+    """
+    if (saved := last_checkpoint(run_dir)) is None:
+        return
+    given = config.get("ckpt_path")
+    elsewhere = given is None or (isinstance(given, str) and Path(given).exists() and not lies_in(Path(given), run_dir))
+    if elsewhere and not _unlike(run_dir, config):
+        config.ckpt_path = str(saved)
+
+
+def lies_in(saved: Path, folder: Path) -> bool:
+    """Return whether a file lies in a folder as it is named, or where links lead: to a disk of checkpoints, say."""
+    return saved.absolute().is_relative_to(folder.absolute()) or saved.resolve().is_relative_to(folder.resolve())
+
+
+def make_room(run_dir: Path, config: DictConfig) -> None:
+    """Set aside what the same training left in the folder before its first checkpoint.
+
+    Raise SteerError if the folder holds a training with other settings, which this one would overwrite, or if its
+    checkpoints lie behind a link that leads nowhere. Only the first rank looks: the others find there what it has
+    written.
+    """
+    if not first_rank() or not (holds(run_dir, "training") or (run_dir / CONFIG).is_file()):
+        return
+    said = f"hydra.run.dir={shown_path(run_dir)}: "
+    if (link := run_dir / _CHECKPOINTS).is_symlink() and not link.exists():
+        raise SteerError(f"{said}its {_CHECKPOINTS} are a link to {link.readlink()}, which is not there")
+    if not (unlike := _unlike(run_dir, config)):
+        _set_aside(run_dir)
+        return
+    said += f"holds a training, which a new one would overwrite ({unlike}): name another folder, {folder_key()}=..."
+    latest, begun = last_checkpoint(run_dir), _begun_with(run_dir)
+    if latest is None:
+        said += ", or remove this one: it has no checkpoint to go on from"
+    elif not sweeping():
+        said += f", or go on with that one, with the settings of now by {path_word('ckpt_path', latest)}"
+        said += f", or as it began:\n{next_step(resume_command('train', begun, run_dir))}" if begun else ""
+    raise SteerError(said)
+
+
+def begin_at(saved: Path, run_dir: Path) -> None:
+    """Make a checkpoint that lies in the folder its last one: a run begins with it, what came after is taken again."""
+    if first_rank() and not ((last := run_dir / LAST).exists() and saved.samefile(last)):
+        with replacing(last) as copy:
+            shutil.copyfile(saved, copy)
+
+
+def _begun_with(run_dir: Path) -> list[str]:
+    """Return the words of the folder's latest command, but for its folder and checkpoint; none if it recorded none."""
+    commands = recorded_commands(run_dir)
+    typed = shlex.split(commands[-1]) if commands else []
+    words = [word for word in typed if word.startswith("~") or ("=" in word and word[0] != "-")]
+    return words_besides(words, ["hydra.run.dir", "ckpt_path"])
+
+
+def _set_aside(run_dir: Path) -> None:
+    """Move what a training writes, but its logs, into a new folder inside: it would be mixed with new files."""
+    aside = next(at for number in count(1) if not (at := run_dir / f"{_ASIDE}{number}").exists())
+    aside.mkdir()
+    for path in [path for name in _WRITTEN for path in run_dir.glob(name)]:
+        path.rename(aside / path.name)
+    log.info("this run had saved nothing and begins again: what it had written is in %s", aside)
+
+
+def mark_finished(run_dir: Path, result: Result) -> None:
+    """Record that the training in the folder ran to its end, and what came of it. `freeze` removes the record when a
+    run begins there.
+    """
+    versions = {**saved_versions(run_dir), "finished": asdict(result)}
+    replace_text(run_dir / VERSIONS, json.dumps(versions, indent=2) + "\n")
+
+
+def finished(run_dir: Path, config: DictConfig) -> Result | None:
+    """Return what came of a training of this config in the folder, resumed or not, that ran to its end; else None."""
+    result = result_at_end(run_dir)
+    return result if result and not _unlike(run_dir, config) else None
+
+
+def result_at_end(run_dir: Path) -> Result | None:
+    """Return what came of the training in the folder if it ran to its end."""
+    try:
+        return TypeAdapter(Result).validate_python(saved_versions(run_dir).get("finished"))
+    except ValidationError:
+        return None
+
+
+def _unlike(run_dir: Path, config: DictConfig) -> str:
+    """Return in which settings the folder's training differs from `config`, "" if in none.
+
+    The folder's name may differ, the hardware, how servers are reached, and the checkpoint with which a run begins.
+    """
+    if not (run_dir / CONFIG).is_file():
+        return f"without a {CONFIG}"
+    try:
+        saved: Any = OmegaConf.load(run_dir / CONFIG)
+        there, theirs = _settings(saved), {key: saved[key] for key in _MAY_DIFFER if key in saved}
+    except (OmegaConfBaseException, YAMLError, OSError, ValueError, AttributeError):
+        return f"its {CONFIG} cannot be read"
+    asked = config.copy()
+    for key, value in theirs.items():  # before the keys that refer to them are resolved
+        asked[key] = value
+    here = _settings(asked)
+    keys = [key for key in {**here, **there} if there.get(key, ABSENT) != here.get(key, ABSENT)]
+    derived = [key for key, value in _settings(asked, resolve=False).items() if "${" in str(value)]
+    given = [key for key in keys if not any(within(key, section) for section in derived)]
+    named = [f"{_shown(key, there)} there" for key in given] or [f"another {key} there" for key in keys]
+    return ", ".join(named[:_NAMED]) + (f" and {len(named) - _NAMED} more" if named[_NAMED:] else "")
+
+
+def _settings(config: Any, *, resolve: bool = True) -> dict[str, Any]:
+    plain: Any = OmegaConf.to_container(config, resolve=resolve)
+    return {key: value for key, value in leaves(plain) if not _says_how_asked(key)}
+
+
+def _says_how_asked(key: str) -> bool:
+    *sections, name = key.split(".")
+    return name in HOW_ASKED and not {"server", "client"}.isdisjoint(sections)
+
+
+def _shown(key: str, settings: dict[str, Any]) -> str:
+    if key not in settings:
+        return f"no {key}"
+    text = visible_line(str(settings[key]))
+    return f"{key}={text[:_SHOWN]}{'...' if text[_SHOWN:] else ''}"
