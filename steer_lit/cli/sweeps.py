@@ -5,20 +5,16 @@ The folders of a sweep's runs are named after the values swept over, such as `0_
 
 from __future__ import annotations
 
-import math
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
+import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.core.utils import env_override
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -27,17 +23,13 @@ from omegaconf.errors import OmegaConfBaseException
 from steer_lit.checks import bench_problems, synthesis_problems, train_problems
 from steer_lit.cli.going_on import finished, go_on
 from steer_lit.cli.next_command import compared
-from steer_lit.errors import Problem, SteerError
+from steer_lit.errors import SteerError
 from steer_lit.files.run_files import ADAPTER
 from steer_lit.numbers import counted
 from steer_lit.terminal.words import key_of
 from steer_lit.texts import first_lines
 
-_CHECKS: dict[str, Callable[[DictConfig], list[Problem]]] = {
-    "train": train_problems,
-    "bench": bench_problems,
-    "synthesize": synthesis_problems,
-}
+_CHECKS = {"train": train_problems, "bench": bench_problems, "synthesize": synthesis_problems}
 # Hydra's own, by the names in its configs. If another version of Hydra renames them, sweeps are not checked as a whole:
 # each run is checked when it begins.
 _SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
@@ -48,25 +40,11 @@ _HERE = {
     "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
     "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher",
 }
-_MOST = 1000  # runs of a sweep
-_NAMED = 3  # runs that are named per problem
 _LONGEST = 150  # letters of a folder's name: file systems allow 255 bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One run of a sweep: the overrides that it does not share, its config, and its folder."""
-
-    words: tuple[str, ...]
-    config: DictConfig
-    folder: Path
-
-
 class NotBegun(BaseException):
-    """Carries the reason `why` a sweep cannot begin.
-
-    Not an Exception: if a callback raises one of those, Hydra only warns and goes on.
-    """
+    """Carries the reason `why` a sweep cannot begin. For an Exception of a callback Hydra would only warn and go on."""
 
     def __init__(self, why: Exception) -> None:
         self.why = why
@@ -82,63 +60,78 @@ class WholeSweep(Callback):
     elsewhere: ClassVar[Path | None] = None
 
     def __init__(self) -> None:
-        self.points: list[Point] = []
+        self.runs: dict[Path, tuple[tuple[str, ...], DictConfig]] = {}  # by folder: the words swept over, the config
         self.common: list[str] = []  # words that all runs have
 
     def on_multirun_start(self, config: DictConfig, config_name: str | None = None, **_: object) -> None:
         """Raise NotBegun with every problem of every run, before the first run begins."""
         try:
-            self._check(config, str(config_name))
+            folder = Path.cwd() / str(config.hydra.sweep.dir)  # fixes its time of day for every run, and for Hydra
+            if config.hydra.sweeper._target_ == _SWEEPER:
+                with env_override(dict(config.hydra.job.env_set)):
+                    self._check(config, str(config_name))
         except Exception as error:
             raise NotBegun(error) from error
         launcher = str(OmegaConf.select(config, "hydra.launcher._target_"))  # null is Hydra's to refuse
         if launcher.startswith("hydra_plugins."):  # Hydra takes no others beside its own
-            WholeSweep.elsewhere = Path.cwd() / str(config.hydra.sweep.dir)
+            WholeSweep.elsewhere = folder
 
     def _check(self, config: DictConfig, program: str) -> None:
-        from rich.console import Console
+        from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # exists, since the sweep will use it
 
-        from steer_lit.terminal.bars import running_count
-
-        found: dict[str, list[str]] = {}
-        here = OmegaConf.select(config, "hydra.launcher._target_") in _HERE
-        self.common = _not_swept(_typed(config))
-        with running_count(Console(stderr=True), "configs of this sweep checked") as checked:
-            for point in _points(config):
-                problems = _problems(program, point) if here else []
-                for problem in problems:
-                    found.setdefault(problem, []).append(" ".join(point.words))
-                if not problems:
-                    OmegaConf.resolve(point.config)  # as long as Hydra knows the run's folder
-                self.points.append(point)
-                checked()
-        if found:
-            raise SteerError(_describe_problems(found, len(self.points)))
-        for folder, runs in Counter(point.folder for point in self.points).items():
-            if runs > 1:
+        typed: Any = OmegaConf.to_container(config.hydra.overrides)  # `optim.lr=${rate}` refers to a key of the run
+        params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+        parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+        words = parser.parse_overrides([*params, *typed["task"]])
+        if shuffled := [word.input_line for word in words if getattr(word.value(), "shuffle", False)]:
+            raise SteerError(f"{shuffled[0]}: a sweep that goes on finds its runs by their place: leave shuffle out")
+        self.common = [str(word.input_line) for word in words if not word.is_sweep_override()]
+        swept = {word.get_key_element() for word in words if word.is_sweep_override()}
+        here, found = OmegaConf.select(config, "hydra.launcher._target_") in _HERE, dict[str, str]()
+        for number, given in enumerate(BasicSweeper.split_arguments(words, None)[0]):
+            numbers = [f"hydra.job.num={number}", f"hydra.job.id={number}"]
+            folder, run = _begun(config, program, [*typed["hydra"], *numbers, *given])
+            own = tuple(word for word in given if word.partition("=")[0] in swept)
+            for problem in _problems(program, folder, run) if here else []:
+                found.setdefault(problem, " ".join([f"#{number}", *own]))
+            if folder in self.runs:
                 remedy = "leave it out, or put ${hydra.job.num} into it"
-                raise SteerError(f"hydra.sweep.subdir: {runs} runs would write into one folder, {folder}: {remedy}")
+                raise SteerError(f"hydra.sweep.subdir: several runs would write into one folder, {folder}: {remedy}")
+            OmegaConf.update(run, "run_dir", str(folder), force_add=True)  # at the sweep's end Hydra knows another
+            self.runs[folder] = own, run
+        if found:
+            runs = counted(len(self.runs), "run")
+            told = "".join(f"\n  * {problem} (first in {first})" for problem, first in found.items())
+            raise SteerError(f"{counted(len(found), 'problem')} in this sweep of {runs}, none was started:{told}")
 
-    def on_multirun_end(self, config: DictConfig, config_name: str | None = None, **_: object) -> None:
-        """Print the benchmark command that compares the adapters of the finished runs."""
-        if config_name != "train":
-            return
-        left = [each for each in self.points if finished(each.folder, each.config)]
-        adapters = {each.words: at for each in left if (at := each.folder / ADAPTER).is_dir()}
-        if len(adapters) > 1:
-            following = compared([each.config for each in left], adapters, self.common, len(self.points) - len(left))
-            print(following, end="\n" if following else "")
+    def on_multirun_end(self, config: DictConfig, **_: object) -> None:
+        """Print the benchmark command that compares the adapters of the finished trainings."""
+        left = {folder: run for folder, run in self.runs.items() if finished(folder, run[1])}
+        adapters = {own: at for folder, (own, _) in left.items() if (at := folder / ADAPTER).is_dir()}
+        configs, unfinished = [run for _, run in left.values()], len(self.runs) - len(left)
+        if len(adapters) > 1 and (following := compared(configs, adapters, self.common, unfinished)):
+            print(following)
 
 
-def _problems(program: str, point: Point) -> list[str]:
-    """List the problems of one run's config.
+def _begun(config: DictConfig, program: str, words: list[str]) -> tuple[Path, DictConfig]:
+    """Return the folder and the config of the sweep's run that has `words`. It becomes Hydra's current run."""
+    run = hydra.compose(program, words, return_hydra_config=True)
+    OmegaConf.copy_cache(config, run)
+    HydraConfig.instance().set_config(run)
+    settings: Any = HydraConfig.get()
+    with read_write(settings), open_dict(run):
+        folder = Path.cwd() / str(settings.sweep.dir) / str(settings.sweep.subdir)
+        settings.runtime.output_dir = str(folder)
+        del run["hydra"]
+    return folder, run
 
-    An interpolation that cannot be resolved is listed too: if it were raised, Hydra would only warn and go on.
-    """
+
+def _problems(program: str, folder: Path, config: DictConfig) -> list[str]:
+    """List what is wrong with a run, with an interpolation that cannot be resolved: raised, it would hide the rest."""
     try:
         if program == "train":
-            go_on(point.folder, point.config)
-        return list(map(str, _CHECKS[program](point.config)))
+            go_on(folder, config)
+        return list(map(str, _CHECKS[program](config)))
     except OmegaConfBaseException as error:
         return [f"{error.full_key}: {first_lines(error)}"]
 
@@ -146,78 +139,6 @@ def _problems(program: str, point: Point) -> list[str]:
 def runs_in_process(settings: Any) -> bool:
     """Return whether Hydra's `settings` name its own sweeper and its launcher that runs in this process."""
     return (settings.sweeper._target_, settings.launcher._target_) == (_SWEEPER, _LAUNCHER)
-
-
-def _points(config: DictConfig) -> Iterator[Point]:
-    """Yield the runs of Hydra's own sweeper. Each is Hydra's current run until the next is asked for."""
-    if config.hydra.sweeper._target_ != _SWEEPER:
-        return
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # exists, since the sweep will use it
-
-    loader, outer = GlobalHydra.instance().config_loader(), HydraConfig.instance().cfg
-    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    words = OverridesParser.create(config_loader=loader).parse_overrides([*params, *_typed(config)])
-    swept = [word for word in words if word.is_sweep_override()]
-    if math.prod(map(len, map(_values, swept))) > _MOST:
-        raise SteerError(f"this sweep comes to more than {_MOST:,} runs: give fewer values, or run it in parts")
-    runs = BasicSweeper.split_arguments(words, None)[0]
-    str(config.hydra.sweep.dir)  # resolving it fixes its time of day for every run, and for Hydra
-    keys = {word.get_key_element() for word in swept}
-    try:
-        for number, given in enumerate(runs):
-            run = loader.load_sweep_config(config, given)
-            with read_write(run), read_write(run.hydra.runtime), open_dict(run):  # as Hydra's launcher and `run_job` do
-                run.hydra.job.id = run.hydra.job.num = number
-                HydraConfig.instance().set_config(run)
-                folder = Path.cwd() / str(run.hydra.sweep.dir) / str(run.hydra.sweep.subdir)
-                run.hydra.runtime.output_dir = str(folder)
-                HydraConfig.instance().set_config(run)
-                del run["hydra"]
-            with env_override(dict(config.hydra.job.env_set)):
-                yield Point(tuple(word for word in given if word.partition("=")[0] in keys), run, folder)
-    finally:
-        HydraConfig.instance().cfg = outer
-
-
-def _values(word: Override) -> list[str]:
-    """Return the values that a word sweeps over, no more than show that they are too many.
-
-    Raise SteerError if Hydra's own sweeper can make no runs of them: none, one twice, or none that it can list.
-    """
-    if getattr(word.value(), "shuffle", False):  # Hydra draws again, now and each time the sweep goes on
-        raise SteerError(f"{word.input_line}: runs are found again by their place among them: leave shuffle out")
-    if word.is_interval_sweep():
-        raise SteerError(f"{word.input_line}: goes with a sweeper that chooses, hydra/sweeper=optuna")
-    try:
-        values = list(islice(word.sweep_string_iterator(), _MOST + 1))
-    except (ValueError, ArithmeticError):  # of nan
-        raise SteerError(f"{word.input_line}: has values that cannot be listed") from None
-    if not values:
-        raise SteerError(f"{word.input_line}: stands for no value, so that no run is in this sweep")
-    if twice := [value for value, count in Counter(values).items() if count > 1]:
-        raise SteerError(f"{word.input_line}: has {twice[0]} twice, which would be the same run: leave one out")
-    return values
-
-
-def _typed(config: DictConfig) -> list[str]:
-    """Return the sweep's words unresolved: `optim.lr=${rate}` refers to a key of the run, not of Hydra's config."""
-    words: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
-    return list(words)
-
-
-def _not_swept(words: Sequence[str]) -> list[str]:
-    """Return the words that have one value in all runs."""
-    parser = OverridesParser.create()
-    return [word for word in words if not parser.parse_override(word).is_sweep_override()]
-
-
-def _describe_problems(found: Mapping[str, Sequence[str]], runs: int) -> str:
-    """List each problem once, followed by the runs that have it unless all do."""
-    lines = [f"{counted(len(found), 'problem')} in this sweep of {counted(runs, 'run')}, none was started:"]
-    for problem, having in found.items():
-        which = "" if len(having) == runs else f" (in {' | '.join(having[:_NAMED])}{' ...' if having[_NAMED:] else ''})"
-        lines.append(f"  * {problem}{which}")
-    return "\n".join(lines)
 
 
 def name_sweeps_folders(words: Sequence[str]) -> None:
@@ -233,14 +154,12 @@ def _swept(words: Sequence[str], of_run: Sequence[str]) -> str:
 
     Values that a shell or Hydra would need quoted are left out, and so are parts that make the name too long.
     """
-    fixed = set(map(key_of, _not_swept(words)))
+    parser = OverridesParser.create()
+    fixed = {key_of(word) for word in words if not parser.parse_override(word).is_sweep_override()}
     name = ""
     for word in of_run if words else []:
-        key, value = key_of(word), word.partition("=")[2]
-        if word.startswith("~") or key in fixed:
-            continue
-        part = f"_{key}-{value}"
-        if re.fullmatch(r"[\w.+-]+", part, re.ASCII) and len(name + part) <= _LONGEST:
+        part = f"_{key_of(word)}-{word.partition('=')[2]}"
+        if key_of(word) not in fixed and re.fullmatch(r"[\w.+-]+", part, re.ASCII) and len(name + part) <= _LONGEST:
             name += part
     return name
 

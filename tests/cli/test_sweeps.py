@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -53,20 +52,9 @@ def test_no_run_begins_if_one_of_them_cannot_work(begun: list[Path], tmp_path: P
     assert not (tmp_path / "sweep").exists()
     assert heading == "2 problems in this sweep of 4 runs, none was started:"
     (rate,) = [line for line in problems if "optim.lr" in line]
-    (alpha,) = [line for line in problems if "reward.alpha" in line]
-    assert "(in " not in rate  # all runs have it
-    assert alpha.endswith("(in reward.alpha=2 seed=1 | reward.alpha=2 seed=2)")
-
-
-def test_a_long_check_is_counted(
-    begun: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A check takes tens of milliseconds, a sweep may have a thousand runs."""
-    passed = itertools.count(0.0, 6.0)
-    monkeypatch.setattr("steer_lit.terminal.bars.time", SimpleNamespace(perf_counter=lambda: next(passed)))
-    assert cli.run("train", ["-m", "seed=1,2,3,4", f"hydra.sweep.dir={tmp_path}"]) == 0
-    assert len(begun) == 4
-    assert "2 configs of this sweep checked\n" in capsys.readouterr().err
+    (alpha,) = [line for line in problems if "  * reward.alpha" in line]
+    assert rate.endswith(" (first in #0 reward.alpha=0 seed=1)")
+    assert alpha.endswith(" (first in #2 reward.alpha=2 seed=1)")
 
 
 def test_the_sweep_of_a_config_is_checked(begun: list[Path], tmp_path: Path, refused: Refused) -> None:
@@ -145,24 +133,14 @@ def test_a_repeated_sweep_skips_finished_runs_and_compares_only_those(
     ]
     mark_finished(tmp_path / "1_seed-2", Result(""))
     assert cli.run("train", words) == 0
+    capsys.readouterr()
+    assert cli.run("train", [*words, "hardware.side_by_side=2"]) == 0  # settings that may differ
+    assert "2_seed-3/adapter]' bench" in capsys.readouterr().out
     assert cli.run("train", [*words, "trainer.max_steps=9"]) == REFUSED  # none of which is finished
     said = capsys.readouterr().err
     assert said.count("overwrite (trainer.max_steps=10 there") == said.count("folder, hydra.sweep.dir=...") == 3
     assert ": #0, #1, #2 of this sweep\n" in said
     assert begun == [1, 2, 3, 2]
-
-
-def test_a_problem_names_the_first_runs_that_have_it_unless_all_do() -> None:
-    having = ["seed=1", "seed=2", "seed=3", "seed=4"]
-    said = sweeps._describe_problems(
-        {"one": having[:3], "more": having, "all": [*having, "seed=5"]}, runs=5
-    ).splitlines()
-    assert said[1:] == [
-        "  * one (in seed=1 | seed=2 | seed=3)",
-        "  * more (in seed=1 | seed=2 | seed=3 ...)",
-        "  * all",
-    ]
-    assert sweeps._describe_problems({"one": [""]}, runs=1).startswith("1 problem in this sweep of 1 run, none was")
 
 
 @pytest.mark.parametrize("error", [SteerError("too large"), RuntimeError("CUDA out of memory")])
@@ -267,8 +245,7 @@ def test_runs_of_other_sweepers_are_not_listed() -> None:
     assert sweeps.runs_in_process(config.hydra)
     with read_write(config.hydra):
         config.hydra.sweeper._target_ = OPTUNA
-    assert list(sweeps._points(config)) == []
-    sweeps.WholeSweep().on_multirun_start(config, "train")
+    sweeps.WholeSweep().on_multirun_start(config, "train")  # it would need Hydra at work to list runs
     assert sweeps.WholeSweep.elsewhere is None  # the launcher is still the one that runs in this process
 
 
@@ -357,19 +334,13 @@ def test_the_check_of_a_sweeps_run_has_the_runs_environment(
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("experiment=glob(gpro_*)", "experiment=glob(gpro_*): stands for no value, so that no run is in this sweep"),
-        ("seed=range(3,1)", "seed=range(3,1): stands for no value"),
-        ("seed=range(1,3,0)", "seed=range(1,3,0): has values that cannot be listed"),
-        ("seed=range(1,2,nan)", "seed=range(1,2,nan): has values that cannot be listed"),
-        ("reward.alpha=interval(0,1)", "reward.alpha=interval(0,1): goes with a sweeper that chooses, hydra/sweeper="),
-        ("optim.lr=range(1e-4,3e-4,1e-4),0.2", "0.2: has values that cannot be listed"),
+        ("seed=range(1,3,0)", "Hydra cannot use one of these words, ValueError: range() arg 3 must not be zero"),
+        ("reward.alpha=interval(0,1)", "BasicSweeper does not support sweep type : INTERVAL_SWEEP"),
         ("experiment=glob(*),sft_tiny", "Could not override 'experiment'."),
         ("seed=choice(1", "seed=choice(1: is no <key>=<value> that Hydra can read"),
-        ("seed=shuffle(range(1,9))", "seed=shuffle(range(1,9)): runs are found again by their place among them"),
+        ("seed=shuffle(range(1,9))", "seed=shuffle(range(1,9)): a sweep that goes on finds its runs by their place"),
         ("optim=[1],[2]", "Error merging override optim=[1]\nCannot merge"),
         ("model=3,4", "Hydra cannot use one of these words, ValueError: Config group override must be"),
-        ("seed=1,2,1", "seed=1,2,1: has 1 twice, which would be the same run: leave one out"),
-        ("optim.lr=1e-3,0.001", "optim.lr=1e-3,0.001: has 0.001 twice"),
         ("hydra.sweeper.max_batch_size=0", "Hydra cannot use one of these words, AssertionError"),
         ("hydra.launcher._target_=a.B", "Hydra cannot use one of these words, RuntimeError: Invalid plu"),
         ("hydra.launcher=null", "Hydra cannot use one of these words, "),
@@ -377,8 +348,6 @@ def test_the_check_of_a_sweeps_run_has_the_runs_environment(
         ("stage='',sft", "In 'train': Could not find 'stage/'"),
         ("stage=sft,null", "Hydra cannot use one of these words, ValueError: Config group"),
         ("model={a:1},{b:2}", "model.a: there is no such key in this run."),
-        ("seed=range(0,100000000)", "this sweep comes to more than 1,000 runs"),
-        ("seed=range(0,200) optim.lr=range(1,8)", "this sweep comes to more than 1,000 runs"),
     ],
 )
 def test_impossible_sweeps_are_refused_and_leave_nothing(
@@ -395,7 +364,7 @@ def test_runs_of_a_sweep_that_would_share_a_folder_are_refused(
     begun: list[Path], tmp_path: Path, refused: Refused
 ) -> None:
     words = ["-m", "+experiment=grpo_tiny", f"hydra.sweep.dir={tmp_path}", "hydra.sweep.subdir=${reward.alpha}"]
-    shared = f"hydra.sweep.subdir: 2 runs would write into one folder, {tmp_path}/"
+    shared = f"hydra.sweep.subdir: several runs would write into one folder, {tmp_path}/"
     assert refused(*words, "seed=1,2").startswith(shared)
     assert begun == []
     assert cli.run("train", [*words, "seed=1"]) == 0
