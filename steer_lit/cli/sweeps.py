@@ -87,22 +87,24 @@ class WholeSweep(Callback):
             raise SteerError(f"{shuffled[0]}: a sweep that goes on finds its runs by their place: leave shuffle out")
         self.common = [str(word.input_line) for word in words if not word.is_sweep_override()]
         swept = {word.get_key_element() for word in words if word.is_sweep_override()}
-        here, found = OmegaConf.select(config, "hydra.launcher._target_") in _HERE, dict[str, str]()
+        here, found = OmegaConf.select(config, "hydra.launcher._target_") in _HERE, dict[str, list[str]]()
         for number, given in enumerate(BasicSweeper.split_arguments(words, None)[0]):
             numbers = [f"hydra.job.num={number}", f"hydra.job.id={number}"]
             folder, run = _begun(config, program, [*typed["hydra"], *numbers, *given])
             own = tuple(word for word in given if word.partition("=")[0] in swept)
             for problem in _problems(program, folder, run) if here else []:
-                found.setdefault(problem, " ".join([f"#{number}", *own]))
+                found.setdefault(problem, []).append(" ".join([f"#{number}", *own]))
             if folder in self.runs:
                 remedy = "leave it out, or put ${hydra.job.num} into it"
                 raise SteerError(f"hydra.sweep.subdir: several runs would write into one folder, {folder}: {remedy}")
             OmegaConf.update(run, "run_dir", str(folder), force_add=True)  # at the sweep's end Hydra knows another
             self.runs[folder] = own, run
         if found:
-            runs = counted(len(self.runs), "run")
-            told = "".join(f"\n  * {problem} (first in {first})" for problem, first in found.items())
-            raise SteerError(f"{counted(len(found), 'problem')} in this sweep of {runs}, none was started:{told}")
+            total = len(self.runs)
+            told = f"{counted(len(found), 'problem')} in this sweep of {counted(total, 'run')}, none was started:"
+            for problem, runs in found.items():
+                told += f"\n  * {problem}" + (f" (first in {runs[0]})" if len(runs) < total else "")
+            raise SteerError(told)
 
     def on_multirun_end(self, config: DictConfig, **_: object) -> None:
         """Print the benchmark command that compares the adapters of the finished trainings."""
