@@ -144,10 +144,7 @@ def runs_in_process(settings: Any) -> bool:
 
 
 def name_sweeps_folders(words: Sequence[str]) -> None:
-    """Let `${swept:...}` in conf/hydra/default.yaml name the folders by what `words` sweep over.
-
-    In processes started by a launcher `words` are unknown: their folders are named by number only.
-    """
+    """Let `${swept:...}` in conf/hydra/default.yaml name folders by what `words` sweep over; by number only without."""
     OmegaConf.register_new_resolver("swept", partial(_swept, list(words)), replace=True)
 
 
@@ -166,4 +163,4 @@ def _swept(words: Sequence[str], of_run: Sequence[str]) -> str:
     return name
 
 
-name_sweeps_folders([])
+name_sweeps_folders([])  # for processes started by a launcher, which do not know the words
