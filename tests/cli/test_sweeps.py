@@ -320,14 +320,16 @@ def test_runs_elsewhere_are_compared_at_the_end(
     assert following in capsys.readouterr().out
 
 
-def test_the_check_of_a_sweeps_run_has_the_runs_environment(
+def test_the_check_of_a_sweeps_run_has_the_runs_environment_and_folder(
     begun: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found: list[str | None] = []
-    monkeypatch.setitem(sweeps._CHECKS, "train", lambda config: found.append(os.environ.get("STEER_LIT_TEST")) or [])
+    found: list[object] = []
+    has = lambda config: found.append((os.environ.get("STEER_LIT_TEST"), Path(config.run_dir))) or []  # noqa: E731
+    monkeypatch.setitem(sweeps._CHECKS, "train", has)
     words = ["-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}", "+hydra.job.env_set.STEER_LIT_TEST=a"]
     assert cli.run("train", words) == 0
-    assert found == ["a", "a"]
+    assert found == [("a", folder) for folder in begun]
+    assert len(begun) == 2
     assert "STEER_LIT_TEST" not in os.environ
 
 
