@@ -99,6 +99,8 @@ class WholeSweep(Callback):
                 raise SteerError(f"hydra.sweep.subdir: several runs would write into one folder, {folder}: {remedy}")
             OmegaConf.update(run, "run_dir", str(folder), force_add=True)  # at the sweep's end Hydra knows another
             self.runs[folder] = own, run
+        if not self.runs:
+            raise SteerError("this sweep has no run: one of its words stands for no value")
         if found:
             total = len(self.runs)
             told = f"{counted(len(found), 'problem')} in this sweep of {counted(total, 'run')}, none was started:"

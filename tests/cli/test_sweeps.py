@@ -65,6 +65,12 @@ def test_the_sweep_of_a_config_is_checked(begun: list[Path], tmp_path: Path, ref
     assert "no_bootstrapping" not in said  # this row starts from no adapter
 
 
+def test_a_sweep_without_a_run_is_refused(tmp_path: Path, refused: Refused) -> None:
+    """Hydra alone would launch 0 jobs and end as if all were well."""
+    said = refused("-m", "+experiment=glob(nothing_*)", f"hydra.sweep.dir={tmp_path}/sweep")
+    assert said == "this sweep has no run: one of its words stands for no value"
+
+
 def test_an_unresolvable_value_starts_no_run(
     begun: list[Path], tmp_path: Path, refused: Refused, capsys: pytest.CaptureFixture[str]
 ) -> None:
