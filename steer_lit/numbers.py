@@ -1,4 +1,4 @@
-"""Counts in words."""
+"""Whole numbers, and counts in words."""
 
 from __future__ import annotations
 

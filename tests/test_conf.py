@@ -269,7 +269,7 @@ def test_the_rank_timeout_reaches_the_process_group(
     monkeypatch.setattr(ddp, "_init_dist_connection", lambda *_, timeout, **__: joined.append(timeout))
     monkeypatch.setattr(ddp, "reset_seed", lambda: None)
     config = compose("trainer.devices=2", f"trainer.strategy={strategy}", *words, run_dir=str(tmp_path))
-    trainer = train_run._trainer(config)
+    trainer = train_run._trainer(config, None)
     trainer.strategy.setup_distributed()  # what `fit` does at its start, in each process
     assert joined == [timedelta(minutes=minutes)]
 

@@ -27,7 +27,7 @@ from steer_lit.bench.metrics import harmlessness, helpfulness
 from steer_lit.bench.records import GradedDialogue, GradedTurn, Records, constants_last
 from steer_lit.digests import digest
 from steer_lit.errors import ConfigError, Problem, RowError, SteerError
-from steer_lit.files.atomic import replace_folder
+from steer_lit.files.atomic import replace_text
 from steer_lit.numbers import is_whole
 from steer_lit.texts import encodable
 from steer_lit.types import Kind
@@ -45,19 +45,14 @@ def write_raw_evals(records: Records, judge: str, folder: Path) -> None:
     The policies' timestamps are a microsecond apart, which tells `read_raw_evals` their order.
     """
     start = datetime.now()
-
-    def write(fresh: Path) -> None:
-        fresh.mkdir()
-        for number, (policy, dialogues) in enumerate(records.items()):
-            now = (start + timedelta(microseconds=number)).isoformat(timespec="microseconds")
-            for subset in sorted({dialogue.subset for dialogue in dialogues}):
-                path = fresh.joinpath(*map(_folder_name, (judge, policy, subset or UNNAMED)), NAME)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                rows = [dialogue for dialogue in dialogues if dialogue.subset == subset]
-                path.write_text(json.dumps(raw_eval(rows, judge, now), indent=2) + "\n")
-        shutil.rmtree(folder, ignore_errors=True)
-
-    replace_folder(folder, write)
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    for number, (policy, dialogues) in enumerate(records.items()):
+        now = (start + timedelta(microseconds=number)).isoformat(timespec="microseconds")
+        for subset in sorted({dialogue.subset for dialogue in dialogues}):
+            path = folder.joinpath(*map(_folder_name, (judge, policy, subset or UNNAMED)), NAME)
+            rows = [dialogue for dialogue in dialogues if dialogue.subset == subset]
+            replace_text(path, json.dumps(raw_eval(rows, judge, now), indent=2) + "\n")
 
 
 def raw_eval(dialogues: Sequence[GradedDialogue], judge: str, timestamp: str) -> dict[str, Any]:

@@ -33,7 +33,8 @@ _TEXTS_OR_NULL = (
     "model.weights", "logger.wandb.entity", "attacker.prompts", "judge.prompts", "tutor.prompts",
 )  # fmt: skip
 _ASKERS = ("tutor", "attacker", "judge", "generator")
-LOGGERS = ("lightning.pytorch.loggers.TensorBoardLogger", "lightning.pytorch.loggers.WandbLogger")
+TENSORBOARD, WANDB = "lightning.pytorch.loggers.TensorBoardLogger", "lightning.pytorch.loggers.WandbLogger"
+LOGGERS = (TENSORBOARD, WANDB)
 _OURS = ("steer_lit.", "lightning.Trainer", *LOGGERS)
 # The name is also that of the log in the run's folder. File systems take 255 bytes.
 _NAMED = "text that names the run's log and a folder: 1 to 100 letters without a /"

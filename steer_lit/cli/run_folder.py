@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import platform
 import sys
@@ -47,8 +46,6 @@ from steer_lit.terminal.commands import (
     sweeping,
     typed_command,
 )
-
-log = logging.getLogger(__name__)
 
 LOCK = ".lock"
 _RUNS = "outputs"  # as in conf/hydra/default.yaml; never removed, even if empty

@@ -90,7 +90,7 @@ class WholeSweep(Callback):
         here, found = OmegaConf.select(config, "hydra.launcher._target_") in _HERE, dict[str, list[str]]()
         for number, given in enumerate(BasicSweeper.split_arguments(words, None)[0]):
             numbers = [f"hydra.job.num={number}", f"hydra.job.id={number}"]
-            folder, run = _begun(config, program, [*typed["hydra"], *numbers, *given])
+            folder, run = _composed(config, program, [*typed["hydra"], *numbers, *given])
             own = tuple(word for word in given if word.partition("=")[0] in swept)
             for problem in _problems(program, folder, run) if here else []:
                 found.setdefault(problem, []).append(" ".join([f"#{number}", *own]))
@@ -117,7 +117,7 @@ class WholeSweep(Callback):
             print(following)
 
 
-def _begun(config: DictConfig, program: str, words: list[str]) -> tuple[Path, DictConfig]:
+def _composed(config: DictConfig, program: str, words: list[str]) -> tuple[Path, DictConfig]:
     """Return the folder and the config of the sweep's run that has `words`. It becomes Hydra's current run."""
     run = hydra.compose(program, words, return_hydra_config=True)
     OmegaConf.copy_cache(config, run)

@@ -16,15 +16,12 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.checks import read_row_problems, train_problems
+from steer_lit.checks.facts import TENSORBOARD, WANDB
 from steer_lit.cli.closing import Result, closing, opening
 from steer_lit.cli.going_on import begin_at, finished, go_on, lies_in, make_room, mark_finished
 from steer_lit.cli.players import PLAYERS, build_player, greet, hanging_up
 from steer_lit.cli.quiet import quieten, say
-from steer_lit.cli.run_folder import (
-    alone_in,
-    children_read,
-    freeze,
-)
+from steer_lit.cli.run_folder import alone_in, children_read, freeze
 from steer_lit.cli.stopping import resumable
 from steer_lit.errors import ConfigError, MissingResource, Problem, SteerError
 from steer_lit.policy.model_facts import UNTRAINED
@@ -90,10 +87,12 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     from steer_lit.policy.memory import out_of_memory
 
     quieten()
-    saved = None if config.ckpt_path is None else read_checkpoint(at := Path(config.ckpt_path))
-    if saved is not None:
+    at = None if config.ckpt_path is None else Path(config.ckpt_path)
+    saved = begins_at = None
+    if at is not None:
+        saved = read_checkpoint(at)
         check_stage(saved, config.stage, at)
-    begins_at = None if saved is None else saved["global_step"]
+        begins_at = saved["global_step"]
     seed_everything(config.seed, verbose=False)
     trainer = _trainer(config, begins_at)
     datamodule = _datamodule(config, run_dir, saved)
@@ -104,19 +103,20 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
         module = _module(config, trainer, datamodule, players, saved)
         del saved
         frozen, words = freeze(config, run_dir), typed_words()
-        if config.ckpt_path is not None and lies_in(saved_at := Path(config.ckpt_path), run_dir):
-            begin_at(saved_at, run_dir)
-        elif config.ckpt_path is not None:
-            words.append(path_word("ckpt_path", saved_at))
+        if at is not None and lies_in(at, run_dir):
+            begin_at(at, run_dir)
+        elif at is not None:
+            words.append(path_word("ckpt_path", at))
 
-        def ended() -> str:
+        def finish() -> str:
+            """Record the run as finished, and return its last lines."""
             result = _result(trainer, module, begins_at)
             mark_finished(run_dir, result)
             return closing(config, run_dir, result, words)
 
         remedy = f"{module.policy.memory_advice}, or a lower model.lora.r"
         with (
-            resumable(run_dir, words, trainer, ended),
+            resumable(run_dir, words, trainer, finish),
             children_read(frozen),  # unsets Hydra's config
             out_of_memory("training", remedy),  # in what names no key of its own
         ):
@@ -127,8 +127,9 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
             if datamodule.val_rows and (unvalidated or module.monitored.name not in trainer.callback_metrics):
                 trainer.validate(module, datamodule, verbose=False)
     if trainer.is_global_zero:
+        last_lines = finish()
         _show_held_out(config, module)
-        print(ended())
+        print(last_lines)
     return _result(trainer, module, begins_at).value
 
 
@@ -182,7 +183,7 @@ def _show_held_out(config: DictConfig, module: PolicyModule) -> None:
         print(f"a held-out dialogue, as the policy answers it now{noise}:\n{excerpt(*module.replayed[0])}")
 
 
-def _trainer(config: DictConfig, begins_at: int | None = None) -> Trainer:
+def _trainer(config: DictConfig, begins_at: int | None) -> Trainer:
     """Build the trainer. Raise MissingResource for a GPU that torch does not see, SteerError if Lightning refuses."""
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
@@ -192,15 +193,7 @@ def _trainer(config: DictConfig, begins_at: int | None = None) -> Trainer:
     from steer_lit.policy.device import unseen_gpu
 
     callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
-    begun = [
-        path.name.partition("run-")[2].partition("-")[2] for path in Path(config.run_dir, "wandb").glob("*run-*-*")
-    ]
-    continued: dict[str, Any] = {  # steps taken again are shown once, a folder has one W&B run
-        "TensorBoardLogger": {} if begins_at is None else {"purge_step": begins_at + 1},
-        "WandbLogger": {"id": begun[0]} if begun else {},
-    }
-    nodes = filter(None, config.logger.values())
-    loggers = [instantiate(node, **continued.get(node._target_.rpartition(".")[2], {})) for node in nodes]
+    loggers = _loggers(config, begins_at)
     accelerator = OmegaConf.select(config, "trainer.accelerator")
     if accelerator in ("gpu", "cuda") and (reason := unseen_gpu()):
         raise MissingResource(str(Problem("trainer.accelerator", accelerator, reason)))
@@ -215,6 +208,19 @@ def _trainer(config: DictConfig, begins_at: int | None = None) -> Trainer:
     except InstantiationException as error:
         raise SteerError(f"trainer: lightning.Trainer says: {first_lines(error.__cause__ or error)}") from error
     return trainer
+
+
+def _loggers(config: DictConfig, begins_at: int | None) -> list[Any]:
+    """Build the loggers. Steps that a resumed run takes again are shown once, and a folder has one W&B run."""
+    from hydra.utils import instantiate
+
+    begun = sorted(path.name for path in Path(config.run_dir, "wandb").glob("*run-*-*"))
+    ids = [name.partition("run-")[2].partition("-")[2] for name in begun]  # of offline-run-20260101_120000-<id>
+    continued: dict[str, Any] = {
+        TENSORBOARD: {} if begins_at is None else {"purge_step": begins_at + 1},
+        WANDB: {"id": ids[0]} if ids else {},
+    }
+    return [instantiate(node, **continued.get(node._target_, {})) for node in filter(None, config.logger.values())]
 
 
 def _result(trainer: Trainer, module: PolicyModule, begins_at: int | None) -> Result:

@@ -11,7 +11,8 @@ and subset, and the files were not public when this was written, so two readings
 
 Five keys are ours and state what the authors' shapes leave open: a row's `kind`, `subset` and `picture` (what the
 picture shows), and a message's `gold` (what is true of that turn) and `strategy`. They are written only if the record
-would not be read back equal without them. A `kind` that is not empty must be one of the three.
+would not be read back equal without them. A `kind` that is not empty must be one of the three, or `safe` or
+`unsafe`.
 """
 
 from __future__ import annotations
@@ -164,7 +165,8 @@ def _read_kind(row: RawRow, facts: Mapping[str, object]) -> Kind | None:
         return None
     if (kind := _kind_in(named) or kind_of_request(named)) is not None:
         return kind
-    raise row.error("kind", f"is {row.get('kind')!r}, must be one of {', '.join(get_args(Kind))}, or left out")
+    allowed = ", ".join([*get_args(Kind), *_SAFETY])
+    raise row.error("kind", f"is {row.get('kind')!r}, must be one of {allowed}, or left out")
 
 
 def _kind_of(facts: Mapping[str, object]) -> Kind | None:

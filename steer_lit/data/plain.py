@@ -46,10 +46,15 @@ def read_turns(value: object, source: str, number: int, kind: Kind) -> Scenario:
         if field == "turns" or (isinstance(said, list) and all(isinstance(text, str) for text in said)):
             turns = [(text, f"{field}[{index}]") for index, text in enumerate(row.listed(said, field))]
         drafts += [Draft("user", read_content(row, text, path), path) for text, path in turns]
-    given = {name for name, said in dict(row.values).items() if said}
-    texts = [isinstance(part, str) for draft in drafts for part in draft.parts]
-    labelled = kind_of_request(row.get("label")) if texts == [True] and not given & {*ANSWERS, *_PICTURES} else None
-    return _played(row, drafts, field or "history", labelled or kind)
+    return _played(row, drafts, field or "history", _kind_of_text(row, drafts) or kind)
+
+
+def _kind_of_text(row: RawRow, drafts: list[Draft]) -> Kind | None:
+    """Return the kind that the label of a single text says, None of anything else: the label may be another part's."""
+    parts = [part for draft in drafts for part in draft.parts]
+    alone = len(parts) == 1 and isinstance(parts[0], str)
+    others = any(said for name, said in row.values.items() if name in (*ANSWERS, *_PICTURES))
+    return kind_of_request(row.get("label")) if alone and not others else None
 
 
 def read_answered(value: object, source: str, number: int) -> Dialogue:

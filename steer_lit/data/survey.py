@@ -8,7 +8,7 @@ The table: how many rows of each file can be learned from (SFT) and played (GRPO
 use for either: refused, or with a picture that does not open. Under it, for each file: unknown keys, rows that repeat
 an earlier one, answers that a policy should not learn from as they are, and the most frequent reasons with the rows
 they hold for, each in the words of its first row. The exit code is 1 where a row is of no use, and where a file holds
-no row or cannot be read to its end, or there is none.
+no row or cannot be read to its end; 2 where there is no row file.
 """
 
 from __future__ import annotations

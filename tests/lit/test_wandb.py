@@ -48,10 +48,10 @@ def test_a_resumed_training_continues_its_folders_wandb_run(
     monkeypatch.setattr("lightning.pytorch.loggers.wandb._WANDB_AVAILABLE", True)
     with hydra.initialize_config_dir(str(conf_files.conf_dir()), version_base="1.3"):
         config = hydra.compose("train", ["logger=wandb", f"run_dir={tmp_path}", "callbacks=none"])
-    assert train_run._trainer(config).loggers[0].version is None
+    assert train_run._trainer(config, None).loggers[0].version is None
     (tmp_path / "wandb" / begun).mkdir(parents=True)
     (tmp_path / "wandb" / "latest-run").symlink_to(begun)
-    assert train_run._trainer(config).loggers[0].version == "ab12cd34"
+    assert train_run._trainer(config, None).loggers[0].version == "ab12cd34"
 
 
 def test_a_missing_wandb_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
