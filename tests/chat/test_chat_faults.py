@@ -251,6 +251,7 @@ def test_the_breaker_stays_closed_at_the_allowed_share(client_of: MakeClient, qu
         ([None, "404", "404"], True),
         ([None, "500", None], False),
         ([None, "500", "400"], False),
+        ([None, "429", "429"], False),  # busy, not dead
         ([None, "content filter"], False),  # not asked
     ],
 )
