@@ -317,6 +317,29 @@ def test_a_training_that_had_saved_nothing_begins_again(tmp_path: Path, monkeypa
     assert len(list(tmp_path.glob("before_restart_*"))) == 2
 
 
+def test_a_checkpoint_saved_while_the_config_is_checked_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a run that ends on a signal, whose command a scheduler gives again at once."""
+    taken: list[str | None] = []
+
+    def train(config: DictConfig, run_dir: Path) -> None:
+        taken.append(config.ckpt_path)
+        run_folder.freeze(config, run_dir)
+
+    def check(config: DictConfig) -> list[Problem]:
+        if taken:
+            (tmp_path / "checkpoints").mkdir()
+            torch.save({}, tmp_path / "checkpoints" / "last.ckpt")
+        return []
+
+    monkeypatch.setattr(train_run, "_train", train)
+    monkeypatch.setattr(train_run, "train_problems", check)
+    for _ in range(2):
+        assert cli.run("train", [f"hydra.run.dir={tmp_path}"]) == 0
+    assert taken == [None, str(tmp_path / "checkpoints" / "last.ckpt")]
+
+
 def test_a_finished_training_is_left_as_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

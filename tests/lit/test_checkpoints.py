@@ -147,7 +147,9 @@ def test_a_resumed_run_refuses_another_starting_adapter(
         trainer.fit(grpo_module(tiny_policy(adapted=adapted)), small_world("grpo"))
         saved = read_checkpoint(tmp_path / "checkpoints/last.ckpt")
         grpo_module(tiny_policy(adapted=adapted, seed=int(not adapted))).on_load_checkpoint(saved)
-        with pytest.raises(SteerError, match=r"^init_from=null: the checkpoint's run started .*, init_from=null as it was:"):
+        with pytest.raises(
+            SteerError, match=r"^init_from=null: the checkpoint's run started .*, init_from=null as it was:"
+        ):
             grpo_module(tiny_policy(adapted=not adapted)).on_load_checkpoint(saved)
 
 
