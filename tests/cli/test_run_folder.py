@@ -186,17 +186,26 @@ def test_the_saved_config_is_complete_at_any_moment(tmp_path: Path, monkeypatch:
     assert path.read_text() == "seed: 1\n"
 
 
+def beginning_at(monkeypatch: pytest.MonkeyPatch, *, saves: bool = False) -> list[str | None]:
+    """Return a list to which each training adds the checkpoint that it begins with, in place of taking steps."""
+    begun: list[str | None] = []
+
+    def train(config: DictConfig, run_dir: Path) -> None:
+        begun.append(config.ckpt_path)
+        run_folder.freeze(config, run_dir)
+        if saves:
+            (run_dir / "checkpoints").mkdir(exist_ok=True)
+            torch.save({}, run_dir / "checkpoints" / "last.ckpt")
+
+    monkeypatch.setattr(train_run, "_train", train)
+    return begun
+
+
 def test_the_same_command_goes_on_with_the_training_in_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As Slurm gives it when it restarts a job, and as a user who does not know where the run was stopped."""
-    taken: list[str | None] = []
-
-    def train(config: DictConfig, run_dir: Path) -> None:
-        taken.append(config.ckpt_path)
-        run_folder.freeze(config, run_dir)
-
-    monkeypatch.setattr(train_run, "_train", train)
+    taken = beginning_at(monkeypatch)
     words = ["seed=3", f"hydra.run.dir={tmp_path}/run"]
     saved, other = tmp_path / "run" / "checkpoints", tmp_path / "other.ckpt"
     last, kept = saved / "last.ckpt", saved / "kept.ckpt"
@@ -215,15 +224,7 @@ def test_the_same_command_goes_on_with_the_training_in_its_folder(
 def test_a_training_goes_on_in_a_moved_folder_with_another_address_of_its_server(
     tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun: list[str | None] = []
-
-    def train(config: DictConfig, run_dir: Path) -> None:
-        begun.append(config.ckpt_path)
-        run_folder.freeze(config, run_dir)
-        (run_dir / "checkpoints").mkdir(exist_ok=True)
-        torch.save({}, run_dir / "checkpoints" / "last.ckpt")
-
-    monkeypatch.setattr(train_run, "_train", train)
+    begun = beginning_at(monkeypatch, saves=True)
     words = ["+experiment=grpo_tiny", "attacker=llm", "tutor=llm", "server.model=m", "system_prompt='Say \\${this} '"]
     at = ["server.base_url=http://a/v1", f"hydra.run.dir={tmp_path}/a"]
     assert cli.run("train", [*words, *at]) == 0
@@ -274,16 +275,8 @@ def test_checkpoints_behind_a_link_that_leads_nowhere_are_not_begun_anew(
 
 def test_a_resumed_training_needs_its_start_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The checkpoint holds that adapter. In a sweep too, whose configs are all checked before its first run."""
-    start, begun = tmp_path / "sft", list[str | None]()
-    empty_adapter(start)
-
-    def train(config: DictConfig, run_dir: Path) -> None:
-        begun.append(config.ckpt_path)
-        run_folder.freeze(config, run_dir)
-        (run_dir / "checkpoints").mkdir(exist_ok=True)
-        torch.save({}, run_dir / "checkpoints" / "last.ckpt")
-
-    monkeypatch.setattr(train_run, "_train", train)
+    empty_adapter(start := tmp_path / "sft")
+    begun = beginning_at(monkeypatch, saves=True)
     words = ["+experiment=grpo_tiny", f"init_from={start}"]
     runs = [[*words, f"hydra.run.dir={tmp_path}/a"], ["-m", *words, "seed=1,2", f"hydra.sweep.dir={tmp_path}/b"]]
     assert [cli.run("train", each) for each in runs] == [0, 0]
@@ -321,11 +314,7 @@ def test_a_checkpoint_saved_while_the_config_is_checked_is_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a run that ends on a signal, whose command a scheduler gives again at once."""
-    taken: list[str | None] = []
-
-    def train(config: DictConfig, run_dir: Path) -> None:
-        taken.append(config.ckpt_path)
-        run_folder.freeze(config, run_dir)
+    taken = beginning_at(monkeypatch)
 
     def check(config: DictConfig) -> list[Problem]:
         if taken:
@@ -333,7 +322,6 @@ def test_a_checkpoint_saved_while_the_config_is_checked_is_seen(
             torch.save({}, tmp_path / "checkpoints" / "last.ckpt")
         return []
 
-    monkeypatch.setattr(train_run, "_train", train)
     monkeypatch.setattr(train_run, "train_problems", check)
     for _ in range(2):
         assert cli.run("train", [f"hydra.run.dir={tmp_path}"]) == 0
