@@ -176,10 +176,10 @@ def beside_published(summary: Summary, protocol: str) -> tuple[Grid, ...]:
 
     Return no tables if the run has none of the paper's subsets: nothing could be compared then.
     """
+    if set(SUBSETS).isdisjoint(parts(summary, "by_subset")):
+        return ()
     table = published()[protocol]
     ours = [(label(name, figures), *_ours(figures, table)) for name, figures in summary.items()]
-    if all(set(cells) == {"-"} for _, *cells in ours):
-        return ()
     papers = [(f"paper: {policy}", *map(_pair, cells)) for policy, cells in table["rows"].items()]
     note = (
         f'Safety / Helpfulness, %. Rows with "paper:" are the paper\'s numbers ({_SOURCE}). The others are this '

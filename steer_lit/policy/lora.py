@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,7 +86,8 @@ def attach_adapter(model: torch.nn.Module, settings: LoraSettings, seed: int) ->
         if parameter.requires_grad:
             parameter.data = parameter.data.to(dtype)
     names = adapted_layers(wrapped)
-    log.debug("LoRA r=%d on %d layers, the first is %s", settings.r, len(names), names[0])
+    alike = dict.fromkeys(re.sub(r"\d+", "*", name) for name in names)
+    log.debug("LoRA r=%d on %d layers: %s", settings.r, len(names), ", ".join(alike))
     return wrapped
 
 

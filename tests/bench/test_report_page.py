@@ -228,6 +228,27 @@ def test_a_browser_shows_the_dialogue_named_in_the_address(tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to open the page with")
+def test_a_browser_draws_the_turns_of_the_dialogues_that_pass_every_filter(tmp_path: Path) -> None:
+    turns = [shown_turn("3"), {**shown_turn("-2"), "about": "picture", "verdict": "it tells how"}]
+    other = {"policy": "grpo", "kind": "red_team", "subset": "steer-spa", "outcome": page_dialogues.UNSAFE}
+    dialogues = [shown_dialogue("plain"), shown_dialogue("the one", **other, tones="61", turns=turns)]
+    written(tmp_path / "report.html", dialogues)
+    for name, label in other.items():
+        page = opened(tmp_path, f"{name}={label}")
+        assert "1 of 2 dialogues" in page, name
+        article = re.search(r"<article.*</article>", page, flags=re.DOTALL)[0]
+        assert "the one" in article
+    first, second = re.findall(r'<section class="turn" data-tone="(\d)">(.*?)</section>', article, flags=re.DOTALL)
+    assert (first[0], second[0]) == ("6", "1")  # a turn's colour, from harmlessness -3 to 3
+    assert "<h4>Turn 2 · picture</h4>" in second[1]
+    assert '<span data-tone="1">harmless <b>-2</b></span>' in second[1]
+    assert "verdict: it tells how" in second[1]
+    page = opened(tmp_path, "outcome=not graded&policy=sft")  # a link into a report that had such a dialogue
+    assert "0 of 2 dialogues" in page
+    assert "No dialogue fits these filters." in page
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to open the page with")
 def test_an_address_can_name_one_of_several_equal_dialogues(tmp_path: Path) -> None:
     twice = [shown_dialogue("s1", "step 3"), shown_dialogue("s1", "step 3", note="the second")]
     written(tmp_path / "report.html", [shown_dialogue("s0"), *twice])

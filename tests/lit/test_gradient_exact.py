@@ -25,7 +25,7 @@ from tests.policies import ending_at_every, moved, small_policy
 from tests.settings import objective_settings, optim_settings, rollout_settings
 
 TOLERANCE = 1e-6  # relative to the gradient's norm; float32 has 6e-8
-WHOLE, SOME, ROW_BY_ROW = 100_000, 700, 1  # micro_tokens: one micro-batch, a few, one per row
+WHOLE, SOME, ROW_BY_ROW = 100_000, 450, 1  # micro_tokens: one micro-batch, a few, one per row
 PACKS = (True, False)  # rows concatenated for our own layers, or padded for transformers' modules
 WORK = [  # (micro_tokens, checkpointing, packs)
     *((SOME, False, packs) for packs in PACKS),
@@ -161,7 +161,7 @@ def test_trap_22_trap_28_the_gradient_does_not_depend_on_how_the_step_is_compute
 
 
 STAGES = ("sft", "grpo", "pretrain")
-TWO_RANK_STEPS = [(stage, micro_tokens) for stage in STAGES for micro_tokens in (WHOLE, ROW_BY_ROW)]
+TWO_RANK_STEPS = [(stage, micro_tokens) for stage in STAGES for micro_tokens in (WHOLE, SOME, ROW_BY_ROW)]
 
 
 def run_rank(rank: int, folder: str, ports: list[int]) -> None:
@@ -188,7 +188,7 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("micro_tokens", [WHOLE, ROW_BY_ROW])
+@pytest.mark.parametrize("micro_tokens", [WHOLE, SOME, ROW_BY_ROW])
 @pytest.mark.parametrize("stage", STAGES)
 def test_trap_22_two_ranks_have_the_gradient_of_one(
     stage: str, micro_tokens: int, whole: Callable[[str], Step], two_ranks: Path
@@ -200,7 +200,9 @@ def test_trap_22_two_ranks_have_the_gradient_of_one(
         assert_same(gradients, expected)
         batches.append(count)
     scale = 3 if stage == "grpo" else 1
-    assert batches == ([1, 1] if micro_tokens == WHOLE else [3 * scale, 2 * scale])
+    rows = [3 * scale, 2 * scale]
+    assert batches == {WHOLE: [1, 1], ROW_BY_ROW: rows}.get(micro_tokens, batches)
+    assert max(batches) > 1 or micro_tokens == WHOLE
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -106,7 +106,6 @@ def report(rows: Sequence[Any], policy: Any, options: Any, marks: list[float], g
     # only. This counts the work of all dialogues, although shared openings are computed once.
     flops = tokens * layer * 4 + sampled * head * 4
     step_s = statistics.median(marks[1:] or marks)
-    peak = workload.matrix_peak(policy.base.lm_head.weight.dtype, policy.device)
     workload.report(
         marks,
         ours="grpo",
@@ -116,9 +115,7 @@ def report(rows: Sequence[Any], policy: Any, options: Any, marks: list[float], g
         generate_s=round(statistics.median(generating[1:] or generating), 2),
         tokens=sampled,
         dialogue_tokens=tokens,
-        tflops=round(flops / step_s / 1e12, 3),
-        matrix_peak_tflops=round(peak, 3),
-        share_of_peak=round(flops / step_s / 1e12 / peak, 3),
+        **workload.compute(policy, flops, step_s),
     )
 
 

@@ -40,12 +40,23 @@ def main() -> None:
     marks = workload.step_marks(module)
     rows = dialogues(options.rows, options.turns, options.tokens)
     batches = [rows[at : at + options.batch] for at in range(0, len(rows), options.batch)]
-    lengths = [[len(module.renderer.dialogue(row).token_ids) for row in batch] for batch in batches]
+    traces = [[module.renderer.dialogue(row) for row in batch] for batch in batches]
     with tempfile.TemporaryDirectory() as folder:
         workload.trainer(options.steps, Path(folder)).fit(module, workload.Steps(batches))
-    tokens = [sum(lengths[step % len(batches)]) for step in range(options.steps)]
-    step_s, speed = round(statistics.median(marks[1:] or marks), 2), round(sum(tokens) / sum(marks), 1)
-    workload.report(marks, ours="sft", step_s=step_s, tokens=sum(tokens), tokens_per_s=speed)
+    taken = [trace for step in range(options.steps) for trace in traces[step % len(traces)]]
+    tokens = sum(len(trace.token_ids) for trace in taken)
+    layer, head = workload.weights_flops(policy)
+    # Forward, and backward to the inputs: the weights are frozen. The head sees the tokens that are learned.
+    flops = 2 * (tokens * layer + sum(trace.sampled_tokens for trace in taken) * head) / options.steps
+    step_s = statistics.median(marks[1:] or marks)
+    workload.report(
+        marks,
+        ours="sft",
+        step_s=round(step_s, 2),
+        tokens=tokens,
+        tokens_per_s=round(tokens / sum(marks), 1),
+        **workload.compute(policy, flops, step_s),
+    )
 
 
 if __name__ == "__main__":

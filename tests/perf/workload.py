@@ -93,6 +93,13 @@ def matrix_peak(dtype: torch.dtype, device: torch.device) -> float:
     return 2 * rows * inner * columns / best / 1e12
 
 
+def compute(policy: Any, flops: float, step_s: float) -> dict[str, float]:
+    """Return the TFLOP/s that a step reaches, those of a matrix product alone, and its share of these."""
+    reached, peak = flops / step_s / 1e12, matrix_peak(policy.base.lm_head.weight.dtype, policy.device)
+    found = {"tflops": reached, "matrix_peak_tflops": peak, "share_of_peak": reached / peak}
+    return {name: round(value, 3) for name, value in found.items()}
+
+
 def weights_flops(policy: Any) -> tuple[int, int]:
     """Return the floating point operations of one token's forward pass through the decoder layers, and through the
     head.

@@ -181,10 +181,11 @@ const named = (row) => `${facts(row).policy}/${facts(row).scenario}`;
 
 async function follow() {
   const told = new URLSearchParams(location.hash.slice(1));
-  for (const name of NAMES) {
-    const number = index.labels[name].indexOf(told.get(name) ?? "\0");
-    field(name).value = number < 0 ? "" : String(number);
+  for (const name of NAMES) { // what this report has no dialogue of matches none
+    if (told.has(name) && !index.labels[name].includes(told.get(name))) index.labels[name].push(told.get(name));
   }
+  fillFilters();
+  for (const name of NAMES) field(name).value = told.has(name) ? String(index.labels[name].indexOf(told.get(name))) : "";
   field("query").value = told.get("query") ?? "";
   const rows = told.has("dialogue") ? [...index.rows.keys()].filter((row) => named(row) === told.get("dialogue")) : [];
   chosen = rows[Number(told.get("number") ?? 1) - 1] ?? -1;
@@ -224,7 +225,6 @@ async function start() {
     return;
   }
   index = await unpack("index");
-  fillFilters();
   listen();
   await follow();
 }
