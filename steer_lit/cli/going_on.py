@@ -18,23 +18,11 @@ from yaml import YAMLError
 
 from steer_lit.chat.settings import HOW_ASKED
 from steer_lit.cli.closing import Result
-from steer_lit.cli.run_folder import holds, recorded_commands
+from steer_lit.cli.run_folder import TRAINED, holds, recorded_commands
 from steer_lit.dotted import ABSENT, leaves, within
 from steer_lit.errors import SteerError
 from steer_lit.files.atomic import replace_text, replacing
-from steer_lit.files.run_files import (
-    ADAPTER,
-    BASE,
-    BEST,
-    CONFIG,
-    CURVES,
-    LAST,
-    ROLLOUTS,
-    TOWER,
-    TRAINED_ROWS,
-    VERSIONS,
-    saved_versions,
-)
+from steer_lit.files.run_files import CONFIG, CURVES, LAST, TRAINED_ROWS, VERSIONS, saved_versions
 from steer_lit.ranks import first_rank
 from steer_lit.terminal.commands import folder_key, next_step, path_word, resume_command, shown_path, sweeping
 from steer_lit.terminal.visible import visible_line
@@ -43,10 +31,8 @@ from steer_lit.terminal.words import words_besides
 log = logging.getLogger(__name__)
 
 _CHECKPOINTS = Path(LAST).parent
-_WRITTEN = (
-    str(_CHECKPOINTS), ADAPTER, BEST, TOWER, BASE, ROLLOUTS, CONFIG, VERSIONS, CURVES, TRAINED_ROWS,
-    "quarantine*.jsonl", "tensorboard", "csv", "wandb",
-)  # fmt: skip
+# What a training writes besides TRAINED, but its logs.
+_NOTED = (CONFIG, VERSIONS, CURVES, TRAINED_ROWS, "quarantine*.jsonl", "tensorboard", "csv", "wandb")
 _ASIDE = "before_restart_"
 _MAY_DIFFER = ("run_dir", "hardware", "ckpt_path")
 _NAMED, _SHOWN = 3, 60  # differing settings that are named; letters of each one's value
@@ -116,10 +102,11 @@ def _begun_with(run_dir: Path) -> list[str]:
 
 
 def _set_aside(run_dir: Path) -> None:
-    """Move what a training writes, but its logs, into a new folder inside: it would be mixed with new files."""
+    """Move what a training writes into a new folder inside: it would be mixed with new files."""
     aside = next(at for number in count(1) if not (at := run_dir / f"{_ASIDE}{number}").exists())
     aside.mkdir()
-    for path in [path for name in _WRITTEN for path in run_dir.glob(name)]:
+    written = (*(Path(name).parts[0] for name in TRAINED), *_NOTED)
+    for path in [path for name in written for path in run_dir.glob(name)]:
         path.rename(aside / path.name)
     log.info("this run had saved nothing and begins again: what it had written is in %s", aside)
 
