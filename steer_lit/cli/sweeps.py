@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -50,6 +50,13 @@ class NotBegun(BaseException):
         self.why = why
 
 
+class _Run(NamedTuple):
+    """One run of a sweep: its words that are swept over, and its config."""
+
+    swept: tuple[str, ...]
+    config: DictConfig
+
+
 class WholeSweep(Callback):
     """Hydra callback around a sweep.
 
@@ -60,7 +67,7 @@ class WholeSweep(Callback):
     elsewhere: ClassVar[Path | None] = None
 
     def __init__(self) -> None:
-        self.runs: dict[Path, tuple[tuple[str, ...], DictConfig]] = {}  # by folder: the words swept over, the config
+        self.runs: dict[Path, _Run] = {}  # by folder
         self.common: list[str] = []  # words that all runs have
 
     def on_multirun_start(self, config: DictConfig, config_name: str | None = None, **_: object) -> None:
@@ -98,7 +105,7 @@ class WholeSweep(Callback):
                 remedy = "leave it out, or put ${hydra.job.num} into it"
                 raise SteerError(f"hydra.sweep.subdir: several runs would write into one folder, {folder}: {remedy}")
             OmegaConf.update(run, "run_dir", str(folder), force_add=True)  # at the sweep's end Hydra knows another
-            self.runs[folder] = own, run
+            self.runs[folder] = _Run(own, run)
         if not self.runs:
             raise SteerError("this sweep has no run: one of its words stands for no value")
         if found:
@@ -110,9 +117,9 @@ class WholeSweep(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_: object) -> None:
         """Print the benchmark command that compares the adapters of the finished trainings."""
-        left = {folder: run for folder, run in self.runs.items() if finished(folder, run[1])}
-        adapters = {own: at for folder, (own, _) in left.items() if (at := folder / ADAPTER).is_dir()}
-        configs, unfinished = [run for _, run in left.values()], len(self.runs) - len(left)
+        left = {folder: run for folder, run in self.runs.items() if finished(folder, run.config)}
+        adapters = {run.swept: at for folder, run in left.items() if (at := folder / ADAPTER).is_dir()}
+        configs, unfinished = [run.config for run in left.values()], len(self.runs) - len(left)
         if len(adapters) > 1 and (following := compared(configs, adapters, self.common, unfinished)):
             print(following)
 
