@@ -51,10 +51,11 @@ class NotBegun(BaseException):
 
 
 class _Run(NamedTuple):
-    """One run of a sweep: its words that are swept over, and its config."""
+    """One run of a sweep: its words that are swept over, its config, and Hydra's for `${hydra:...}` in it."""
 
     swept: tuple[str, ...]
     config: DictConfig
+    hydras: Any
 
 
 class WholeSweep(Callback):
@@ -105,7 +106,7 @@ class WholeSweep(Callback):
                 remedy = "leave it out, or put ${hydra.job.num} into it"
                 raise SteerError(f"hydra.sweep.subdir: several runs would write into one folder, {folder}: {remedy}")
             OmegaConf.update(run, "run_dir", str(folder), force_add=True)  # at the sweep's end Hydra knows another
-            self.runs[folder] = _Run(own, run)
+            self.runs[folder] = _Run(own, run, HydraConfig.instance().cfg)
         if not self.runs:
             raise SteerError("this sweep has no run: one of its words stands for no value")
         if found:
@@ -117,7 +118,12 @@ class WholeSweep(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_: object) -> None:
         """Print the benchmark command that compares the adapters of the finished trainings."""
-        left = {folder: run for folder, run in self.runs.items() if finished(folder, run.config)}
+        left: dict[Path, _Run] = {}
+        for folder, run in self.runs.items():
+            HydraConfig.instance().cfg = run.hydras
+            if finished(folder, run.config):
+                OmegaConf.resolve(run.config)
+                left[folder] = run
         adapters = {run.swept: at for folder, run in left.items() if (at := folder / ADAPTER).is_dir()}
         configs, unfinished = [run.config for run in left.values()], len(self.runs) - len(left)
         if len(adapters) > 1 and (following := compared(configs, adapters, self.common, unfinished)):

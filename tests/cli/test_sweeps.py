@@ -95,6 +95,18 @@ def test_the_comparing_command_names_the_adapters_of_hydras_folders(
     )
 
 
+def test_runs_with_their_number_in_a_setting_are_compared(
+    begun: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (0, 1):
+        empty_adapter(tmp_path / f"from_{number}")
+    start = f"init_from='{tmp_path}/from_${{hydra:job.num}}'"
+    assert cli.run("train", ["-m", "+experiment=grpo_tiny", "seed=1,2", start, f"hydra.sweep.dir={tmp_path}"]) == 0
+    adapters = ",".join(f"{folder}/adapter" for folder in begun)
+    # Each began with another adapter: none is compared with them.
+    assert f"bench.py model=tiny 'policies.grpo=[{adapters}]'" in capsys.readouterr().out.splitlines()[-1]
+
+
 def test_a_sweep_keeps_its_folder_with_a_time_in_its_name(
     begun: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
