@@ -74,6 +74,7 @@ def test_the_reason_comes_first_and_the_next_command_continues(case: str, capsys
     why, left, following = told(capsys)
     assert SAID[fault] in why
     assert left == NOTHING
+    assert Path("run").exists() == (fault not in ("none", "401"))  # their run had not begun
     assert following == [f"{program}.py", *words]
     with ChaosServer(answer=ANSWERS[program], port=server.port):
         assert cli.run(program, following[1:]) == 0

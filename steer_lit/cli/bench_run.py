@@ -159,10 +159,10 @@ def _check_judge(
     from steer_lit.bench.suite import QUICK
 
     console = Console()
-    if not (run_dir / RECORDS).is_file():  # otherwise the folder is a benchmark's, and keeps that config
-        freeze(config, run_dir)
     with hanging_up(judge), continuable(run_dir, "bench", (run_dir / WRITTEN).is_file):
         greet(judge)
+        if not (run_dir / RECORDS).is_file():  # otherwise the folder is a benchmark's, and keeps that config
+            freeze(config, run_dir)
         fit = check_judge(judge, settings, run_dir, console)
         policies = len(named(plain["policies"])) + len(_constants(plain, scenarios))
         extra_turns = int(plain["attacker"].get("extra_turns") or 0) if reacts(plain) else 0

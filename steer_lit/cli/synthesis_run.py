@@ -51,13 +51,16 @@ def _synthesize(config: DictConfig, run_dir: Path) -> None:
         tell_plan(settings, config.generator.name, console, starts)
         _tell_dry(_lacking(config))
         return
+
+    def begin() -> None:
+        freeze(config, run_dir)
+        bad.path = run_dir / QUARANTINE  # not before: a refused run leaves nothing
+        bad.settle()
+
     generator = instantiate(config.generator)
-    freeze(config, run_dir)
-    bad.path = run_dir / QUARANTINE  # not before: a refused run leaves nothing
-    bad.settle()
     try:
         with continuable(run_dir, "synthesize", partial(any_finished, run_dir)):
-            manifest = run_synthesis(generator, settings, run_dir, starts, console)
+            manifest = run_synthesis(generator, settings, run_dir, starts, console, begin)
     finally:
         generator.stop()  # its clients hang up, and log what they used
     print(next_steps(manifest, settings, run_dir, typed_words()))

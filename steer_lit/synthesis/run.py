@@ -44,11 +44,16 @@ def check_unclaimed(stages: Sequence[str], run_dir: Path) -> None:
 
 
 def run_synthesis(
-    generator: Generator, settings: SynthesisSettings, run_dir: Path, read: Starts | None, console: Console
+    generator: Generator,
+    settings: SynthesisSettings,
+    run_dir: Path,
+    read: Starts | None,
+    console: Console,
+    begin: Callable[[], object] = lambda: None,
 ) -> dict[str, Any]:
     """Make the rows, write the files, print what came of them. Returns what `manifest.json` holds.
 
-    `read` is what `read_starts` returned.
+    `read` is what `read_starts` returned. `begin` is called once, before anything is written.
 
     A run stopped in the same folder goes on: finished rows are not made again. If any are to be made, the plan is
     printed first, once the servers have been greeted: a run that is refused costs nothing. If a stage wrote nothing,
@@ -64,6 +69,8 @@ def run_synthesis(
         if any(work.finished(key) is None for key in starts):
             generator.greet()
             tell()
+        if not stages:
+            begin()
         result = StageResult.of(name, _made(name, starts, work, generator, settings, console), settings.near_duplicate)
         write_stage(result, files := STAGES[name][1], run_dir)
         seconds = round(time.perf_counter() - began, 1)

@@ -344,11 +344,11 @@ def test_a_server_that_does_not_answer_gets_no_requests_for_grades(
 ) -> None:
     monkeypatch.setattr(LlmJudge, "grade", lambda *_: pytest.fail("it was asked"))
     server = ["server.base_url=http://127.0.0.1:1/v1", "server.model=m", "server.retries=0"]
-    assert cli.run("bench", ["judge=llm", "judge_check=true", *server, f"hydra.run.dir={tmp_path}"]) == 2
+    assert cli.run("bench", ["judge=llm", "judge_check=true", *server, f"hydra.run.dir={tmp_path}/run"]) == 2
     said = capsys.readouterr().err
     assert "http://127.0.0.1:1/v1" in said
     assert "nobody answers there" in said
-    assert not (tmp_path / "judge_check.json").exists()
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("settings", "turns"), [({}, 60), ({"max_turns": 2}, 40), ({"protocol": "single_turn"}, 20)])
