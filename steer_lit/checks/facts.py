@@ -37,8 +37,8 @@ TENSORBOARD, WANDB = "lightning.pytorch.loggers.TensorBoardLogger", "lightning.p
 LOGGERS = (TENSORBOARD, WANDB)
 _OURS = ("steer_lit.", "lightning.Trainer", *LOGGERS)
 # The name is also that of the log in the run's folder. File systems take 255 bytes.
-_NAMED = "text that names the run's log and a folder: 1 to 100 letters without a /"
-NAME = Annotated[str, Field(pattern=r"^(?!\.{1,2}\Z)[^/]{1,100}\Z", description=_NAMED)]
+NAMED = "text that names the run's log and a folder: 1 to 100 letters without a /"
+_NAME = Annotated[str, Field(pattern=r"^(?!\.{1,2}\Z)[^/]{1,100}\Z", description=NAMED)]
 _BETAS = "two numbers from 0 to below 1, such as [0.9,0.999]"
 _UNLIMITED = Annotated[int, Field(ge=-1, le=-1, description="-1")]
 _DEVICES = "a number of devices, a list of them such as [0,1], or auto"
@@ -53,7 +53,7 @@ _QUOTED = Annotated[int, Field(ge=0, le=6)]  # words of an answer
 # Keys that a stage does not have are not checked.
 _KINDS: Mapping[str, Any] = {
     "seed": Annotated[int, Field(ge=0, le=2**32 - 1)],
-    "name": NAME,
+    "name": _NAME,
     "optim.lr": Annotated[float, Field(gt=0, le=10)],
     "optim.weight_decay": Share,
     "optim.warmup": _BELOW_1,

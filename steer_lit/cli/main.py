@@ -20,9 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
-from steer_lit.allowed import type_problems
 from steer_lit.checks import key_problems
-from steer_lit.checks.facts import NAME
+from steer_lit.checks.facts import NAMED
 from steer_lit.cli.bench_run import run_benchmark
 from steer_lit.cli.going_on import last_checkpoint, result_at_end
 from steer_lit.cli.overrides import normalise_override, options_first
@@ -32,7 +31,7 @@ from steer_lit.cli.signals import FROZEN, sigterm_ends
 from steer_lit.cli.sweeps import NotBegun, WholeSweep, name_sweeps_folders, runs_in_process
 from steer_lit.cli.synthesis_run import run_synthesizing
 from steer_lit.cli.train_run import run_training
-from steer_lit.errors import ConfigError, ServerDown, SteerError
+from steer_lit.errors import ConfigError, Problem, ServerDown, SteerError
 from steer_lit.ranks import several_ranks
 from steer_lit.terminal.commands import (
     given_words,
@@ -77,9 +76,8 @@ def run(program: str, arguments: Sequence[str] | None = None) -> int:
             find_configs_in(folder)
             words = [normalise_override(word, program) for word in words]
             # Hydra names a log before the config is checked: with a slash it would lie outside of the run's folder.
-            names = [word.partition("=")[2] for word in words_setting(words, ["name"]) if "/" in word]
-            problems = [problem for name in names for problem in type_problems({"name": name}, {"name": NAME})]
-            if problems := [*key_problems(words), *problems]:
+            outside = [word.partition("=")[2] for word in words_setting(words, ["name"]) if "/" in word]
+            if problems := [*key_problems(words), *(Problem("name", name, f"must be {NAMED}") for name in outside)]:
                 raise ConfigError(problems)
             _compose_and_run(program, options, words, debugging)
     except SystemExit as stop:
