@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from steer_lit.bench.manifest import JUDGE, Manifest, read_manifest
 from steer_lit.bench.provenance import provenance
-from steer_lit.bench.records import GradedDialogue, RecordFile, as_played, as_said_now, graded, known_grades, regraded
+from steer_lit.bench.records import GradedDialogue, RecordFile, as_played, graded, known_grades, regraded, with_facts_of
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.suite import BenchPolicy, Suite
 from steer_lit.digests import digest
@@ -201,7 +201,7 @@ def play_policy(run: BenchRun, name: str, tally: Tally) -> list[GradedDialogue]:
     policy, records, manifest = run.policies[name], run.records, run.manifest
     keys, left = manifest.keys(policy.fingerprint), run.left(name, policy.fingerprint)
     regrading = [as_played(left.ungraded[row.id], row) for row in run.suite.scenarios if row.id in left.ungraded]
-    done = {row.id: as_said_now(left.done[row.id], row) for row in run.suite.scenarios if row.id in left.done}
+    done = {row.id: with_facts_of(left.done[row.id], row) for row in run.suite.scenarios if row.id in left.done}
     if changed := [row for id, row in done.items() if row != left.done[id]]:
         records.append(changed)
     kept = len(done) + len(regrading)

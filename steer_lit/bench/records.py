@@ -197,7 +197,7 @@ def known_grades(row: GradedDialogue, judged: str) -> list[Grade | None]:
     ]
 
 
-def as_said_now(row: GradedDialogue, scenario: Scenario) -> GradedDialogue:
+def with_facts_of(row: GradedDialogue, scenario: Scenario) -> GradedDialogue:
     """Return the record with what its scenario says besides the dialogue, which may have changed since."""
     return replace(row, category=_fact(scenario, "category"), twin=_fact(scenario, "twin"))
 
