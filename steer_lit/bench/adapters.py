@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from steer_lit import __version__
-from steer_lit.bench.policies import with_prompt
 from steer_lit.bench.records import BASE
+from steer_lit.bench.suite import with_prompt
 from steer_lit.digests import digest
 from steer_lit.errors import SteerError
 from steer_lit.policy.lora import AdapterFolder, LoraSettings

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from steer_lit.bench.seed_groups import SEED_MARK
-from steer_lit.bench.suite import BenchPolicy
+from steer_lit.bench.suite import BenchPolicy, with_prompt
 from steer_lit.errors import ConfigError, Problem
 from steer_lit.rollout.server_policy import ServerPolicy
 from steer_lit.types import OpenImage, Scenario
@@ -152,13 +152,6 @@ class Policies:
         model = self._config["model"]
         lora = LoraSettings(**{field.name: model["lora"][field.name] for field in fields(LoraSettings)})
         return AdapterPolicies(self._load(), lora=lora, quantize=model["quantize"], **self._decoding)
-
-
-def with_prompt(scenarios: Sequence[Scenario], system_prompt: str | None) -> Sequence[Scenario]:
-    """Return the scenarios with this system prompt in place of their own, "" for none; unchanged if it is None."""
-    if system_prompt is None:
-        return scenarios
-    return [replace(scenario, system=system_prompt) for scenario in scenarios]
 
 
 def _check_length(qwen: QwenVL, scenarios: Sequence[Scenario], max_turns: int, max_new_tokens: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from steer_lit.attacker.scripted import ScriptedAttacker
@@ -50,6 +50,13 @@ class BenchPolicy(Policy, Fingerprinted, Protocol):
     Recorded dialogues are reused only for the same fingerprint. All policies of a run exist from its start and play one
     after the other. Policies that do not fit in memory together must load when they open dialogues.
     """
+
+
+def with_prompt(scenarios: Sequence[Scenario], system_prompt: str | None) -> Sequence[Scenario]:
+    """Return the scenarios with this system prompt in place of their own, "" for none; unchanged if it is None."""
+    if system_prompt is None:
+        return scenarios
+    return [replace(scenario, system=system_prompt) for scenario in scenarios]
 
 
 def planned(dialogues: int, policies: Collection[str], *, recorded: bool, hint: bool) -> str:
