@@ -26,11 +26,11 @@ def fits(value: object, kind: Any) -> bool:
     return True
 
 
-def type_problems(values: Mapping[str, object], kinds: Mapping[str, Any], prefix: str = "") -> list[Problem]:
-    """Return which values at these dotted keys do not fit, named with `prefix` before the key. Any may be absent."""
+def type_problems(values: Mapping[str, object], kinds: Mapping[str, Any]) -> list[Problem]:
+    """Return which values at these dotted keys do not fit. Any may be absent."""
     found = ((key, at(values, key), kind) for key, kind in kinds.items())
     return [
-        Problem(f"{prefix}{key}", value, f"must be {_in_words(TypeAdapter(kind, config=_STRICT).json_schema())}")
+        Problem(key, value, f"must be {_in_words(TypeAdapter(kind, config=_STRICT).json_schema())}")
         for key, value, kind in found
         if value is not ABSENT and not fits(value, kind)
     ]

@@ -42,5 +42,5 @@ def test_a_problem_names_the_values_that_a_type_allows(kind: Any, allowed: str, 
 
 def test_problems_name_their_keys_and_missing_keys_are_no_problem() -> None:
     kinds = {"source.rows": PositiveInt, "share": Share, "turns": PositiveInt}
-    found = type_problems({"source": {"rows": 0}, "share": 1, "other": -1}, kinds, "data.")
-    assert found == [Problem("data.source.rows", 0, "must be a whole number, above 0")]
+    found = type_problems({"source": {"rows": 0}, "share": 1, "other": -1}, kinds)
+    assert found == [Problem("source.rows", 0, "must be a whole number, above 0")]

@@ -34,15 +34,15 @@ from steer_lit.policy.model_facts import (
 _DEVICE = re.compile(r"^(?:cpu|cuda(?::(\d+))?)\Z")
 _LAYERS = f"a list of some of {', '.join(LINEAR_LAYERS)}"
 _KINDS: Mapping[str, Any] = {
-    "quantize": Quantization,
-    "dtype": Literal["auto", NumberType],
-    "device": Annotated[str | None, Field(pattern=_DEVICE, description="null, cpu, cuda or cuda:<number>")],
-    "min_pixels": PositiveInt,
-    "lora.dtype": Literal["auto", NumberType],
-    "lora.r": LoraRank,
-    "lora.alpha": LoraAlpha,
-    "lora.dropout": Annotated[float, Field(ge=0, lt=1)],
-    "lora.targets": Annotated[list[LinearLayer], Field(min_length=1, description=_LAYERS)],
+    "model.quantize": Quantization,
+    "model.dtype": Literal["auto", NumberType],
+    "model.device": Annotated[str | None, Field(pattern=_DEVICE, description="null, cpu, cuda or cuda:<number>")],
+    "model.min_pixels": PositiveInt,
+    "model.lora.dtype": Literal["auto", NumberType],
+    "model.lora.r": LoraRank,
+    "model.lora.alpha": LoraAlpha,
+    "model.lora.dropout": Annotated[float, Field(ge=0, lt=1)],
+    "model.lora.targets": Annotated[list[LinearLayer], Field(min_length=1, description=_LAYERS)],
 }
 _ARCHITECTURE = "qwen2_5_vl"
 # The sizes by which nano's architecture is recognised.
@@ -58,7 +58,7 @@ def value_problems(model: Mapping[str, Any]) -> list[Problem]:
     """Return the values that cannot work on any machine."""
     fewest = model["min_pixels"] if is_whole(model.get("min_pixels")) else 1
     most = Annotated[int, Field(ge=fewest, description="a whole number from model.min_pixels up")]
-    problems = type_problems(model, {**_KINDS, "max_pixels": most}, "model.")
+    problems = type_problems({"model": model}, {**_KINDS, "model.max_pixels": most})
     name = model.get("name")
     if name not in BUILT_HERE and not model.get("source"):
         problems.append(Problem("model.source", model.get("source"), f"model {name!r} needs a hub id or a folder"))
