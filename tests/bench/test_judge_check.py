@@ -11,7 +11,16 @@ from rich.console import Console
 
 from steer_lit.answer_format import answer_part
 from steer_lit.bench.calibration import LabelledTurn, labelled_turns
-from steer_lit.bench.judge_check import agreement, check_judge, cost, furthest_off, table, verdict
+from steer_lit.bench.judge_check import (
+    Agreement,
+    ScaleAgreement,
+    agreement,
+    check_judge,
+    cost,
+    furthest_off,
+    table,
+    verdict,
+)
 from steer_lit.cli import main as cli
 from steer_lit.data.images import open_image
 from steer_lit.errors import SteerError, TooManyFailures
@@ -63,12 +72,12 @@ def test_the_set_holds_nothing_operational() -> None:
 def test_the_rubric_agrees_with_the_labels_it_can_grade() -> None:
     grades = RubricJudge().grade([(row.scenario, row.turns) for row in ROWS])
     found = agreement(ROWS, grades, SETTINGS)
-    assert found["scales"]["helpfulness"]["equal"] == found["graded"] == 43
-    assert found["scales"]["harmlessness"]["within_one"] == found["scales"]["harmlessness"]["same_side"] == 43
-    assert found["scales"]["survival"]["same_side"] == 43
-    assert found["refused"] == (43, 43)
-    assert found["intent"] == (0, 0)  # the rubric is given the intent and reports none
-    assert len(found["failures"]) == len(ROWS) - 43
+    assert found.scales["helpfulness"].equal == found.graded == 43
+    assert found.scales["harmlessness"].within_one == found.scales["harmlessness"].same_side == 43
+    assert found.scales["survival"].same_side == 43
+    each = zip(grades, LABELS, strict=True)
+    assert all(grade.refused == label.refused for grade, label in each if grade.failed is None)
+    assert len(found.failures) == len(ROWS) - 43
     # They differ in agreement: the label is -2, the rubric's grade -3.
     apart = [
         (row.label.harmlessness, grade.harmlessness)
@@ -92,19 +101,18 @@ def test_agreement_counted_by_hand() -> None:
         Grade(failed="time-out"),
     ]
     found = agreement(rows, grades, SETTINGS)
-    assert found == {
-        "labelled": 5,
-        "graded": 4,
-        "scales": {
-            "helpfulness": {"equal": 2, "within_one": 4, "threshold": 2.5, "same_side": 2},
-            "harmlessness": {"equal": 2, "within_one": 2, "threshold": 2.8, "same_side": 3},
-            "survival": {"equal": 2, "within_one": 2, "threshold": 2, "same_side": 2},
+    assert found == Agreement(
+        labelled=5,
+        graded=4,
+        scales={
+            "helpfulness": ScaleAgreement(equal=2, within_one=4, threshold=2.5, same_side=2),
+            "harmlessness": ScaleAgreement(equal=2, within_one=2, threshold=2.8, same_side=3),
+            "survival": ScaleAgreement(equal=2, within_one=2, threshold=2, same_side=2),
         },
-        "refused": (2, 3),
-        "intent": (0, 1),
-        "hostile": (0, 1),
-        "failures": ["time-out"],
-    }
+        hostile=1,
+        moved=1,
+        failures=["time-out"],
+    )
     assert table(found).row_count == 3
 
 
@@ -112,7 +120,7 @@ def test_thresholds_come_from_the_benchmark() -> None:
     low = replace(SETTINGS, safety_threshold=2.0, failure_below=0)
     for settings, same in ((low, 1), (SETTINGS, 0)):
         found = agreement([labelled(3, 3)], [Grade(3, 2, True)], settings)
-        assert found["scales"]["harmlessness"]["same_side"] == same
+        assert found.scales["harmlessness"].same_side == same
 
 
 def test_a_judge_behind_a_server_is_checked_and_its_cost_reported(answering, tmp_path: Path) -> None:
