@@ -83,7 +83,7 @@ class BenchRun:
     def manifest(self) -> Manifest:
         """What this run's report will show, without facts."""
         marks = {name: policy.fingerprint for name, policy in self.policies.items()}
-        return Manifest(self._conditions, marks, self._dialogues, judge_name(self.judge), self.config.get("data", {}))
+        return Manifest(self._conditions, marks, self._dialogues, _judge_name(self.judge), self.config.get("data", {}))
 
     def show(self) -> Manifest:
         """Make the folder's reports be on this run. Return its manifest."""
@@ -162,7 +162,7 @@ class BenchRun:
             yield ended
 
 
-def judge_name(judge: Judge) -> str:
+def _judge_name(judge: Judge) -> str:
     """Return the model behind the judge's client, else the judge's class."""
     settings = getattr(getattr(judge, "client", None), "settings", None)
     return str(getattr(settings, "model", type(judge).__name__))
@@ -222,7 +222,7 @@ def play_policy(run: BenchRun, name: str, tally: Tally) -> list[GradedDialogue]:
         return [Grade(failed=_DOWN)] * len(dialogues)  # the error that ends the run says why; reports show no address
 
     def grade(trajectories: Sequence[Trajectory]) -> list[GradedDialogue]:
-        each = zip(trajectories, grade_turns(trajectories, judged, known), strict=True)
+        each = zip(trajectories, _grade_turns(trajectories, judged, known), strict=True)
         new = [graded(one, grades, policy=name, key=keys[one.scenario.id], **made_by) for one, grades in each]
         return [regraded(left.ungraded[row.scenario], row) if row.scenario in left.ungraded else row for row in new]
 
@@ -255,7 +255,7 @@ def _check_judge(judged: Sequence[GradedDialogue]) -> None:
     raise TooManyFailures(f"{said}; judge_check=true tests a judge")
 
 
-def grade_turns(
+def _grade_turns(
     trajectories: Sequence[Trajectory],
     judged: Callable[[Sequence[SoFar]], Sequence[Grade]],
     known: Mapping[str, Sequence[Grade | None]],

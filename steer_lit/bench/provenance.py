@@ -121,14 +121,14 @@ def _asked(saved: Mapping[str, Any]) -> str:
         for name, parameter in (signature(known[target]).parameters if target in known else {}).items()
         if name not in ("client", "prompts") and name in attacker and attacker[name] != parameter.default
     ]
-    name, model = target.rsplit(".", 1)[-1], configured_model(attacker)
+    name, model = target.rsplit(".", 1)[-1], _configured_model(attacker)
     who = f"model {model} behind a server" if model is not None else _WORDS.get(name, name)
-    tutor = None if name == "ScriptedAttacker" else configured_model(saved.get("tutor", {}))
+    tutor = None if name == "ScriptedAttacker" else _configured_model(saved.get("tutor", {}))
     verdicts = "" if tutor is None else f", by the verdicts of model {tutor}"
     return who + (f" ({', '.join(own)})" if own else "") + verdicts
 
 
-def configured_model(player: Mapping[str, Any]) -> str | None:
+def _configured_model(player: Mapping[str, Any]) -> str | None:
     """Return the model that the player of a config's section asks; None if it has no client."""
     client = player.get("client")
     return None if client is None else str(client.get("model") or client.get("settings", {}).get("model"))

@@ -77,7 +77,7 @@ def print_results(console: Console, summary: Summary, records: Records) -> None:
     """Print the table, if anything was graded, and in words what to know about it and what it leaves out."""
     if any(figures["n"] for figures in summary.values()):
         print_table(console, summary)
-    print_lines(console, *notes(summary), *several_repliers(records), *left_out(records), *untold(records))
+    print_lines(console, *notes(summary), *_several_repliers(records), *left_out(records), *untold(records))
 
 
 def grids(summary: Summary, protocol: str) -> list[Grid]:
@@ -158,7 +158,7 @@ def _repliers(records: Records) -> dict[str, Counter[str]]:
     return {asked: names for asked, names in found.items() if names}
 
 
-def several_repliers(records: Records) -> list[str]:
+def _several_repliers(records: Records) -> list[str]:
     """Return a line for each that was answered by more than one model: its figures are of none of them."""
     return [
         f"{asked} was answered by more than one model: {_listed(names)}; these figures are of no single one"

@@ -47,7 +47,7 @@ def report_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
         if config["judge_check"]:
             remedy = "grades the calibration set, and a report grades nothing: leave one of them out"
             yield Problem("judge_check", True, remedy)
-    if Path(config["run_dir"]).resolve() in {folder.resolve() for folder in folders_of(run)}:
+    if Path(config["run_dir"]).resolve() in {folder.resolve() for folder in _folders_of(run)}:
         yield Problem("hydra.run.dir", run, "is the run that is read: leave it out, or name a folder for the report")
     yield from _run_problems(run)
     source, written = Path(str(files)).resolve(), (Path(config["run_dir"]) / RAW_EVALS).resolve()
@@ -56,13 +56,13 @@ def report_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("hydra.run.dir", config["run_dir"], remedy)
 
 
-def folders_of(run: object) -> list[Path]:
+def _folders_of(run: object) -> list[Path]:
     """Return the folders that `from_run` names: None, one folder, or a list."""
     return [] if run is None else [Path(str(folder)) for folder in (run if isinstance(run, list) else [run])]
 
 
 def _run_problems(run: object) -> Iterator[Problem]:
-    folders = folders_of(run)
+    folders = _folders_of(run)
     if isinstance(run, list) and len({folder.resolve() for folder in folders}) < max(len(folders), 1):
         yield Problem("from_run", run, _RUN)
     for folder in folders:
@@ -83,7 +83,7 @@ def report_on(
     console = console or Console()
     out_dir.mkdir(parents=True, exist_ok=True)
     ran: list[tuple[str, str]] = []
-    folders = folders_of(config["from_run"])
+    folders = _folders_of(config["from_run"])
     if config["from_raw_eval"] is not None:
         records, judge = read_raw_evals(Path(config["from_raw_eval"]))
         open_image = picture_opener(config["data"])

@@ -15,7 +15,7 @@ from steer_lit.bench.resampling import DIGITS, Array, Draws, Rate, rate_of
 from steer_lit.bench.settings import BenchSettings
 
 
-def failure_turn(dialogue: GradedDialogue, below: float) -> int | None:
+def _failure_turn(dialogue: GradedDialogue, below: float) -> int | None:
     """Return the first turn, from 1, whose harmlessness is under `below`; None if the dialogue never fails."""
     for number, turn in enumerate(dialogue.turns, start=1):
         if turn.harmlessness is not None and turn.harmlessness < below:
@@ -25,7 +25,7 @@ def failure_turn(dialogue: GradedDialogue, below: float) -> int | None:
 
 def failure_turns(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -> dict[str, int]:
     """Count the dialogues that first fail at each turn 1..`horizon`; "none" counts those that do not fail by then."""
-    first = Counter(failure_turn(dialogue, settings.failure_below) for dialogue in dialogues)
+    first = Counter(_failure_turn(dialogue, settings.failure_below) for dialogue in dialogues)
     failing = {str(turn): first[turn] for turn in range(1, settings.horizon + 1)}
     return {**failing, "none": len(dialogues) - sum(failing.values())}
 
@@ -37,7 +37,7 @@ def kaplan_meier(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -
     horizon changes nothing before it. Bands are Greenwood's on the log-log scale, which keeps them inside 0..1. Before
     the first failure the band coincides with the curve. Once the last dialogue at risk has failed, it is NaN.
     """
-    firsts = [failure_turn(dialogue, settings.failure_below) for dialogue in dialogues]
+    firsts = [_failure_turn(dialogue, settings.failure_below) for dialogue in dialogues]
     failed = [turn for turn in firsts if turn is not None]
     censored = [len(dialogue.turns) for dialogue, turn in zip(dialogues, firsts, strict=True) if turn is None]
     curve = ecdf(CensoredData(uncensored=failed, right=censored)).sf
@@ -59,7 +59,7 @@ def by_turn(seeds: GradedRuns, settings: BenchSettings) -> dict[str, Rate]:
     """
     if not seeds[0]:
         return {}
-    followed = max(failure_turn(row, settings.failure_below) or len(row.turns) for rows in seeds for row in rows)
+    followed = max(_failure_turn(row, settings.failure_below) or len(row.turns) for rows in seeds for row in rows)
     if len(seeds) == 1:
         points = np.round(100 * np.stack(kaplan_meier(seeds[0], settings), axis=1), DIGITS)[:followed].tolist()
         known = [[None if np.isnan(share) else share for share in point] for point in points]
@@ -76,7 +76,7 @@ def _counted(seeds: GradedRuns, settings: BenchSettings) -> Array:
     counted = np.zeros((2, len(seeds), settings.horizon, cluster.max() + 1))
     for number, rows in enumerate(seeds):
         for place, row in zip(cluster.tolist(), rows, strict=True):
-            turn = failure_turn(row, settings.failure_below)
+            turn = _failure_turn(row, settings.failure_below)
             counted[0, number, :, place] += turns == turn
             counted[1, number, :, place] += turns <= (turn or len(row.turns))
     return counted

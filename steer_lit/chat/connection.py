@@ -48,7 +48,7 @@ class Fault:
     timed_out: bool = False
 
 
-class UnfitBody(Exception):
+class _UnfitBody(Exception):
     """A body that is not read. The message says why and becomes the `reason` of a `Fault`."""
 
 
@@ -126,7 +126,7 @@ class Connection:
         except openai.APITimeoutError as error:
             name = type(error.__cause__).__name__
             return Fault(f"timed out: {name}", transient=True, connected=name not in _UNHEARD, timed_out=True)
-        except UnfitBody as error:
+        except _UnfitBody as error:
             return Fault(str(error), transient=False)
         except openai.APIStatusError as error:
             return self._refusal(error.status_code, error.response.content, error.response.headers)
@@ -178,7 +178,7 @@ class Connection:
         encoding = response.headers.get("content-encoding", "").strip()
         if encoding.lower() not in ("", "identity"):
             packed = brief(self._hidden(encoding))
-            raise UnfitBody(f"the body is packed ({packed}), although it was asked for as it is")
+            raise _UnfitBody(f"the body is packed ({packed}), although it was asked for as it is")
         response.stream = _limited(response.stream)
 
     def close(self) -> None:
@@ -213,7 +213,7 @@ def _limited(stream: Any) -> httpx2.AsyncByteStream:
             left = _MAX_BODY
             async for chunk in stream:
                 if (left := left - len(chunk)) < 0:
-                    raise UnfitBody(f"the body is larger than {_MAX_BODY >> 20} MiB")
+                    raise _UnfitBody(f"the body is larger than {_MAX_BODY >> 20} MiB")
                 yield chunk
 
         async def aclose(self) -> None:

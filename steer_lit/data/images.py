@@ -81,7 +81,7 @@ def open_image(ref: ImageRef, root: Path | None = None) -> Image:
             return draw(ref.uri)
         except ValueError as error:
             raise PictureError(ref.uri, str(error)) from error
-    file = str(picture_path(ref.uri, root))
+    file = str(_picture_path(ref.uri, root))
     with _opened(ref.uri, file) as image, _ALONE if math.prod(image.size) > _LARGE else nullcontext():
         # Pixels first: some formats keep EXIF behind them, and asking for it would decode as a side effect.
         image.load()
@@ -122,7 +122,7 @@ def picture_digest(ref: ImageRef, root: Path | None = None) -> str:
     uri = original(ref).uri
     if uri.startswith("mini://"):
         return ""
-    path = picture_path(uri, root)
+    path = _picture_path(uri, root)
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
@@ -163,7 +163,7 @@ def _check_size(uri: str, width: int, height: int) -> None:
         raise PictureError(uri, f"is {width} x {height} pixels: sides may differ {MAX_ASPECT} times at most")
 
 
-def picture_path(uri: str, root: Path | None) -> Path:
+def _picture_path(uri: str, root: Path | None) -> Path:
     """Return the file that `uri` names, links followed. Raises PictureError unless it is a regular file in `root`."""
     if "://" in uri or uri.startswith("data:"):
         remedy = "write its path alone" if uri.lower().startswith("file:") else "download it and name the file"

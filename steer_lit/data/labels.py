@@ -84,7 +84,7 @@ def settled(metadata: Mapping[str, object]) -> Mapping[str, object]:
     return facts
 
 
-def as_whole(number: object) -> object:
+def _as_whole(number: object) -> object:
     """Return a whole float, such as `1.0`, as an int, and anything else unchanged.
 
     pandas turns a column of ids into floats if one row has none. From 2^53 up a float may not be the number that was
@@ -100,7 +100,7 @@ def kind_of_request(label: object) -> Kind | None:
 
 def identity(row: RawRow, *fields: str) -> str:
     """Return the first id that the row has in one of the fields, as text, or "row-" and its number if it has none."""
-    for field, candidate in [(field, as_whole(row.get(*field.split(".")))) for field in fields]:
+    for field, candidate in [(field, _as_whole(row.get(*field.split(".")))) for field in fields]:
         if is_whole(candidate):
             return str(candidate)
         if candidate is not None and not isinstance(candidate, str):

@@ -118,12 +118,12 @@ def source_problem(source: str) -> str | None:
         inside = f": name a row file in it, such as {there}" if there else f" without row files; {allowed}"
         return f"is a folder{inside}"
     if not path.is_file():
-        meant = meant_row_file(path)
+        meant = _meant_row_file(path)
         return f"is no such file{f'.{meant}' if meant else f'; {allowed}'}"
     return None if is_row_file(path) else f"is no row file; {allowed}"
 
 
-def meant_row_file(path: Path) -> str:
+def _meant_row_file(path: Path) -> str:
     """Return ` Did you mean ...?` with the row files beside `path` that are spelt like it, or ""."""
     close = difflib.get_close_matches(path.name, _row_files(path.parent), cutoff=0.7)
     return did_you_mean([str(path.parent / name) for name in close])

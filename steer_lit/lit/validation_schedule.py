@@ -33,12 +33,12 @@ def correct_epoch_counts(checkpoint: dict[str, Any]) -> None:
     """
     place = checkpoint[PLACE]
     begun = place["epoch"] + bool(place["position"])
-    ended = place["epoch"] - (not place["position"] and saved_in_step(checkpoint))
+    ended = place["epoch"] - (not place["position"] and _saved_in_step(checkpoint))
     for counts in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
         counts.update(ready=begun, started=begun, processed=ended, completed=ended)
 
 
-def saved_in_step(checkpoint: Mapping[str, Any]) -> bool:
+def _saved_in_step(checkpoint: Mapping[str, Any]) -> bool:
     """Return whether a checkpoint was saved before its step was logged, and validated if that was due."""
     batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
     return batches["completed"] < batches["processed"]

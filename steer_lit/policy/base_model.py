@@ -67,7 +67,7 @@ def open_checkpoint(
     # On a CPU bitsandbytes looks for an optional package and warns; plain dequantization is wanted there.
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     torch_dtype = getattr(torch, settings.dtype)
-    quantization = {"quantization_config": nf4_config(torch_dtype)} if settings.quantize == "nf4" else {}
+    quantization = {"quantization_config": _nf4_config(torch_dtype)} if settings.quantize == "nf4" else {}
     try:
         with own_random_state(0):  # loading initialises before it copies
             tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local_only)
@@ -111,7 +111,7 @@ def _check_tensors(source: str, loaded: Mapping[str, Collection[Any]]) -> None:
         )
 
 
-def nf4_config(compute_dtype: torch.dtype) -> BitsAndBytesConfig:
+def _nf4_config(compute_dtype: torch.dtype) -> BitsAndBytesConfig:
     """Ask for 4-bit NormalFloat with double quantization (QLoRA, arXiv 2305.14314), tower and head whole."""
     from transformers import BitsAndBytesConfig
 

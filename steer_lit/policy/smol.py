@@ -112,17 +112,17 @@ def _write_checkpoint(folder: Path, source: SmolSource) -> None:
 
     origin = {"pretrained_model_name_or_path": source.folder, "gguf_file": source.gguf_file}
     llama = AutoModelForCausalLM.from_pretrained(**origin, dtype=torch.float32)
-    tokenizer = with_vision_tokens(AutoTokenizer.from_pretrained(**origin))
+    tokenizer = _with_vision_tokens(AutoTokenizer.from_pretrained(**origin))
 
     def draw(model: Qwen2_5_VLForConditionalGeneration) -> None:
-        copy_language_model(llama, model)
+        _copy_language_model(llama, model)
         spread(model.model.visual.parameters())
 
     sizes = {"text_config": TEXT_CONFIG, "vision_config": VISION_CONFIG}
     write_fresh(folder, tokenizer, draw, **sizes, tie_word_embeddings=True, seed=_BUILD_SEED)
 
 
-def copy_language_model(llama: LlamaForCausalLM, model: Qwen2_5_VLForConditionalGeneration) -> None:
+def _copy_language_model(llama: LlamaForCausalLM, model: Qwen2_5_VLForConditionalGeneration) -> None:
     """Fill the language model from a Llama of the same sizes, with zero biases and small fresh vision-token rows."""
     stack = model.model.language_model
     absent = stack.load_state_dict(llama.model.state_dict(), strict=False)
@@ -137,7 +137,7 @@ def copy_language_model(llama: LlamaForCausalLM, model: Qwen2_5_VLForConditional
     model.tie_weights()
 
 
-def with_vision_tokens(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+def _with_vision_tokens(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     """Rename the five Jupyter marks of SmolLM2's tokenizer to Qwen's vision tokens, and give it Qwen's template."""
     renamed = dict(zip(_GIVEN_UP, chat_template.VISION_TOKENS, strict=True))
     state = json.loads(tokenizer.backend_tokenizer.to_str())

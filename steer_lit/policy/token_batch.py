@@ -54,7 +54,7 @@ class Packing:
     segments: tuple[Segment, ...]
 
 
-def opening_of(trace: TokenTrace) -> tuple[tuple[int, ...], tuple[ImageRef, ...]]:
+def _opening_of(trace: TokenTrace) -> tuple[tuple[int, ...], tuple[ImageRef, ...]]:
     """Return the key of a trace's shared prefix: its tokens before the first sampled one, and all its pictures."""
     before = next((at for at, turn_idx in enumerate(trace.turn_ids) if turn_idx >= 0), len(trace.turn_ids))
     return trace.token_ids[:before], trace.images
@@ -81,7 +81,7 @@ def collate(
     images = tuple(ref for trace in traces for ref in trace.images)
     firsts: dict[object, int] = {}
     openings = tuple(
-        (firsts.setdefault(opening, row), len(opening[0])) for row, opening in enumerate(map(opening_of, traces))
+        (firsts.setdefault(opening, row), len(opening[0])) for row, opening in enumerate(map(_opening_of, traces))
     )
     return TokenBatch(input_ids, attention_mask, turn_ids, old_logprobs, position_ids, images, openings)
 
@@ -128,11 +128,11 @@ def packed_batches(traces: Sequence[TokenTrace], budget: int) -> list[list[int]]
     """
     groups: dict[object, list[int]] = {}
     for row, trace in enumerate(traces):
-        groups.setdefault(opening_of(trace), []).append(row)
+        groups.setdefault(_opening_of(trace), []).append(row)
     batches: list[list[int]] = []
     used = budget
     for rows in groups.values():
-        opening = len(opening_of(traces[rows[0]])[0])
+        opening = len(_opening_of(traces[rows[0]])[0])
         own = [len(traces[row].token_ids) - opening for row in rows]
         full = used + opening + sum(own) > budget
         for row, length in zip(rows, own, strict=True):

@@ -42,13 +42,13 @@ class RowAsker:
         """Return the model's answer, sampled by the row's `seed`. `step` names the question in reasons; `shown` is the
         untrusted text within `text`.
 
-        Raises RowEnds if there is no answer, as `end_of_row` says.
+        Raises RowEnds if there is no answer, as `_end_of_row` says.
         """
         system = Prompt.load("synthesis_system").fill()
         asker = Asker(shape, self.client, self.pictures, self.sampling)
         (answer,) = asker.ask([Question(system, text, tuple(pictures), shown, seed)])
         if isinstance(answer, Failed):
-            raise end_of_row(step, answer)
+            raise _end_of_row(step, answer)
         return answer
 
 
@@ -60,7 +60,7 @@ class RowAttacker(LlmAttacker):
 
     def unwritten(self, scripted: Attack | None, answer: AttackReply | Failed) -> NoReturn:
         if isinstance(answer, Failed):
-            raise end_of_row("red agent", answer)
+            raise _end_of_row("red agent", answer)
         question = answer.question.strip()
         message = f"{len(question):,} characters, want 1..{MAX_QUESTION}\n{question[:_KEPT_CHARACTERS]}"
         raise RowEnds("unreadable", "red agent: no message that can be asked", message)
@@ -70,10 +70,10 @@ class RowTutor(LlmTutor):
     """The tutor of Stage II. If a turn cannot be scored, `score` raises RowEnds."""
 
     def unscored(self, failed: Failed) -> NoReturn:
-        raise end_of_row("tutor", failed)
+        raise _end_of_row("tutor", failed)
 
 
-def end_of_row(step: str, failed: Failed) -> RowEnds:
+def _end_of_row(step: str, failed: Failed) -> RowEnds:
     """Return how a row without an answer ends: `failed` if the server gave none, `rejected` if the picture cannot be
     opened or the model declined, `unreadable` if two replies were not in the shape asked for.
     """

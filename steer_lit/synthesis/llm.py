@@ -69,7 +69,7 @@ def llm_generator(
     tactics = digest(json.dumps([FRAMINGS, STRATEGIES]), 12)  # these lines are part of prompts
     return Generator(
         seed_questions=partial(mini_seed_questions, seed),
-        write=partial(llm_script, RowAsker(client, shown, writing)),
+        write=partial(_llm_script, RowAsker(client, shown, writing)),
         target=RowPolicy("target", target, shown, None, False, judging),
         score_attack=partial(attack_scores, RowAsker(client, shown, judging)),
         red=RowAttacker(
@@ -95,7 +95,7 @@ def llm_generator(
     )
 
 
-def llm_script(asker: RowAsker, asked: SeedQuestion, kind: Kind, tactic: Tactic, sampling_seed: int) -> Scenario:
+def _llm_script(asker: RowAsker, asked: SeedQuestion, kind: Kind, tactic: Tactic, sampling_seed: int) -> Scenario:
     """Write a script, steps 1 to 3 of Stage I: look, rewrite (red_team), plan. Raises RowEnds."""
     details = _look(asker, asked, sampling_seed) if asked.image is not None else "(there is no picture)"
     pressed = kind == "red_team"

@@ -64,7 +64,7 @@ def run_synthesis(
     manifest: dict[str, Any] = {}
     for name in settings.stage_names:
         began = time.perf_counter()
-        starts = keyed(name, stage_starts(name, generator, settings, run_dir, read), generator, settings, run_dir)
+        starts = _keyed(name, stage_starts(name, generator, settings, run_dir, read), generator, settings, run_dir)
         work = WorkFile(run_dir / journal(name))
         if any(work.finished(key) is None for key in starts):
             generator.greet()
@@ -102,7 +102,7 @@ def _made(
         )
 
 
-def keyed(
+def _keyed(
     stage: str, starts: Starts, generator: Generator, settings: SynthesisSettings, run_dir: Path
 ) -> dict[str, SeedQuestion | Scenario]:
     """Return the starts of a stage by the keys of their rows. Raises PictureError."""

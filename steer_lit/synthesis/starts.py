@@ -31,7 +31,7 @@ def read_starts(settings: SynthesisSettings, run_dir: Path, bad: Quarantine) -> 
     Rows of the file that cannot be used are added to `bad`. Raises what the readers of rows raise.
     """
     if settings.stages == "2":
-        return scripts_of(settings, run_dir, bad)
+        return _scripts_of(settings, run_dir, bad)
     if (file := settings.seeds) is None:
         return None
     return _told(file, read_seed_questions(file, settings.folder, settings.stage1.kind, settings.rows, bad), bad)
@@ -42,13 +42,13 @@ def stage_starts(
 ) -> Starts:
     """Return what one of the run's stages starts from. `read` is what `read_starts` returned."""
     if stage != settings.stage_names[0]:
-        return scripts_of(settings, run_dir, Quarantine(settings.max_bad_rows))
+        return _scripts_of(settings, run_dir, Quarantine(settings.max_bad_rows))
     if read is None:
         return generator.seed_questions(settings.stage1.kind, settings.stage1.turns, settings.rows)
     return read
 
 
-def scripts_of(settings: SynthesisSettings, run_dir: Path, bad: Quarantine) -> list[Scenario]:
+def _scripts_of(settings: SynthesisSettings, run_dir: Path, bad: Quarantine) -> list[Scenario]:
     """Return the first scripts of the file that Stage II starts from, cut after its `max_turns`."""
     file = settings.scripts or run_dir / SCRIPTS
     return _told(file, _source(file, settings.folder).first(settings.rows, settings.stage2.max_turns, bad), bad)

@@ -32,7 +32,7 @@ def template_generator(
     The target refuses the first `patience` harmful turns of a dialogue. The red agent quotes back up to `quote_words`
     words of the blue agent's last answer.
     """
-    scripts = TemplateScripts(split, seed)
+    scripts = _TemplateScripts(split, seed)
     return Generator(
         seed_questions=scripts.seed_questions,
         write=scripts.write,
@@ -50,7 +50,7 @@ def template_generator(
     )
 
 
-class TemplateScripts:
+class _TemplateScripts:
     """STEER-mini's rows as seed questions, and as the scripts written for these."""
 
     def __init__(self, split: Split, seed: int) -> None:

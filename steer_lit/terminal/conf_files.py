@@ -54,19 +54,19 @@ def conf_dir() -> Path:
     raise SteerError(f"no conf/ beside or inside {package}: reinstall steer-lit")
 
 
-def conf_dirs() -> list[Path]:
+def _conf_dirs() -> list[Path]:
     """Return the folders in which Hydra looks for configs, in its order."""
     return [*([] if _Own.folder is None else [_Own.folder]), conf_dir()]
 
 
 def conf_file(name: str) -> Path | None:
     """Return the config file that Hydra takes for `name`, such as `judge/llm.yaml`, or None."""
-    return next((path for folder in conf_dirs() if (path := folder / name).is_file()), None)
+    return next((path for folder in _conf_dirs() if (path := folder / name).is_file()), None)
 
 
 def conf_files(group: str) -> Iterator[Path]:
     """Yield the config files of a group, or with `*` those of all groups."""
-    for folder in conf_dirs():
+    for folder in _conf_dirs():
         yield from folder.glob(f"{group}/*.yaml")
 
 

@@ -60,7 +60,7 @@ class RubricJudge:
     fingerprint = _RULES
 
     def grade(self, dialogues: Sequence[SoFar]) -> list[Grade]:
-        return [grade_of(scenario, turns[-1]) for scenario, turns in dialogues]
+        return [_grade_of(scenario, turns[-1]) for scenario, turns in dialogues]
 
 
 def verdict_on(scenario: Scenario, turn: Turn) -> Verdict:
@@ -79,7 +79,7 @@ def verdict_on(scenario: Scenario, turn: Turn) -> Verdict:
     )
 
 
-def grade_of(scenario: Scenario, turn: Turn) -> Grade:
+def _grade_of(scenario: Scenario, turn: Turn) -> Grade:
     """Return the benchmark's grade of one turn, a failed one if the turn has no gold facts."""
     gold = turn.attack.gold
     if gold is None:
