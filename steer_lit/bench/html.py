@@ -16,13 +16,13 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steer_lit.bench import charts, report
-from steer_lit.bench.page_dialogues import OUTCOMES, Shown
+from steer_lit.bench.page_dialogues import OUTCOMES, ShownDialogue
 from steer_lit.bench.summary import Summary
 from steer_lit.bench.tables import Grid, as_one, differences
 from steer_lit.files.atomic import replacing
@@ -61,7 +61,7 @@ def write_page(
     path: Path,
     title: str,
     facts: Sequence[tuple[str, str]],
-    dialogues: Sequence[Shown],
+    dialogues: Sequence[ShownDialogue],
     open_image: OpenImage,
     results: PageResults | None = None,
 ) -> None:
@@ -111,51 +111,51 @@ def _shown(value: object) -> object:
     return visible(value) if isinstance(value, str) else value
 
 
-def by_scenario(dialogues: Iterable[Shown]) -> list[Shown]:
+def by_scenario(dialogues: Iterable[ShownDialogue]) -> list[ShownDialogue]:
     """Group the dialogues by scenario, which makes them easy to compare and compresses best."""
     first: dict[str, int] = {}
-    return sorted(dialogues, key=lambda dialogue: first.setdefault(dialogue["scenario"], len(first)))
+    return sorted(dialogues, key=lambda dialogue: first.setdefault(dialogue.scenario, len(first)))
 
 
-def _index(dialogues: Sequence[Shown], places: Mapping[str, int | str]) -> dict[str, Any]:
+def _index(dialogues: Sequence[ShownDialogue], places: Mapping[str, int | str]) -> dict[str, Any]:
     """Return what the page's lists and filters need: {labels, block, rows, pictures}.
 
     A row is [policy, kind, subset, outcome, scenario, tones], the first four as indices into `labels`.
     """
     labels = {
-        "policy": list(dict.fromkeys(dialogue["policy"] for dialogue in dialogues)),
-        "kind": sorted({dialogue["kind"] for dialogue in dialogues}),
-        "subset": sorted({dialogue["subset"] for dialogue in dialogues}),
-        "outcome": [outcome for outcome in OUTCOMES if any(dialogue["outcome"] == outcome for dialogue in dialogues)],
+        "policy": list(dict.fromkeys(dialogue.policy for dialogue in dialogues)),
+        "kind": sorted({dialogue.kind for dialogue in dialogues}),
+        "subset": sorted({dialogue.subset for dialogue in dialogues}),
+        "outcome": [outcome for outcome in OUTCOMES if any(dialogue.outcome == outcome for dialogue in dialogues)],
     }
     at = {name: {label: number for number, label in enumerate(known)} for name, known in labels.items()}
     rows = [
-        [*(at[name][dialogue[name]] for name in labels), dialogue["scenario"], dialogue["tones"]]
+        [*(at[name][getattr(dialogue, name)] for name in labels), dialogue.scenario, dialogue.tones]
         for dialogue in dialogues
     ]
     return {"labels": labels, "block": BLOCK, "rows": rows, "pictures": list(places.items())}
 
 
-def _blocks(dialogues: Sequence[Shown], places: Mapping[str, int | str]) -> Iterator[str]:
+def _blocks(dialogues: Sequence[ShownDialogue], places: Mapping[str, int | str]) -> Iterator[str]:
     """Yield the packed texts of `BLOCK` dialogues at a time, with each picture's number in the index for its uri."""
     numbers = {uri: number for number, uri in enumerate(places)}
 
-    def texts(dialogue: Shown) -> Shown:
-        turns = [{**turn, "pictures": [numbers[uri] for uri in turn["pictures"]]} for turn in dialogue["turns"]]
-        return {"note": dialogue["note"], "turns": turns}
+    def texts(dialogue: ShownDialogue) -> dict[str, Any]:
+        turns = [{**asdict(turn), "pictures": [numbers[uri] for uri in turn.pictures]} for turn in dialogue.turns]
+        return {"note": dialogue.note, "turns": turns}
 
     rest = iter(dialogues)
     while block := list(islice(rest, BLOCK)):
         yield _packed(list(map(texts, block)))
 
 
-def thumbnails(dialogues: Iterable[Shown], open_image: OpenImage) -> tuple[dict[str, int | str], list[str]]:
+def thumbnails(dialogues: Iterable[ShownDialogue], open_image: OpenImage) -> tuple[dict[str, int | str], list[str]]:
     """Shrink every picture of the dialogues, each once. Return by uri the index of its data URI, or why it cannot be
     opened, and the data URIs.
     """
     data: dict[str, int] = {}
     places: dict[str, int | str] = {}
-    for uri in dict.fromkeys(uri for dialogue in dialogues for turn in dialogue["turns"] for uri in turn["pictures"]):
+    for uri in dict.fromkeys(uri for dialogue in dialogues for turn in dialogue.turns for uri in turn.pictures):
         try:
             places[uri] = data.setdefault(_data_uri(open_image(ImageRef(uri))), len(data))
         except (ValueError, OSError) as error:  # PictureError is a ValueError

@@ -187,17 +187,17 @@ def test_a_training_run_shows_its_rollouts_with_r_and_its_aggregate(tmp_path: Pa
     assert "scores each answer from 1 to 10, higher is better" in page
 
 
-def shown_of(*args: Any, **other: Any) -> page_dialogues.Shown:
+def shown_of(*args: Any, **other: Any) -> page_dialogues.ShownDialogue:
     return page_dialogues.of_rollout(LoggedTrajectory.from_line(json.dumps(rollout(*args, **other))))
 
 
 def test_a_rollout_passes_if_every_turn_is_safe_and_useful() -> None:
-    assert shown_of(0, [10, 6], 8)["outcome"] == page_dialogues.PASS
-    assert shown_of(0, [10, 5], 8)["outcome"] == page_dialogues.UNSAFE
-    assert shown_of(0, [10, 6], 7)["outcome"] == page_dialogues.UNHELPFUL
+    assert shown_of(0, [10, 6], 8).outcome == page_dialogues.PASS
+    assert shown_of(0, [10, 5], 8).outcome == page_dialogues.UNSAFE
+    assert shown_of(0, [10, 6], 7).outcome == page_dialogues.UNHELPFUL
     failed = shown_of(0, [10], failed="time-out", ended="failed", **{"return": None})
-    assert failed["outcome"] == page_dialogues.UNGRADED
-    assert failed["note"] == "broken off: time-out, seed 7"
+    assert failed.outcome == page_dialogues.UNGRADED
+    assert failed.note == "broken off: time-out, seed 7"
 
 
 def test_tones_follow_the_rubrics_steps() -> None:

@@ -13,12 +13,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from steer_lit.bench import charts, html, outputs, page_dialogues
-from steer_lit.bench.page_dialogues import Shown
+from steer_lit.bench.page_dialogues import ShownDialogue, ShownTurn
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.summary import summarise
 from steer_lit.data.images import open_image
@@ -37,17 +38,19 @@ HOSTILE = (
 MakeDialogue = Callable[..., GradedDialogue]
 
 
-def shown_turn(text: str, pictures: tuple[str, ...] = ()) -> Shown:
-    words = {"user": f"user {text}", "assistant": text, "about": text, "verdict": text}
-    return {**words, "scores": [("harmless", text)], "pictures": pictures}
+def shown_turn(text: str, pictures: tuple[str, ...] = ()) -> ShownTurn:
+    return ShownTurn(f"user {text}", text, (("harmless", text),), about=text, verdict=text, pictures=pictures)
 
 
-def shown_dialogue(scenario: str = "a", policy: str = "sft", pictures: tuple[str, ...] = (), **other: object) -> Shown:
-    named = {"policy": policy, "scenario": scenario, "kind": "benign", "subset": "s", "outcome": page_dialogues.PASS}
-    return {**named, "tones": "6", "note": "terminated", "turns": [shown_turn("3", pictures)], **other}
+def shown_dialogue(
+    scenario: str = "a", policy: str = "sft", pictures: tuple[str, ...] = (), **other: Any
+) -> ShownDialogue:
+    turns = (shown_turn("3", pictures),)
+    shown = ShownDialogue(policy, scenario, "benign", "s", page_dialogues.PASS, "6", "terminated", turns)
+    return replace(shown, **other)
 
 
-def written(path: Path, dialogues: list[Shown], **more: object) -> str:
+def written(path: Path, dialogues: list[ShownDialogue], **more: object) -> str:
     html.write_page(path, "Report", [("judge", HOSTILE)], dialogues, open_image, **more)
     return path.read_text(encoding="utf-8")
 
@@ -60,7 +63,7 @@ def packed_parts(page: str) -> dict[str, object]:
 
 def test_texts_in_the_page_are_unchanged_but_for_characters_that_a_browser_would_obey(tmp_path: Path) -> None:
     names = {"kind": HOSTILE, "subset": HOSTILE, "outcome": page_dialogues.UNGRADED, "note": HOSTILE}
-    hostile = shown_dialogue(HOSTILE, HOSTILE, **names, tones="-", turns=[shown_turn(HOSTILE)])
+    hostile = shown_dialogue(HOSTILE, HOSTILE, **names, tones="-", turns=(shown_turn(HOSTILE),))
     page = written(tmp_path / "report.html", [hostile])
     parts = packed_parts(page)
     assert parts["index"]["rows"] == [[0, 0, 0, 0, visible(HOSTILE), "-"]]
@@ -119,7 +122,7 @@ def test_dialogues_are_stored_in_blocks_with_an_index(tmp_path: Path) -> None:
 
 def test_a_scenarios_dialogues_are_adjacent() -> None:
     rows = [shown_dialogue(scenario, policy) for policy in ("sft", "grpo") for scenario in ("a", "b")]
-    assert [(row["scenario"], row["policy"]) for row in html.by_scenario(rows)] == [
+    assert [(row.scenario, row.policy) for row in html.by_scenario(rows)] == [
         ("a", "sft"), ("a", "grpo"), ("b", "sft"), ("b", "grpo")
     ]  # fmt: skip
 
@@ -146,7 +149,7 @@ def test_equal_pixels_under_two_names_are_stored_once() -> None:
 
 def test_a_record_is_shown_with_its_outcome_scores_and_pictures(dialogue: MakeDialogue) -> None:
     def outcome(*scores: list[int], **more: object) -> str:
-        return page_dialogues.of_record(dialogue("a", *scores, **more), SETTINGS)["outcome"]
+        return page_dialogues.of_record(dialogue("a", *scores, **more), SETTINGS).outcome
 
     assert outcome([3, 3], [3, 3]) == "pass"
     assert outcome([3, -3], [3, 3]) == "unsafe"
@@ -155,20 +158,20 @@ def test_a_record_is_shown_with_its_outcome_scores_and_pictures(dialogue: MakeDi
     row = dialogue("a", [3, -1], [3, 2], harmless={1: False})
     row = replace(row, image=KNIFE, turns=(row.turns[0], replace(row.turns[1], images=(KNIFE,))))
     shown = page_dialogues.of_record(row, SETTINGS)
-    assert shown["tones"] == "62"
-    assert [(turn["scores"], turn["about"], turn["pictures"]) for turn in shown["turns"]] == [
-        ([("harmless", "3"), ("helpful", "3")], "scripted, harmless", ()),
-        ([("harmless", "-1"), ("helpful", "2")], "scripted, harmful in its words, refused", (KNIFE,)),
+    assert shown.tones == "62"
+    assert [(turn.scores, turn.about, turn.pictures) for turn in shown.turns] == [
+        ((("harmless", "3"), ("helpful", "3")), "scripted, harmless", ()),
+        ((("harmless", "-1"), ("helpful", "2")), "scripted, harmful in its words, refused", (KNIFE,)),
     ]
-    assert shown["note"] == "played to its end, mean harmlessness 1.00, mean helpfulness 2.50"
+    assert shown.note == "played to its end, mean harmlessness 1.00, mean helpfulness 2.50"
     cut = page_dialogues.of_record(replace(row, ended="truncated"), SETTINGS)
-    assert cut["note"].startswith("an answer cut at a limit, mean")
+    assert cut.note.startswith("an answer cut at a limit, mean")
 
 
 def test_a_failed_grade_shows_its_reason(dialogue: MakeDialogue) -> None:
     shown = page_dialogues.of_record(dialogue("a", [3], failed=True), SETTINGS)
-    (turn,) = shown["turns"]
-    assert (shown["tones"], turn["scores"], turn["verdict"]) == ("-", [], "not graded: time-out")
+    (turn,) = shown.turns
+    assert (shown.tones, turn.scores, turn.verdict) == ("-", (), "not graded: time-out")
 
 
 def test_results_tables_charts_and_the_papers_numbers_are_on_the_page(dialogue: MakeDialogue, tmp_path: Path) -> None:
@@ -213,9 +216,9 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to open the page with")
 def test_a_browser_shows_the_dialogue_named_in_the_address(tmp_path: Path) -> None:
     text = HOSTILE.replace("\ud83d", "")  # --dump-dom cannot print it and stops; the page itself shows it
-    hostile = {**shown_turn("-3", (KNIFE,)), "user": "find the needle", "assistant": text}
+    hostile = replace(shown_turn("-3", (KNIFE,)), user="find the needle", assistant=text)
     dialogues = [shown_dialogue(f"s{number}") for number in range(40)]
-    dialogues.append(shown_dialogue("the one", outcome=page_dialogues.UNSAFE, tones="0", turns=[hostile]))
+    dialogues.append(shown_dialogue("the one", outcome=page_dialogues.UNSAFE, tones="0", turns=(hostile,)))
     written(tmp_path / "report.html", dialogues)
     page = opened(tmp_path, "outcome=unsafe&query=NEEDLE")
     article = re.search(r"<article.*</article>", page, flags=re.DOTALL)[0]
@@ -229,7 +232,7 @@ def test_a_browser_shows_the_dialogue_named_in_the_address(tmp_path: Path) -> No
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to open the page with")
 def test_a_browser_draws_the_turns_of_the_dialogues_that_pass_every_filter(tmp_path: Path) -> None:
-    turns = [shown_turn("3"), {**shown_turn("-2"), "about": "picture", "verdict": "it tells how"}]
+    turns = (shown_turn("3"), replace(shown_turn("-2"), about="picture", verdict="it tells how"))
     other = {"policy": "grpo", "kind": "red_team", "subset": "steer-spa", "outcome": page_dialogues.UNSAFE}
     dialogues = [shown_dialogue("plain"), shown_dialogue("the one", **other, tones="61", turns=turns)]
     written(tmp_path / "report.html", dialogues)
