@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -27,8 +28,8 @@ from steer_lit.cli.going_on import last_checkpoint, result_at_end
 from steer_lit.cli.overrides import normalise_override, options_first
 from steer_lit.cli.refusals import explain, refusal_in, unforeseen, unusable
 from steer_lit.cli.run_folder import holds_a_run, leave_nothing
-from steer_lit.cli.signals import FROZEN, sigterm_ends
-from steer_lit.cli.sweeps import NotBegun, WholeSweep, name_sweeps_folders, runs_in_process
+from steer_lit.cli.signals import FROZEN, leave_other_ranks, sigterm_ends
+from steer_lit.cli.sweeps import NotBegun, WholeSweep, name_sweeps_folders, runs_elsewhere, runs_in_process
 from steer_lit.cli.synthesis_run import run_synthesizing
 from steer_lit.cli.train_run import run_training
 from steer_lit.errors import ConfigError, Problem, ServerDown, SteerError
@@ -47,6 +48,7 @@ from steer_lit.terminal.conf_files import conf_dir, find_configs_in, folder_of_h
 from steer_lit.terminal.stdout import INTERRUPTED, REFUSED
 from steer_lit.terminal.visible import visible
 from steer_lit.terminal.words import words_setting
+from steer_lit.texts import first_lines
 
 # The function that each program calls with its config and its run's folder.
 RUNS: dict[str, Callable[[DictConfig, Path], float | None]] = {
@@ -117,17 +119,15 @@ def _compose_and_run(program: str, options: Sequence[str], words: Sequence[str],
             if debugging:
                 raise
             _report(refusal_in(error) or error, folder, program, words)  # a user's class may raise anything
-            if not sweeping() or several_ranks():  # the next run would wait for ranks that this one has left
-                raise SystemExit(REFUSED) from None
-            failed.append(f"#{HydraConfig.get().job.num}")  # the other runs may succeed
-            if runs_in_process(HydraConfig.get()):
-                return None
-            # In another process, only Hydra can report the failure: it raises one run's error after the last run.
-            raise AlreadyReported from None
+            if sweeping() and not several_ranks():
+                failed.append(f"#{HydraConfig.get().job.num}")  # the other runs may succeed
+                if runs_in_process(HydraConfig.get()):
+                    return None
+            _fail(REFUSED)
         except Exception as error:
-            if sweeping() and several_ranks():
-                traceback.print_exc()  # Hydra would show it after the last run
-                raise SystemExit(1) from None
+            if sweeping() and (several_ranks() or runs_elsewhere(HydraConfig.get())):
+                traceback.print_exc()  # Hydra would show it after the last run, of another process without its lines
+                _fail(1)
             for note in map(next_step, rest):
                 error.add_note(note)
             raise
@@ -138,7 +138,7 @@ def _compose_and_run(program: str, options: Sequence[str], words: Sequence[str],
     try:
         # Hydra raises what it would print, so that `explain` can say it better.
         with sigterm_ends(stopped), env_override({_FULL_ERROR: "1"}):
-            _hydra_calls(task, program, begun)
+            _hydra_calls(task, program, words, begun)
         if failed:
             raise AlreadyReported
     except KeyboardInterrupt:  # not from a run at work, which reports what it has saved and exits
@@ -149,10 +149,20 @@ def _compose_and_run(program: str, options: Sequence[str], words: Sequence[str],
             print(line, file=sys.stderr)
         raise
     except AlreadyReported:
-        print(_not_finished(failed, rest), file=sys.stderr)
+        print(_not_finished(program, words, failed, rest), file=sys.stderr)
         raise SystemExit(REFUSED) from None
     finally:
         sys.argv, WholeSweep.elsewhere = arguments, None
+
+
+def _fail(code: int) -> NoReturn:
+    """End a run that has failed and has said why: with its process, which ends with `code`, or as one of a sweep."""
+    # In another process, only Hydra can report the failure: it raises one run's error after the last run.
+    if sweeping() and not several_ranks():  # else the next run would wait for ranks that this one has left
+        raise AlreadyReported from None
+    if runs_elsewhere(HydraConfig.get()):
+        leave_other_ranks(SystemExit(code))  # as `programs.run` does, which is not around a launcher's process
+    raise SystemExit(code) from None
 
 
 def _report(refusal: BaseException, folder: Path, program: str, words: Sequence[str]) -> None:
@@ -172,20 +182,26 @@ def _begin_again(folder: Path) -> str:
     return f"{said}\n{next_step(typed_command(folder if own else None))}"
 
 
-def _not_finished(failed: Sequence[str], rest: Sequence[str]) -> str:
+def _not_finished(program: str, words: Sequence[str], failed: Sequence[str], rest: Sequence[str]) -> str:
     """Return the last message of a sweep, of which `rest` are the commands that go on with it.
 
-    A launcher that starts other processes does not say which runs failed, and leaves `rest` empty.
+    A launcher that starts other processes does not say which runs failed, and leaves `rest` empty. It may have stopped
+    waiting at the first that failed.
     """
     if folder := WholeSweep.elsewhere:
         logs = f"in the launcher's logs (submitit's are in {shown_path(folder / '.submitit')})"
-        return f"not finished, for the reasons above or {logs}: runs of this sweep"
+        said = f"not finished, for the reasons above or {logs}: runs of this sweep; once no other is at work:"
+        return f"{said}\n{next_step(resume_sweep_command(program, words, folder))}"
     again = "".join(f"\n{next_step(command)}" for command in rest) or "; then give this command again"
     return f"not finished, for the reasons above: {', '.join(failed) or 'runs'} of this sweep{again}"
 
 
-def _hydra_calls(task: Callable[[DictConfig], float | None], program: str, begun: Sequence[object]) -> None:
-    """Let Hydra call `task`. Raise SteerError for words that it fails on before a run has `begun`."""
+def _hydra_calls(
+    task: Callable[[DictConfig], float | None], program: str, words: Sequence[str], begun: Sequence[object]
+) -> None:
+    """Let Hydra call `task`. Raise SteerError for `words` that it fails on before a run has `begun`, and for a launcher
+    that has lost a run, which was cancelled or killed.
+    """
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=program)(task)()
         return
@@ -193,9 +209,12 @@ def _hydra_calls(task: Callable[[DictConfig], float | None], program: str, begun
         error = refused.why
     except Exception as other:
         error = other
-    if not (begun or WholeSweep.elsewhere) and (said := unforeseen(error)):
-        raise SteerError(said) from error
-    raise error
+    if begun or isinstance(error, AlreadyReported) or not (said := unforeseen(error)):
+        raise error
+    if WholeSweep.elsewhere:
+        lost = first_lines(error, 2)  # what submitit says next is the run's whole log
+        said = f"{type(error).__name__}: {lost}\n{_not_finished(program, words, [], [])}"
+    raise SteerError(said) from error
 
 
 def _stopped(folder: Path | None, words: Sequence[str], *, alone: bool) -> str:

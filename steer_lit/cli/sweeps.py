@@ -80,8 +80,7 @@ class WholeSweep(Callback):
                     self._check(config, str(config_name))
         except Exception as error:
             raise NotBegun(error) from error
-        launcher = str(OmegaConf.select(config, "hydra.launcher._target_"))  # null is Hydra's to refuse
-        if launcher.startswith("hydra_plugins."):  # Hydra takes no others beside its own
+        if runs_elsewhere(config.hydra):
             WholeSweep.elsewhere = folder
 
     def _check(self, config: DictConfig, program: str) -> None:
@@ -156,6 +155,12 @@ def _problems(program: str, folder: Path, config: DictConfig) -> list[str]:
 def runs_in_process(settings: Any) -> bool:
     """Return whether Hydra's `settings` name its own sweeper and its launcher that runs in this process."""
     return (settings.sweeper._target_, settings.launcher._target_) == (_SWEEPER, _LAUNCHER)
+
+
+def runs_elsewhere(settings: Any) -> bool:
+    """Return whether Hydra's `settings` name a launcher that does runs in other processes: any but Hydra's own."""
+    launcher = str(OmegaConf.select(settings, "launcher._target_"))  # null is Hydra's to refuse
+    return launcher.startswith("hydra_plugins.")  # Hydra takes no others
 
 
 def name_sweeps_folders(words: Sequence[str]) -> None:

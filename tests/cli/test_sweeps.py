@@ -7,14 +7,15 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn, JobStatus, run_job
 from hydra.plugins.launcher import Launcher
-from omegaconf import DictConfig, read_write
+from omegaconf import DictConfig, open_dict, read_write
 
 from steer_lit.cli import main as cli
 from steer_lit.cli import sweeps, train_run
@@ -268,13 +269,15 @@ def test_runs_of_other_sweepers_are_not_listed() -> None:
 
 
 class Elsewhere(Launcher):
-    """Starts no run; `outcome` is what it returns or raises."""
+    """Starts no run; `outcome` is what it returns or raises. `given` is what a launcher starts runs with."""
 
     __module__ = "hydra_plugins.elsewhere"  # Hydra takes plugins of no other package
 
     outcome: Callable[[], JobReturn] = JobReturn
+    given: ClassVar[dict[str, Any]] = {}
 
-    def setup(self, **_: object) -> None: ...
+    def setup(self, **given: object) -> None:
+        Elsewhere.given = given
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         return [Elsewhere.outcome() for _ in job_overrides]
@@ -309,8 +312,12 @@ def test_a_sweep_on_other_machines_is_not_checked_here(
     words = ["seed=1,2", "trainer.max_steps=-7"]
     assert elsewhere(_fails, *words) == REFUSED
     logs = f"submitit's are in {tmp_path}/.submitit"
-    last = capsys.readouterr().err.splitlines()[-1]  # after a line of Hydra's
-    assert last == f"not finished, for the reasons above or in the launcher's logs ({logs}): runs of this sweep"
+    said, again = capsys.readouterr().err.splitlines()[-2:]  # after a line of Hydra's
+    assert said.startswith(
+        f"not finished, for the reasons above or in the launcher's logs ({logs}): runs of this sweep;"
+    )
+    assert again.startswith("next:    python train.py -m seed=1,2 trainer.max_steps=-7 ")
+    assert again.endswith(f" hydra.sweep.dir={tmp_path}")
     monkeypatch.setattr(sweeps, "_HERE", {ELSEWHERE})
     assert elsewhere(_fails, *words) == REFUSED
     assert "trainer.max_steps=-7" in capsys.readouterr().err
@@ -327,6 +334,53 @@ def test_ctrl_c_does_not_claim_that_runs_elsewhere_have_stopped(
     assert f"go on in {tmp_path}" in told
     assert again.startswith("next:    python train.py -m seed=1,2 ")
     assert again.endswith(f" hydra.sweep.dir={tmp_path}")
+
+
+def test_a_run_that_its_launcher_lost_is_no_bug_of_ours(
+    elsewhere: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """As one that was cancelled, or killed for its memory: submitit and joblib raise an error of their own then."""
+
+    def loses() -> JobReturn:
+        raise RuntimeError("Job 5_0\nhas not produced any output (state: CANCELLED by 0)\nIts log:\n...")
+
+    assert elsewhere(loses, "seed=1,2") == REFUSED
+    *told, said, again = capsys.readouterr().err.splitlines()
+    assert told == ["RuntimeError: Job 5_0 has not produced any output (state: CANCELLED by 0)"]
+    assert said.startswith("not finished, for the reasons above or ")
+    assert again.endswith(f" hydra.sweep.dir={tmp_path}")
+
+
+def test_an_error_of_a_launchers_process_is_shown_there(
+    elsewhere: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hydra would carry it to the process that waits for the run, without the lines that raised it.
+
+    One of several ranks ends at once: the others wait for it.
+    """
+    left: list[int] = []
+
+    def breaks(*_: object) -> None:
+        raise RuntimeError("a callback broke")
+
+    def starts() -> JobReturn:
+        config = Elsewhere.given["hydra_context"].config_loader.load_sweep_config(Elsewhere.given["config"], ["seed=1"])
+        with open_dict(config.hydra.job):
+            config.hydra.job.update(id="0", num=0)
+        return run_job(
+            **{**Elsewhere.given, "config": config}, job_dir_key="hydra.sweep.dir", job_subdir_key="hydra.sweep.subdir"
+        )
+
+    monkeypatch.setitem(cli.RUNS, "train", breaks)
+    assert elsewhere(starts, "seed=1") == REFUSED
+    shown = capsys.readouterr().err
+    assert ", in breaks\n" in shown
+    assert shown.count("\nRuntimeError: a callback broke\n") == 1
+    assert shown.splitlines()[-2].startswith("not finished, for the reasons above or ")
+    monkeypatch.setattr(cli, "several_ranks", lambda: True)
+    monkeypatch.setattr(cli, "leave_other_ranks", lambda stop: left.append(stop.code))
+    assert elsewhere(starts, "seed=1") == 1
+    assert left == [1]
 
 
 def test_runs_elsewhere_are_compared_at_the_end(
