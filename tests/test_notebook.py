@@ -97,7 +97,7 @@ def of_own_rows(training: Path, rows: Path) -> None:
     config = training / "config.yaml"
     settings = yaml.safe_load(config.read_text())
     settings["reward"] = {"_target_": "mine.Reward"}
-    settings["data"]["source"] = {"rl": "rows/rl.jsonl", "folder": None}
+    settings["data"]["source"] = {"rl": ["rows/rl.jsonl", "rows/more.csv"], "folder": None}
     config.write_text(yaml.safe_dump(settings))
 
 

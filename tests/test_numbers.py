@@ -13,6 +13,6 @@ def test_counts_have_plurals_and_thousands_separators() -> None:
 
 
 def test_messages_about_one_thing_are_in_the_singular() -> None:
-    assert planned(1, ["base"], recorded=False, hint=False) == "to play: 1 dialogue, by base"
+    assert planned(1, ["base"], 3, recorded=False) == "to play: 1 dialogue, by base"
     usage = str(ChatUsage(requests=1, retries=1, cached=1, prompt_tokens=1000))
     assert usage.startswith("1 request (0 failed, 1 retry), 0.00 s each; 1 stored reply; 1,000 prompt")

@@ -96,6 +96,8 @@ def _data(saved: Mapping[str, Any]) -> Iterator[str]:
         yield from (Path(str(file)).name for file in (files if isinstance(files, list) else [files]))
     if split == "rl":
         yield "the scenarios of GRPO"
+    if limit := saved.get("bench", {}).get("limit"):
+        yield f"at most {limit} dialogues"
     if data.get("blank_images"):
         yield "pictures blanked"
 
@@ -108,7 +110,10 @@ def _decoding(rollout: Mapping[str, Any]) -> str:
 
 
 def _asked(saved: Mapping[str, Any]) -> str:
-    """Return who asked, its non-default settings and, if a model gave the verdicts it reacts to, that model."""
+    """Return who asked, its non-default settings and, if a model gave the verdicts it reacts to, that model.
+
+    The adaptive attacker takes its questions from that model, too.
+    """
     from steer_lit.attacker.adaptive import AdaptiveAttacker
     from steer_lit.attacker.llm import LlmAttacker
 
@@ -124,7 +129,8 @@ def _asked(saved: Mapping[str, Any]) -> str:
     name, model = target.rsplit(".", 1)[-1], _configured_model(attacker)
     who = f"model {model} behind a server" if model is not None else _WORDS.get(name, name)
     tutor = None if name == "ScriptedAttacker" else _configured_model(saved.get("tutor", {}))
-    verdicts = "" if tutor is None else f", by the verdicts of model {tutor}"
+    gave = "questions and verdicts" if name == "AdaptiveAttacker" else "verdicts"
+    verdicts = "" if tutor is None else f", by the {gave} of model {tutor}"
     return who + (f" ({', '.join(own)})" if own else "") + verdicts
 
 

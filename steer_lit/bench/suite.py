@@ -59,13 +59,16 @@ def with_prompt(scenarios: Sequence[Scenario], system_prompt: str | None) -> Seq
     return [replace(scenario, system=system_prompt) for scenario in scenarios]
 
 
-def planned(dialogues: int, policies: Collection[str], *, recorded: bool, hint: bool) -> str:
-    """Say in one line what a run will play. `recorded`: its folder may hold some already; `hint`: name a quick look."""
+def planned(dialogues: int, policies: Collection[str], limit: int | None, *, recorded: bool) -> str:
+    """Say in one line what a run will play: the first `limit` dialogues, or all, with a hint of a quick look.
+
+    `recorded`: its folder may hold some already.
+    """
     first, *others = policies
     by = f"each by {len(policies)} policies, {', '.join(policies)}" if others else f"by {first}"
-    line = f"to play: {counted(dialogues, 'dialogue')}, {by}"
+    line = f"to play: {'the first ' if dialogues == limit else ''}{counted(dialogues, 'dialogue')}, {by}"
     line += f"; those that {RECORDS} holds are not played again" if recorded else ""
-    return line + (f"; bench.limit={QUICK} is a quick look" if hint and dialogues > QUICK else "")
+    return line + (f"; bench.limit={QUICK} is a quick look" if limit is None and dialogues > QUICK else "")
 
 
 def check_gold(

@@ -126,8 +126,7 @@ def _play(
         if config.bench.constants and asking:
             log.info("%s", WHY_LEFT_OUT)
         names = [*named(plain["policies"]), *constant]
-        hint = config.bench.limit is None
-        log.info("%s", planned(len(scenarios), names, recorded=bool(run.records.rows), hint=hint))
+        log.info("%s", planned(len(scenarios), names, config.bench.limit, recorded=bool(run.records.rows)))
         run.policies = {**policies.make(scenarios, settings.turns_played), **constant}
         greet(*(player for player in run.busy() if player not in greeted))  # weights are others than those recorded
         return run_bench(run)

@@ -18,7 +18,7 @@ from yaml import YAMLError
 
 from steer_lit.chat.settings import HOW_ASKED
 from steer_lit.cli.closing import Result
-from steer_lit.cli.run_folder import TRAINED, holds, recorded_commands
+from steer_lit.cli.run_folder import EXPORTED, TRAINED, holds, recorded_commands
 from steer_lit.dotted import ABSENT, leaves, within
 from steer_lit.errors import SteerError
 from steer_lit.files.atomic import replace_text, replacing
@@ -62,9 +62,9 @@ def lies_in(saved: Path, folder: Path) -> bool:
 
 
 def make_room(run_dir: Path, config: DictConfig) -> None:
-    """Set aside what the same training left in the folder before its first checkpoint.
+    """Set aside what a training left in the folder that saved nothing to go on from.
 
-    Raise SteerError if the folder holds a training with other settings, which this one would overwrite, or if its
+    Raise SteerError if the folder holds a saved training with other settings, which this one would overwrite, or if its
     checkpoints lie behind a link that leads nowhere. Only the first rank looks: the others find there what it has
     written.
     """
@@ -73,14 +73,15 @@ def make_room(run_dir: Path, config: DictConfig) -> None:
     said = f"hydra.run.dir={shown_path(run_dir)}: "
     if (link := run_dir / _CHECKPOINTS).is_symlink() and not link.exists():
         raise SteerError(f"{said}its {_CHECKPOINTS} are a link to {link.readlink()}, which is not there")
-    if not (unlike := _unlike(run_dir, config)):
+    latest = last_checkpoint(run_dir)
+    saved = latest is not None or any((run_dir / name).exists() for name in EXPORTED)
+    unlike = _unlike(run_dir, config)
+    if not (saved and unlike):
         _set_aside(run_dir)
         return
     said += f"holds a training, which a new one would overwrite ({unlike}): name another folder, {folder_key()}=..."
-    latest, begun = last_checkpoint(run_dir), _begun_with(run_dir)
-    if latest is None:
-        said += ", or remove this one: it has no checkpoint to go on from"
-    elif not sweeping():
+    if latest is not None and not sweeping():
+        begun = _begun_with(run_dir)
         said += f", or go on with that one, with the settings of now by {path_word('ckpt_path', latest)}"
         said += f", or as it began:\n{next_step(resume_command('train', begun, run_dir))}" if begun else ""
     raise SteerError(said)
@@ -108,7 +109,7 @@ def _set_aside(run_dir: Path) -> None:
     written = (*(Path(name).parts[0] for name in TRAINED), *_NOTED)
     for path in [path for name in written for path in run_dir.glob(name)]:
         path.rename(aside / path.name)
-    log.info("this run had saved nothing and begins again: what it had written is in %s", aside)
+    log.info("a run here had saved nothing to go on from: what it had written is in %s", aside)
 
 
 def mark_finished(run_dir: Path, result: Result) -> None:

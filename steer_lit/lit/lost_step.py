@@ -1,4 +1,4 @@
-"""A GRPO step or validation that cannot be finished: every rank saves the run as it was before, and stops."""
+"""A GRPO step or validation that cannot be finished: every rank saves what was learned before, and stops."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def stopping_together(module: PolicyModule) -> Iterator[None]:
     if module.add_up(down is not None)[0]:
         known = module.gather(None if down is None else str(down))
         reason = next(said for said in known if said is not None)
-        _save(module.trainer)
-        raise ServerDown(f"{reason}\nThe run is saved, to go on once the server answers") from down
+        saved = _save(module.trainer)
+        raise ServerDown(reason + (f"\n{saved} once the server answers" if saved else "")) from down
 
 
 def confirm_servers(*players: object) -> None:
@@ -54,11 +54,9 @@ def stop_when_too_many_failed(module: PolicyModule, trajectories: Sequence[Traje
     said = f"{failed:.0f} of {played:.0f} trajectories failed in {where}"
     if failed <= max_failed_share * played:
         return f"{said}, and are left out; the first: {first}"
-    _save(module.trainer)
-    raise TooManyFailures(
-        f"{said}, more than rollout.max_failed_share={max_failed_share:g}; the first: {first}. "
-        "The run is saved, to go on once that is mended"
-    )
+    saved = _save(module.trainer)
+    why = f"{said}, more than rollout.max_failed_share={max_failed_share:g}; the first: {first}"
+    raise TooManyFailures(why + (f". {saved} once that is mended" if saved else ""))
 
 
 def unscored(trajectories: Sequence[Trajectory]) -> str:
@@ -69,8 +67,13 @@ def unscored(trajectories: Sequence[Trajectory]) -> str:
     return f"all its dialogues failed; the first: {reasons[0]}" if reasons else "it had no dialogues"
 
 
-def _save(trainer: Trainer) -> None:
-    """Save the run as it was before this step."""
+def _save(trainer: Trainer) -> str:
+    """Save the run as it was before this step, and return words that say so; "" before the first step.
+
+    A run that has learned nothing begins again: with other settings too, if one of these was the reason.
+    """
+    if not trainer.global_step:
+        return ""
     batches = trainer.fit_loop.epoch_loop.batch_progress
     if not trainer.validating:  # the current batch will be played again, and its epoch has not ended
         batches.is_last_batch = False
@@ -80,3 +83,4 @@ def _save(trainer: Trainer) -> None:
         for counts in (batches.total, batches.current):
             counts.completed = counts.ready - 1
     trainer.save_checkpoint(Path(trainer.default_root_dir) / LAST)
+    return "The run is saved, to go on"

@@ -125,7 +125,8 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse, s
 
 def _told(problem: Any) -> str:
     where = ".".join(str(part) for part in problem["loc"])
-    return f"{where}: {problem['msg']}" if where else str(problem["msg"])
+    said = problem["msg"].removeprefix("Value error, ")  # pydantic's, of a validator of ours
+    return f"{where}: {said}" if where else said
 
 
 def _squeezed(text: str) -> str:

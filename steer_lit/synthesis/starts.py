@@ -80,8 +80,8 @@ def read_seed_questions(
         found = _source(file, root, kind).first(rows, 1, quarantine, _no_question, wanted)
     finally:
         if passed_over:
-            others = "not benign, for another kind" if kind == "benign" else "benign, for kind=benign"
-            log.warning("%s: %s passed over as %s", file, counted(len(passed_over), "row"), others)
+            others = "not benign: another kind= reads them" if kind == "benign" else "benign: kind=benign reads them"
+            log.warning("%s: %s passed over, %s", file, counted(len(passed_over), "row"), others)
     return [_opening(row) for row in found]
 
 

@@ -14,28 +14,19 @@ def scenario(id: str) -> Scenario:
 
 
 @pytest.mark.parametrize(
-    ("dialogues", "policies", "told", "said"),
+    ("dialogues", "policies", "limit", "recorded", "said"),
     [
-        (
-            3227,
-            ["base", "gold"],
-            {"hint": True},
-            "3,227 dialogues, each by 2 policies, base, gold; bench.limit=120 is a",
-        ),
-        (3227, ["base"], {"hint": False}, "3,227 dialogues, by base"),
-        (120, ["base"], {"hint": True}, "120 dialogues, by base"),
-        (
-            3227,
-            ["base"],
-            {"recorded": True},
-            "3,227 dialogues, by base; those that records.jsonl holds are not played a",
-        ),
+        (3227, ["base", "gold"], None, False, "3,227 dialogues, each by 2 policies, base, gold; bench.limit=120 is a"),
+        (120, ["base"], None, False, "120 dialogues, by base"),
+        (200, ["base"], 200, False, "the first 200 dialogues, by base"),
+        (200, ["base"], 300, False, "200 dialogues, by base"),  # there are no more
+        (200, ["base"], 200, True, "the first 200 dialogues, by base; those that records.jsonl holds are not played a"),
     ],
 )
 def test_the_line_about_what_will_be_played(
-    dialogues: int, policies: list[str], told: dict[str, bool], said: str
+    dialogues: int, policies: list[str], limit: int | None, recorded: bool, said: str
 ) -> None:
-    line = planned(dialogues, policies, **{"recorded": False, "hint": False, **told})
+    line = planned(dialogues, policies, limit, recorded=recorded)
     assert line.startswith(f"to play: {said}")
     assert ("quick look" in line) == ("bench.limit" in said)
 

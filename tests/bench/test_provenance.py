@@ -67,7 +67,11 @@ CLIENT = "client: {settings: {model: big, base_url: 'http://h/v1'}}"
             "",
             "the adaptive attacker (extra_turns=3, lead_share=1, wordings=held_out)",
         ),
-        (f"{ATTACKER}adaptive.AdaptiveAttacker", CLIENT, "the adaptive attacker, by the verdicts of model big"),
+        (
+            f"{ATTACKER}adaptive.AdaptiveAttacker",
+            CLIENT,
+            "the adaptive attacker, by the questions and verdicts of model big",
+        ),
         (
             f"{ATTACKER}llm.LlmAttacker, extra_turns: 4, temperature: 0.0, {CLIENT}",
             CLIENT,
@@ -76,7 +80,7 @@ CLIENT = "client: {settings: {model: big, base_url: 'http://h/v1'}}"
         (
             f"{ATTACKER}adaptive.AdaptiveAttacker",
             CLIENT.replace("client: {", "client: {model: own, "),
-            "the adaptive attacker, by the verdicts of model own",
+            "the adaptive attacker, by the questions and verdicts of model own",
         ),
         ("mine.Attacker, secret: word", "", "Attacker"),
     ],

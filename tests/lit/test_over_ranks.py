@@ -52,7 +52,7 @@ def run_rank(rank: int, folder: str) -> None:
     module.log_ratios({"share": (rank, 2), "nothing": (0, 0)})
     mishap: Any = SimpleNamespace(failed="silent" if rank else None)
     found["failures"] = lost_step.stop_when_too_many_failed(module, [mishap], 0.5)
-    lost_step._save = lambda trainer: None
+    lost_step._save = lambda trainer: "Saved, to go on"
 
     @lost_step.stopping_together(module)
     def play() -> None:
@@ -76,7 +76,7 @@ def test_trap_31_both_ranks_get_the_sums_the_maximum_and_each_ranks_value(tmp_pa
             "unchanged": True,
             "each": ["rank 0", "rank 1"],
             "failures": "1 of 2 trajectories failed in step 8, and are left out; the first: silent",
-            "down": "gone\nThe run is saved, to go on once the server answers",
+            "down": "gone\nSaved, to go on once the server answers",
             "peak_gb": 5.5,
             "share": 0.25,
             "nothing": pytest.approx(float("nan"), nan_ok=True),

@@ -180,12 +180,12 @@ def test_benign_questions_start_benign_scripts_alone(
     (file := tmp_path / "seeds.jsonl").write_text("\n".join(map(json.dumps, rows)))
     assert [seed.id for seed in read_seed_questions(file, tmp_path, kind, 10, Quarantine(0))] == list(map(str, taken))
     others = counted(len(kinds) - len(taken), "row")
-    which = "not benign, for another kind" if kind == "benign" else "benign, for kind=benign"
-    assert caplog.messages == [f"{file}: {others} passed over as {which}"]
+    which = "not benign: another kind= reads them" if kind == "benign" else "benign: kind=benign reads them"
+    assert caplog.messages == [f"{file}: {others} passed over, {which}"]
     file.write_text(json.dumps({"prompt": "What is this?", "kind": {"benign": "red_team"}.get(kind, "benign")}))
     with pytest.raises(SteerError, match="holds no usable row"):
         read_seed_questions(file, tmp_path, kind, 10, Quarantine(0))
-    assert caplog.messages[1:] == [f"{file}: 1 row passed over as {which}"]
+    assert caplog.messages[1:] == [f"{file}: 1 row passed over, {which}"]
 
 
 def test_stage_2_alone_looks_pictures_up_beside_its_scripts() -> None:
