@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
+
+_LOCAL = ("LOCAL_RANK", "SLURM_LOCALID")  # of Lightning and torchrun; of Slurm
+_NODE = ("NODE_RANK", "GROUP_RANK", "SLURM_NODEID")  # of Lightning; of torchrun; of Slurm
 
 
 def local_rank() -> int:
-    """Return this process's number on its machine, from 0: LOCAL_RANK of Lightning and torchrun, or SLURM_LOCALID."""
-    return int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
+    """Return this process's number on its machine, from 0."""
+    return _number(_LOCAL)
 
 
 def node_rank() -> int:
-    """Return this machine's number, from 0. Lightning sets NODE_RANK, torchrun GROUP_RANK, Slurm SLURM_NODEID."""
-    given = os.environ.get
-    return int(given("NODE_RANK") or given("GROUP_RANK") or given("SLURM_NODEID") or 0)
+    """Return this machine's number, from 0."""
+    return _number(_NODE)
 
 
 def first_rank() -> bool:
     """Return whether this is the one process that writes and prints for all."""
     return not (local_rank() or node_rank())
+
+
+def not_alone() -> str:
+    """Return why a run in one process cannot be this one, "" if it can: to Lightning too it would be a further rank,
+    which writes nothing of its own.
+    """
+    given = next((_given(names) for names in (_LOCAL, _NODE) if _number(names)), "")
+    said = f"{given}={os.environ.get(given)}: by that variable this process is a further one of several"
+    return f"{said}, and this run has one. Unset it if this is a run of its own" if given else ""
 
 
 def several_ranks() -> bool:
@@ -29,3 +41,11 @@ def several_ranks() -> bool:
     if distributed is None or not (distributed.is_available() and distributed.is_initialized()):
         return False
     return bool(distributed.get_world_size() > 1)
+
+
+def _given(names: Sequence[str]) -> str:
+    return next((name for name in names if os.environ.get(name, "").isdecimal()), "")
+
+
+def _number(names: Sequence[str]) -> int:
+    return int(os.environ.get(_given(names), 0))

@@ -14,6 +14,7 @@ from steer_lit.ranks import local_rank, node_rank
         (local_rank, {"LOCAL_RANK": "2"}, 2),
         (local_rank, {"SLURM_LOCALID": "3"}, 3),
         (local_rank, {"LOCAL_RANK": "1", "SLURM_LOCALID": "0"}, 1),
+        (local_rank, {"LOCAL_RANK": "y", "SLURM_LOCALID": "2"}, 2),
         (node_rank, {}, 0),
         (node_rank, {"NODE_RANK": "0"}, 0),
         (node_rank, {"NODE_RANK": "2"}, 2),

@@ -39,7 +39,7 @@ from steer_lit.files.run_files import (
 )
 from steer_lit.policy.model_facts import ADAPTER_WEIGHTS
 from steer_lit.prompts.fill import ASKING, digests
-from steer_lit.ranks import first_rank, local_rank, several_ranks
+from steer_lit.ranks import first_rank, local_rank, not_alone, several_ranks
 from steer_lit.terminal.commands import (
     folder_key,
     shown_path,
@@ -62,11 +62,13 @@ RECORDED = ("torch", "lightning", "transformers", "peft", "bitsandbytes", "hydra
 @contextmanager
 def alone_in(run_dir: Path, kind: str) -> Iterator[None]:
     """Make the folder of a run of this `kind`, one of LEFT_BY, and keep other runs out of it until this one ends. The
-    run's other ranks may write there.
+    run's other ranks may write there; only a training has any.
 
     Raise SteerError if another run is at work in the folder, or if it holds a run of another kind: this one would
     replace that run's config, and later readers of that run would go by the wrong one.
     """
+    if kind != "training" and (why := not_alone()):
+        raise SteerError(why)
     if held := [other for other in LEFT_BY if other != kind and holds(run_dir, other)]:
         remedy = f"holds a {held[0]}, whose config a {kind} would replace: name another folder, {folder_key()}=..."
         raise SteerError(f"hydra.run.dir={shown_path(run_dir)}: {remedy}")

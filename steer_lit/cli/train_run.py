@@ -25,6 +25,7 @@ from steer_lit.cli.run_folder import alone_in, children_read, freeze
 from steer_lit.cli.stopping import resumable
 from steer_lit.errors import ConfigError, MissingResource, Problem, SteerError
 from steer_lit.policy.model_facts import UNTRAINED
+from steer_lit.ranks import not_alone
 from steer_lit.terminal.commands import path_word, shown_path, sweeping, typed_words
 from steer_lit.texts import first_lines
 
@@ -207,6 +208,8 @@ def _trainer(config: DictConfig, begins_at: int | None) -> Trainer:
         trainer: Trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers, **unsaved)
     except InstantiationException as error:
         raise SteerError(f"trainer: lightning.Trainer says: {first_lines(error.__cause__ or error)}") from error
+    if trainer.world_size == 1 and (why := not_alone()):
+        raise SteerError(why)
     return trainer
 
 

@@ -163,6 +163,19 @@ def test_the_ranks_of_one_run_share_its_folder(variable: str, tmp_path: Path, mo
             going_on.make_room(tmp_path, SETTINGS)
 
 
+@pytest.mark.parametrize("program", ["train", "bench", "synthesize"])
+def test_a_run_in_one_process_is_no_further_rank(
+    program: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would look for no lock, write no config, and replace the adapter of the training in its folder."""
+    monkeypatch.setenv("SLURM_LOCALID", "1")
+    monkeypatch.setattr(train_run, "_datamodule", pytest.fail)
+    assert cli.run(program, [f"hydra.run.dir={tmp_path}/run"]) == 2
+    said = "SLURM_LOCALID=1: by that variable this process is a further one of several, and this run has one."
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_file_system_without_locks_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def none(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
