@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch.strategies import ddp
 from omegaconf import DictConfig, OmegaConf
 
-from steer_lit.checks import bench_problems, train_problems
+from steer_lit.checks.programs import bench_problems, train_problems
 from steer_lit.cli import train_run
 from steer_lit.cli.players import build_player
 from steer_lit.errors import NOT_GIVEN, Problem

@@ -22,9 +22,9 @@ from omegaconf import DictConfig
 from packaging.requirements import Requirement
 
 import steer_lit
-from steer_lit import checks
 from steer_lit.bench import tables
 from steer_lit.bench.charts import CHARTS
+from steer_lit.checks import programs
 from steer_lit.cli import main as cli
 from steer_lit.dotted import ABSENT, at
 from steer_lit.errors import ConfigError, Problem
@@ -174,9 +174,9 @@ def a_machine_that_has_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         if problems := check(config):
             raise ConfigError(problems)
 
-    monkeypatch.setitem(cli.RUNS, "train", partial(refuse, checks.train_problems))
-    monkeypatch.setitem(cli.RUNS, "bench", partial(refuse, checks.bench_problems))
-    monkeypatch.setitem(cli.RUNS, "synthesize", partial(refuse, checks.synthesis_problems))
+    monkeypatch.setitem(cli.RUNS, "train", partial(refuse, programs.train_problems))
+    monkeypatch.setitem(cli.RUNS, "bench", partial(refuse, programs.bench_problems))
+    monkeypatch.setitem(cli.RUNS, "synthesize", partial(refuse, programs.synthesis_problems))
 
 
 def passes(command: list[str]) -> bool:

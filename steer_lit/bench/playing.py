@@ -171,12 +171,11 @@ def _judge_name(judge: Judge) -> str:
 class Tally:
     """Counts the dialogues of a policy that are recorded, not graded and answered, and shows how many of `total`.
 
-    Play and grading count in a thread each. `later` dialogues are left to the models whose turn comes after.
+    Play and grading count in a thread each.
     """
 
-    def __init__(self, progress: Progress, name: str, total: int, later: int = 0) -> None:
+    def __init__(self, progress: Progress, name: str, total: int) -> None:
         self._bar, self._name, self._total = BarOrLines(progress, name, total, "graded"), name, total
-        self._later = later
         self._counting = Lock()
         self._recorded = self._failed = self._answered = 0
 
@@ -188,7 +187,7 @@ class Tally:
             told = f"done, {self._failed} not graded" if self._failed else "graded"
             more = f", {self._answered} answered" if self._answered > self._recorded else ""
             line = f"{self._name}: {self._recorded} of {self._total} dialogues {told}{more}"
-            self._bar.show(self._recorded, line, told + more, self._later)
+            self._bar.show(self._recorded, line, told + more)
 
 
 def play_policy(run: BenchRun, name: str, tally: Tally) -> list[GradedDialogue]:

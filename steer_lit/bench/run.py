@@ -12,7 +12,6 @@ from __future__ import annotations
 from rich.console import Console
 
 from steer_lit.bench import report
-from steer_lit.bench.constant import ConstantPolicy
 from steer_lit.bench.manifest import differing, graded_policies
 from steer_lit.bench.outputs import write_outputs
 from steer_lit.bench.playing import BenchRun, Tally, play_policy
@@ -23,7 +22,6 @@ from steer_lit.files.run_files import RECORDS
 from steer_lit.numbers import counted, few
 from steer_lit.terminal.bars import count_bar
 from steer_lit.terminal.visible import print_lines
-from steer_lit.types import AsksServer
 
 
 def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
@@ -48,16 +46,10 @@ def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
         run.show()
     played: dict[str, list[GradedDialogue]] = {}
     many, rows = len(run.policies), len(run.suite.scenarios)
-    later = {  # a constant policy takes time only where a server grades it
-        name: rows - len(run.left(name, policy.fingerprint).done)
-        for name, policy in run.policies.items()
-        if isinstance(run.judge, AsksServer) or not isinstance(policy, ConstantPolicy)
-    }
     with count_bar(console, "{task.description:>16}", "{task.fields[told]},") as progress:
         for number, name in enumerate(run.policies, start=1):
-            later.pop(name, None)
             shown = f"{name} ({number} of {many})" if many > 1 else name
-            played[name] = play_policy(run, name, Tally(progress, shown, rows, sum(later.values())))
+            played[name] = play_policy(run, name, Tally(progress, shown, rows))
     failures = ungraded(played)
     without = [name for name in played if name not in graded_policies(played)]
     summary: Summary = {}

@@ -49,7 +49,6 @@ _FILES = "a row file, a list of such, or null"
 _INDICES = Annotated[list[NonNegativeInt], Field(min_length=1)]
 _PATHS = str | Annotated[list[str], Field(min_length=1)] | None
 _BELOW_1 = Annotated[float, Field(ge=0, lt=1)]
-_QUOTED = Annotated[int, Field(ge=0, le=6)]  # words of an answer
 # Keys that a stage does not have are not checked.
 _KINDS: Mapping[str, Any] = {
     "seed": Annotated[int, Field(ge=0, le=2**32 - 1)],
@@ -71,8 +70,6 @@ _KINDS: Mapping[str, Any] = {
     "hardware.side_by_side": PositiveInt,
     "hardware.rank_timeout_minutes": Annotated[int, Field(ge=1, le=7 * 24 * 60)],
     "generator.patience": NonNegativeInt,
-    "generator.quote_words": _QUOTED,
-    "generator.split": Split,
     "replay.dialogues": NonNegativeInt,
     "replay.max_new_tokens": PositiveInt,
     "rollout.group_size": Annotated[int, Field(ge=2, description=_GROUP)],
@@ -87,7 +84,7 @@ _KINDS: Mapping[str, Any] = {
     "objective.scale": Scale,
     "objective.normaliser": Normaliser,
     "objective.kl_estimator": KlEstimator,
-    "attacker.quote_words": _QUOTED,
+    "attacker.quote_words": Annotated[int, Field(ge=0, le=6)],
     "attacker.extra_turns": NonNegativeInt,
     "attacker.lead_share": Share,
     "attacker.wordings": Wording,

@@ -49,7 +49,7 @@ def training_row_problems(config: Config, bad: Collection[str]) -> Iterator[Prob
 def made_row_problems(config: Config, split: SourceSplit, bad: Collection[str]) -> Iterator[Problem]:
     """Yield what keeps STEER-mini from making the rows of `split`."""
     if makes_rows(config) and _readable(config, bad):
-        yield from problems_of(lambda: _source(config).rows(split, at(config, "data.max_turns"), Quarantine(0)))
+        yield from problems_of(lambda: _source(config).rows(split, at(config, "data.max_turns")))
 
 
 def read_row_problems(config: Config, source: FileSource) -> Iterator[Problem]:

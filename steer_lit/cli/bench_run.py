@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.bench.policies import LocalPolicy, any_local, named, policy_of
-from steer_lit.checks import bench_problems
 from steer_lit.checks.facts import makes_rows, reacts
+from steer_lit.checks.programs import bench_problems
 from steer_lit.cli.players import PLAYERS, build_player, greet, hanging_up
 from steer_lit.cli.quiet import quieten, say
 from steer_lit.cli.run_folder import alone_in, freeze

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import sys
@@ -10,12 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.metadata import version
-from itertools import takewhile
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit import __version__
@@ -40,15 +39,9 @@ from steer_lit.files.run_files import (
 from steer_lit.policy.model_facts import ADAPTER_WEIGHTS
 from steer_lit.prompts.fill import ASKING, digests
 from steer_lit.ranks import first_rank, local_rank, not_alone, several_ranks
-from steer_lit.terminal.commands import (
-    folder_key,
-    shown_path,
-    sweeping,
-    typed_command,
-)
+from steer_lit.terminal.commands import folder_key, shown_path, typed_command
 
 LOCK = ".lock"
-_RUNS = "outputs"  # as in conf/hydra/default.yaml; never removed, even if empty
 # Files of a training that a new training in the same folder would replace.
 EXPORTED = (*(f"{name}/{ADAPTER_WEIGHTS}" for name in (ADAPTER, BEST)), TOWER, f"{BASE}/model.safetensors")
 TRAINED = (LAST, *EXPORTED, ROLLOUTS)
@@ -87,48 +80,24 @@ def alone_in(run_dir: Path, kind: str) -> Iterator[None]:
             _OWN.discard(run_dir)
 
 
-class AbsentFolders(Callback):
-    """Hydra callback that notes in `found`, before a run's folder is made, which folders on its path are missing.
-
-    Those that Hydra makes may be removed with a run that did nothing. A folder that existed is the user's, even if
-    empty.
-    """
-
-    found: ClassVar[frozenset[Path]] = frozenset()
-
-    def on_run_start(self, config: DictConfig, **_: object) -> None:
-        # Hydra refuses a name that cannot be resolved; for an error raised here it would only warn.
-        named = OmegaConf.select(config, "hydra.run.dir", throw_on_resolution_failure=False)
-        run_dir = Path(os.path.abspath(str(named)))
-        AbsentFolders.found = frozenset(path for path in (run_dir, *run_dir.parents) if not path.exists())
-
-
-def _hydra_made(folder: Path) -> bool:
-    """Return whether Hydra made the folder for this run.
-
-    In a sweep: whether it lies below the sweep's folder, which stays because it holds the sweep's config.
-    """
-    if sweeping():
-        return Path(os.path.abspath(HydraConfig.get().sweep.dir)) in folder.parents
-    return folder in AbsentFolders.found and folder != Path.cwd() / _RUNS
-
-
 def leave_nothing(run_dir: Path, *, ended: bool = True) -> None:
-    """Remove the folder of a run that did nothing: it holds at most empty logs and a lock that nobody holds.
+    """Remove the folder of a run that did nothing: it holds at most its empty log and a lock that nobody holds.
 
-    Empty parents that Hydra made for the run are removed too. If the run has not `ended`, as when a signal arrives, it
-    may hold the lock itself. A folder that cannot be removed stays, such as a mount point or one in a read-only parent.
+    If the run has not `ended`, as when a signal arrives, it may hold the lock itself. A folder that cannot be removed
+    stays, such as a mount point or one in a read-only parent, and so does the folder that the user is in.
     """
     with suppress(OSError):
         inside = list(run_dir.iterdir())
-        if all(_is_log_or_lock(path) and not path.stat().st_size for path in inside):
+        handlers = [one for one in logging.getLogger().handlers if isinstance(one, logging.FileHandler)]
+        own = [run_dir.absolute() / LOCK, *(Path(one.baseFilename) for one in handlers)]  # not a log of the shell's
+        if all(path.absolute() in own and not path.stat().st_size for path in inside):
             with holding(run_dir / LOCK) as taken:
                 if taken is False and (ended or run_dir not in _OWN):
                     return
                 for path in {*inside, run_dir / LOCK}:
                     path.unlink()
-            for folder in takewhile(_hydra_made, (run_dir, *run_dir.parents)):
-                folder.rmdir()  # fails if another run's folder is inside
+            if not run_dir.samefile(Path.cwd()):
+                run_dir.rmdir()
 
 
 def holds_a_run(run_dir: Path) -> bool:

@@ -20,7 +20,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from steer_lit.checks import bench_problems, synthesis_problems, train_problems
+from steer_lit.checks.programs import bench_problems, synthesis_problems, train_problems
 from steer_lit.cli.going_on import finished, go_on
 from steer_lit.cli.next_command import compared
 from steer_lit.errors import SteerError

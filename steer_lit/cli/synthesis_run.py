@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from steer_lit.checks import synthesis_problems
+from steer_lit.checks.programs import synthesis_problems
 from steer_lit.cli.run_folder import alone_in, freeze, leave_nothing
 from steer_lit.cli.stopping import continuable
 from steer_lit.errors import ConfigError

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from steer_lit.checks import read_row_problems, train_problems
 from steer_lit.checks.facts import TENSORBOARD, WANDB
+from steer_lit.checks.programs import train_problems
+from steer_lit.checks.rows import read_row_problems
 from steer_lit.cli.closing import Result, closing, opening
 from steer_lit.cli.going_on import begin_at, finished, go_on, lies_in, make_room, mark_finished
 from steer_lit.cli.players import PLAYERS, build_player, greet, hanging_up

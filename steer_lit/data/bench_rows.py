@@ -96,7 +96,7 @@ class BenchRows:
     @cached_property
     def _rows(self) -> Rows:
         if isinstance(self.source, MiniSource):  # all are different
-            return self.source.rows(self.split, self.max_turns, self._quarantine)
+            return self.source.rows(self.split, self.max_turns)
         read = self.source.read(self.split, self.max_turns, self._quarantine)
         given = self.source.fitting(self.split, read, self._quarantine)
         turns, first, repeated = self.turns_played or self.max_turns, dict[object, Record](), list[Place]()

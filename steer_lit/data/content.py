@@ -68,7 +68,6 @@ class RawRow:
     values: Mapping[str, object]
     source: str
     number: int
-    category: str = "category"  # the key under which this row has its category
 
     @classmethod
     def of(cls, value: object, source: str, number: int) -> RawRow:
@@ -87,7 +86,6 @@ class RawRow:
     def get(self, *path: str) -> object:
         """Return the value at `path`, None if it or a step is absent. Raises RowError if a step is not an object."""
         value: object = self.values
-        path = (self.category,) if path == ("category",) else path  # plain.py reads other names for it
         for depth, name in enumerate(path):
             if absent(value):
                 return None

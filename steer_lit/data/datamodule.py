@@ -218,7 +218,7 @@ class SteerDataModule(LightningDataModule):
     def _rows(self) -> Rows:
         split = STAGES[self.stage].learns_from
         if not isinstance(self.source, FileSource):
-            return self.source.rows(split, self.max_turns, self._quarantine)
+            return self.source.rows(split, self.max_turns)
         return self.source.fitting(split, self._read, self._quarantine, self.unfit)
 
     @cached_property

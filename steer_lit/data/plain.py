@@ -78,7 +78,7 @@ def read_asked(value: object, source: str, number: int, kind: Kind) -> Scenario:
 
 def _row(value: object, source: str, number: int) -> RawRow:
     row = RawRow.of(value, source, number)
-    return replace(row, category=row.first(CATEGORIES) or "category")
+    return replace(row, values={**row.values, "category": row.get(row.first(CATEGORIES) or "category")})
 
 
 def _check_choices(row: RawRow) -> None:

@@ -86,7 +86,7 @@ class MiniSource:
         """Return the number of the split's rows, at least 1."""
         return max(1, round(getattr(self, split) * self.scale))
 
-    def rows(self, split: SourceSplit, max_turns: int, quarantine: Quarantine) -> Rows:
+    def rows(self, split: SourceSplit, max_turns: int) -> Rows:
         """Return the split's rows, of at most `max_turns` turns. Raises ConfigError if `mean_turns` is out of reach."""
         size = self.size(split)
         if split == "captions":
@@ -281,8 +281,8 @@ def bare_answers(dialogue: Dialogue) -> tuple[int, int]:
     return sum(not has_answer(text) for text in dialogue.answers), len(dialogue.answers)
 
 
-def told_of_bare(bare: int, answers: int, where: str = "") -> str:
-    found = f"{bare:,} of {answers:,} answers {'has' if bare == 1 else 'have'} no <answer> part{where}"
+def told_of_bare(bare: int, answers: int) -> str:
+    found = f"{bare:,} of {answers:,} answers {'has' if bare == 1 else 'have'} no <answer> part"
     return f"{found}: a policy that learns to answer so is given 0 for helpfulness"
 
 

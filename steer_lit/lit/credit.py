@@ -19,13 +19,13 @@ from steer_lit.types import Trajectory
 
 @dataclass(frozen=True, slots=True)
 class AssignedCredit:
-    """One entry per trajectory, group after group. `advantages` has one number per turn, none if not usable.
+    """One entry per trajectory, group after group. `advantages` has one number per turn, none if not usable: a
+    trajectory that has some, even zeros, enters the loss.
 
-    `usable` says which trajectories enter the loss. `skipped` counts the groups with fewer than two valid trajectories;
-    `flat` counts, among the others, those with nothing to compare because their credits are equal up to rounding.
+    `skipped` counts the groups with fewer than two valid trajectories; `flat` counts, among the others, those with
+    nothing to compare because their credits are equal up to rounding.
     """
 
-    usable: tuple[bool, ...]
     advantages: tuple[tuple[float, ...], ...]
     skipped: int
     flat: int
@@ -78,7 +78,6 @@ def assign_credit(
     learned_from = usable.any(1)
     rows = zip(table.flatten(0, 1).tolist(), lengths.flatten().tolist(), usable.flatten().tolist(), strict=True)
     return AssignedCredit(
-        usable=tuple(usable.flatten().tolist()),
         advantages=tuple(tuple(row[:length]) if ok else () for row, length, ok in rows),
         skipped=int((~learned_from).sum()),
         flat=int((learned_from & (table == 0.0).flatten(1).all(1)).sum()),

@@ -147,8 +147,8 @@ class GRPOModule(PolicyModule):
         """Gather the rows to learn from. Rows whose gradient is exactly zero (no advantage, no KL) are only counted."""
         usable = [
             (trajectory.trace, advantages)
-            for trajectory, advantages, ok in zip(trajectories, credit.advantages, credit.usable, strict=True)
-            if ok and trajectory.trace is not None
+            for trajectory, advantages in zip(trajectories, credit.advantages, strict=True)
+            if advantages and trajectory.trace is not None
         ]
         dialogues, tokens = self.add_up(len(usable), sum(trace.sampled_tokens for trace, _ in usable))
         rows = [row for row in usable if self.objective.kl_coef or any(row[1])]

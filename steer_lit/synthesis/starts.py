@@ -17,7 +17,7 @@ from steer_lit.synthesis.generator import Generator, SeedQuestion
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.stage1 import SCRIPTS
 from steer_lit.terminal.visible import visible_line
-from steer_lit.types import Attack, Kind, Scenario, Split
+from steer_lit.types import Attack, Kind, Scenario
 
 log = logging.getLogger(__name__)
 
@@ -101,9 +101,9 @@ def _opening(scenario: Scenario) -> SeedQuestion:
     return SeedQuestion(scenario.id, message.text.strip(), message.images[0] if message.images else None)
 
 
-def mini_scenarios(split: Split, seed: int, kind: Kind, turns: tuple[int, int]) -> Iterator[Scenario]:
-    """Yield STEER-mini's rows of one kind, in order and without end, with a number of turns within `turns`."""
-    rows = MiniSplit(split, seed, size=sys.maxsize, min_turns=turns[0], max_turns=turns[1])
+def mini_scenarios(seed: int, kind: Kind, turns: tuple[int, int]) -> Iterator[Scenario]:
+    """Yield STEER-mini's SFT rows of one kind, in order and without end, with a number of turns within `turns`."""
+    rows = MiniSplit("sft", seed, size=sys.maxsize, min_turns=turns[0], max_turns=turns[1])
     for row in count():
         if (scenario := rows.scenario(row)).kind == kind:
             yield scenario
@@ -112,7 +112,7 @@ def mini_scenarios(split: Split, seed: int, kind: Kind, turns: tuple[int, int]) 
 def mini_seed_questions(seed: int, kind: Kind, turns: tuple[int, int], rows: int) -> list[SeedQuestion]:
     """Return STEER-mini questions that need no history to be understood: harmful ones unless the kind is benign."""
     found: list[SeedQuestion] = []
-    for scenario in mini_scenarios("sft", seed, kind, turns):
+    for scenario in mini_scenarios(seed, kind, turns):
         asked = [attack.message.text for attack in scenario.attacks if _speaks_for_itself(attack, kind)]
         if asked:
             found.append(SeedQuestion(scenario.id, asked[0], scenario.opening.message.images[0]))

@@ -21,31 +21,25 @@ from steer_lit.synthesis.generator import Generator, SeedQuestion, Tactic
 from steer_lit.synthesis.outcome import RowEnds
 from steer_lit.synthesis.starts import mini_scenarios
 from steer_lit.tutor.rubric import RubricTutor, verdict_on
-from steer_lit.types import Kind, Scenario, Split, Trajectory, TurnGold, Verdict
+from steer_lit.types import Kind, Scenario, Trajectory, TurnGold, Verdict
 
 
-def template_generator(
-    name: str, seed: int, split: Split = "sft", patience: int = 2, quote_words: int = 3
-) -> Generator:
-    """Return the offline generator. `split` gives the topics and wordings of STEER-mini.
-
-    The target refuses the first `patience` harmful turns of a dialogue. The red agent quotes back up to `quote_words`
-    words of the blue agent's last answer.
-    """
-    scripts = _TemplateScripts(split, seed)
+def template_generator(name: str, seed: int, patience: int = 2) -> Generator:
+    """Return the offline generator. The target refuses the first `patience` harmful turns of a dialogue."""
+    scripts, red = _TemplateScripts(seed), AdaptiveAttacker()
     return Generator(
         seed_questions=scripts.seed_questions,
         write=scripts.write,
         target=Answers(lambda golds: _tiring(golds, patience)),
         score_attack=attack_scores,
-        red=AdaptiveAttacker(quote_words=quote_words),
+        red=red,
         blue=Answers(lambda golds: [(gold.thinking, gold.answer) for gold in golds]),
         tutor=RubricTutor(),
         identity={
             "generator": name,
-            "rows": f"STEER-mini {split}, seed {seed}",
+            "rows": f"STEER-mini sft, seed {seed}",
             "target": f"refuses {patience} harmful turns, then gives in",
-            "quote_words": str(quote_words),
+            "quote_words": str(red.quote_words),
         },
     )
 
@@ -53,12 +47,12 @@ def template_generator(
 class _TemplateScripts:
     """STEER-mini's rows as seed questions, and as the scripts written for these."""
 
-    def __init__(self, split: Split, seed: int) -> None:
-        self._split, self._seed = split, seed
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
         self._rows: dict[str, Scenario] = {}
 
     def seed_questions(self, kind: Kind, turns: tuple[int, int], rows: int) -> list[SeedQuestion]:
-        scenarios = list(islice(mini_scenarios(self._split, self._seed, kind, turns), rows))
+        scenarios = list(islice(mini_scenarios(self._seed, kind, turns), rows))
         self._rows |= {scenario.id: scenario for scenario in scenarios}
         return [
             SeedQuestion(scenario.id, _request(scenario), scenario.opening.message.images[0]) for scenario in scenarios

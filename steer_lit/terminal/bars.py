@@ -109,15 +109,13 @@ class BarOrLines:
         self._progress, self._task = progress, progress.tasks[-1]
         self._lines, self._total, self._printed = LinesApart(), total, -1
 
-    def show(self, done: int, line: str, told: str = "", later: int = 0) -> None:
+    def show(self, done: int, line: str, told: str = "") -> None:
         """Move the bar to `done`, which may repeat, and set its field `told`; or print `line`, if one is due, and the
-        time left. Where policies that follow have `later` more to do, the time left with them is told too.
+        time left.
         """
-        self._progress.update(self._task.id, completed=done)
-        left, speed = self._task.time_remaining, self._task.speed
-        more = f", {clock(left + later / speed)} with the policies that follow" if left and speed and later else ""
-        self._progress.update(self._task.id, told=told + more)
+        self._progress.update(self._task.id, completed=done, told=told)
         end = done == self._total != self._printed
         if not self._progress.console.is_terminal and self._lines.due(end):
-            print_lines(self._progress.console, f"{line}, {clock(left)} left{more}" if left else line)
+            left = self._task.time_remaining
+            print_lines(self._progress.console, f"{line}, {clock(left)} left" if left else line)
             self._printed = done

@@ -14,7 +14,7 @@ from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.suite import Suite
 from steer_lit.chat import ChatClient
-from steer_lit.checks import bench_problems
+from steer_lit.checks.programs import bench_problems
 from steer_lit.cli import main as cli
 from steer_lit.data.mini import MiniSplit
 from steer_lit.errors import TooManyFailures

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from rich.progress import Progress
 
 from steer_lit.bench.constant import ALWAYS_REFUSE
 from steer_lit.bench.playing import Tally
@@ -119,44 +118,27 @@ def test_progress_tells_the_time_left_by_the_pace_so_far(monkeypatch: pytest.Mon
     monkeypatch.setattr(bars.time, "perf_counter", lambda: seconds)
     console = Console(file=io.StringIO(), width=140, force_terminal=terminal)
     with count_bar(console, "{task.description}", "{task.fields[told]},") as progress:
-        tally = Tally(progress, "sft (2 of 3)", 100, later=200)
+        tally = Tally(progress, "sft (2 of 3)", 100)
         tally.add(recorded=20, answered=20)
         for _ in range(2):
             seconds += 20
             tally.add(recorded=10, answered=11)
-    more = ", 0:08:40 with the policies that follow"
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     if terminal:
-        said = f"sft (2 of 3) 40/100 graded, 42 answered{more}, left 0:02:00"
+        said = "sft (2 of 3) 40/100 graded, 42 answered, left 0:02:00"
         assert said in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|[━╸╺]", "", shown).replace("  ", " ").replace("  ", " ")
         return
     first, second, third = shown.splitlines()
     assert first == "sft (2 of 3): 20 of 100 dialogues graded"
-    assert second.startswith("sft (2 of 3): 30 of 100 dialogues graded, 31 answered, 0:02:20 left, ")
-    assert third == f"sft (2 of 3): 40 of 100 dialogues graded, 42 answered, 0:02:00 left{more}"
+    assert second == "sft (2 of 3): 30 of 100 dialogues graded, 31 answered, 0:02:20 left"
+    assert third == "sft (2 of 3): 40 of 100 dialogues graded, 42 answered, 0:02:00 left"
 
 
-@pytest.mark.parametrize("served", [False, True])
-def test_progress_tells_which_policy_plays_and_what_others_have_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, served: bool
-) -> None:
-    """Recorded dialogues take no time, and a constant policy takes some only where a server grades it."""
-    told: list[tuple[str, int]] = []
-
-    class Told(Tally):
-        def __init__(self, progress: Progress, name: str, total: int, later: int = 0) -> None:
-            super().__init__(progress, name, total, later)
-            told.append((name, later))
-
-    monkeypatch.setattr("steer_lit.bench.run.Tally", Told)
-    judge: Any = Judge() if served else Watched()
-    policies = {"one": Policy("a"), "two": Policy("b"), "always refuse": ALWAYS_REFUSE}
-    for left in (3, 0):
-        benched(tmp_path, policies, SCENARIOS, judge, chunk=1)
-        constant = left if served else 0
-        left_after = [left + constant, constant, 0]
-        assert told == [(f"{name} ({at} of 3)", left_after[at - 1]) for at, name in enumerate(policies, 1)]
-        told.clear()
+def test_progress_tells_which_policy_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(BarOrLines, "show", lambda _, done, line, words: told.append(line.partition(":")[0]))
+    benched(tmp_path, {"one": Policy("a"), "two": ALWAYS_REFUSE}, SCENARIOS, Judge())
+    assert list(dict.fromkeys(told)) == ["one (1 of 2)", "two (2 of 2)"]
 
 
 def test_a_graded_dialogue_is_recorded_at_once_and_play_is_at_most_two_ahead(
@@ -269,7 +251,7 @@ def test_rows_of_a_judge_that_was_replaced_do_not_speak_for_the_new_one(tmp_path
 def test_played_dialogues_are_reported_before_they_are_graded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise the progress bar would not move during the first dialogues."""
     told: list[str] = []
-    monkeypatch.setattr(BarOrLines, "show", lambda _, done, line, words, later: told.append(f"{done} {words}"))
+    monkeypatch.setattr(BarOrLines, "show", lambda _, done, line, words: told.append(f"{done} {words}"))
     release = threading.Event()
 
     def grade(row: int) -> None:

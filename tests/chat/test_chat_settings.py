@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from steer_lit.chat import ChatClient, ChatSettings
 from steer_lit.chat.settings import with_own
-from steer_lit.checks import bench_problems, train_problems
+from steer_lit.checks.programs import bench_problems, train_problems
 from steer_lit.checks.servers import client_problems
 from steer_lit.errors import ConfigError
 

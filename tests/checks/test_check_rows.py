@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from steer_lit.checks import read_row_problems
+from steer_lit.checks.rows import read_row_problems
 from steer_lit.data.sources import FileSource
 from steer_lit.errors import SteerError
 from steer_lit.tutor.rubric import RubricTutor

@@ -8,7 +8,8 @@ from pathlib import Path
 import hydra
 import pytest
 
-from steer_lit.checks import bench_problems, key_problems, synthesis_problems, train_problems
+from steer_lit.checks.programs import bench_problems, synthesis_problems, train_problems
+from steer_lit.checks.servers import key_problems
 from steer_lit.cli import main as cli
 from steer_lit.terminal.conf_files import conf_dir
 from steer_lit.terminal.stdout import REFUSED

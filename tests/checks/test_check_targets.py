@@ -9,7 +9,7 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
-from steer_lit.checks import bench_problems, train_problems
+from steer_lit.checks.programs import bench_problems, train_problems
 from steer_lit.checks.targets import target_problems
 from steer_lit.terminal.conf_files import conf_dir
 from tests.settings import Refused

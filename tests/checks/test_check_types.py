@@ -205,7 +205,6 @@ def test_the_benchmark_refuses_values_of_a_wrong_type(refused: Refused, run_dir:
         ("data.seeds=[1]", "data.seeds=[1]: must be text, or null"),
         ("generator=null", "Could not find 'generator/null'"),
         ("system_prompt=null", "system_prompt=null: must be text"),
-        ("generator.split=foo", "generator.split='foo': must be one of sft, rl, bench"),
         ("dry_run=sure", "dry_run='sure': must be true or false"),
         ("stage=2", "stage: there is no such key in this run."),
         ("keep.min_safety=nan", "keep.min_safety=nan"),

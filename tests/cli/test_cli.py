@@ -703,19 +703,23 @@ def folders(root: Path) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*")}
 
 
-def test_a_refused_run_removes_the_empty_folders_made_for_it(
+def test_a_refused_run_removes_its_own_empty_folder(
     refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It keeps folders that were there before, `outputs` itself, and folders that contain another run."""
+    """Not those above it, nor the folder that the user is in: every further command there would fail."""
     monkeypatch.chdir(tmp_path)
-    refused("optim.lr=abc")
-    assert folders(tmp_path) == {"outputs"}
-    (tmp_path / "outputs" / "sft_tiny" / "another").mkdir(parents=True)
-    (tmp_path / "own" / "empty").mkdir(parents=True)
-    before = folders(tmp_path)
-    for words in ([], ["hydra.run.dir=own/empty"], ["hydra.run.dir=own/empty/new/run"], ["hydra.run.dir=new/run"]):
+    for words, left in (
+        ([], {"outputs", "outputs/sft_tiny"}),
+        (["hydra.run.dir=new/run"], {"outputs", "outputs/sft_tiny", "new"}),
+    ):
         refused("optim.lr=abc", *words)
-        assert folders(tmp_path) == before
+        assert folders(tmp_path) == left
+    monkeypatch.chdir("new")
+    refused("optim.lr=abc", "hydra.run.dir=.")
+    assert folders(tmp_path) == {"outputs", "outputs/sft_tiny", "new"}
+    (tmp_path / "new" / "err.log").touch()  # a shell writes there what the program is about to say
+    refused("optim.lr=abc", f"hydra.run.dir={tmp_path}/new")
+    assert (tmp_path / "new" / "err.log").is_file()
 
 
 def test_a_refused_run_of_a_sweep_keeps_the_sweeps_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -728,16 +732,16 @@ def test_a_refused_run_of_a_sweep_keeps_the_sweeps_folder(tmp_path: Path, monkey
     words = ["-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}", "hydra.sweep.subdir=of/${seed}/a"]
     assert cli.run("train", words) == REFUSED
     assert {"multirun.yaml", "of/1/a/kept"} < folders(tmp_path)
-    assert not (tmp_path / "of" / "2").exists()
+    assert not (tmp_path / "of" / "2" / "a").exists()
 
 
-def test_a_dry_run_leaves_nothing(
+def test_a_dry_run_leaves_no_folder_of_its_own(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert cli.run("synthesize", ["kind=benign", "rows=4", "dry_run=true"]) == 0
     assert "dry_run=true: nothing was made" in capsys.readouterr().out
-    assert folders(tmp_path) == {"outputs"}
+    assert folders(tmp_path) == {"outputs", "outputs/synthesize"}
 
 
 def test_each_program_has_a_help_text(capsys: pytest.CaptureFixture[str]) -> None:

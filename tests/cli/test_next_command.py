@@ -10,7 +10,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from steer_lit.checks import bench_problems, train_problems
+from steer_lit.checks.programs import bench_problems, train_problems
 from steer_lit.cli import main as cli
 from steer_lit.cli.closing import Result, closing
 from steer_lit.cli.next_command import compared

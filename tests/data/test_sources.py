@@ -32,7 +32,7 @@ def play(source: FileSource, quarantine: Quarantine, max_turns: int = 10) -> lis
 @pytest.mark.parametrize("split", ["sft", "captions", "primer"])
 def test_generated_rows_depend_on_their_seed_and_number(split: SourceSplit) -> None:
     source = MiniSource(sft=20, rl=1, bench=1, captions=20, primer=20)
-    rows, others = (each.rows(split, 10, Quarantine(0)) for each in (source, replace(source, seed=1)))
+    rows, others = (each.rows(split, 10) for each in (source, replace(source, seed=1)))
     assert len(rows) == 20
     assert rows[13] == rows[13] != others[13]
     for number in (-1, 20):

@@ -23,7 +23,6 @@ def test_one_advantage_for_all_turns_of_a_trajectory() -> None:
     # 2: returns 2, 2, 2, so nothing to compare.
     rewards = [reward(3.0, 3.0), reward(1.0), None, reward(2.0), reward(2.0), reward(2.0, 2.0, 2.0)]
     credit = assign_credit(rewards, group_size=3, scale="none", credit="trajectory")
-    assert credit.usable == (True, True, False, True, True, True)
     assert credit.advantages == ((1.0, 1.0), (-1.0,), (), (0.0,), (0.0,), (0.0, 0.0, 0.0))
     assert (credit.skipped, credit.flat) == (0, 1)
 
@@ -76,7 +75,6 @@ def test_a_group_with_one_valid_trajectory_is_skipped() -> None:
     credit = assign_credit(
         [reward(3.0), None, reward(1.0), reward(2.0)], group_size=2, scale="none", credit="trajectory"
     )
-    assert credit.usable == (False, False, True, True)
     assert credit.advantages == ((), (), (-0.5,), (0.5,))
     assert (credit.skipped, credit.flat) == (1, 0)
 
@@ -97,4 +95,4 @@ def test_turn_credit_has_one_baseline_per_turn() -> None:
 
 def test_a_rank_without_rows_has_no_credit() -> None:
     credit = assign_credit([], group_size=4, scale="none", credit="trajectory")
-    assert (credit.usable, credit.advantages, credit.skipped, credit.flat) == ((), (), 0, 0)
+    assert (credit.advantages, credit.skipped, credit.flat) == ((), 0, 0)

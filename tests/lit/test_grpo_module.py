@@ -116,7 +116,7 @@ def test_rows_without_advantage_are_left_out_only_if_their_gradient_is_zero(
     scenario = Scenario("row", "benign", Attack(Message.of("user", "hello")))
     traces = [TokenTrace((1, 2, 3), (-1, 0, 0), (0.0, -1.0, -1.0)) for _ in range(3)]
     trajectories = [Trajectory(scenario, (), trace, 0) for trace in traces]
-    credit = AssignedCredit((True, True, False), ((0.5,), (0.0,), ()), 0, 0)
+    credit = AssignedCredit(((0.5,), (0.0,), ()), 0, 0)
     for kl_coef, kept in ((0.0, 1), (0.1, 2)):
         module = make_module(tiny_policy(), objective=objective_settings(kl_coef=kl_coef))
         module.trainer = make_trainer(max_steps=1)

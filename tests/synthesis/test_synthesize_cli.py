@@ -14,7 +14,7 @@ import pytest
 from omegaconf import DictConfig
 
 from steer_lit.chat import ChatClient
-from steer_lit.checks import synthesis_problems, train_problems
+from steer_lit.checks.programs import synthesis_problems, train_problems
 from steer_lit.cli import main as cli
 from steer_lit.data.sources import FileSource
 from steer_lit.data.steps import holding_out_fails
