@@ -20,7 +20,7 @@ from steer_lit.errors import SteerError
 from steer_lit.rollout.one_each import one_each
 from steer_lit.rollout.play import play, playing
 from steer_lit.tutor.rubric import RubricTutor
-from steer_lit.types import Attack, Completion, Grade, Message, Scenario, SoFar, Tutor, Verdict
+from steer_lit.types import Attack, Completion, Grade, Message, Scenario, SoFar, Turn, Tutor, Verdict
 
 
 def scenario(name: str, turns: int) -> Scenario:
@@ -343,3 +343,16 @@ def test_a_records_subclass_may_hold_what_it_likes() -> None:
 
     answers = [Priced(3, 3, intent="harmful", refused=False)] * 3
     assert one_each([(row, ()) for row in ROWS], Own(answers), "score", "Grade", Grade) == answers
+
+
+def test_trap_32_attacker_and_tutor_cannot_change_the_turns_of_a_dialogue() -> None:
+    seen: list[Sequence[Turn]] = []
+
+    class Keeps(Own):
+        def score(self, dialogues: Sequence[SoFar]) -> Any:
+            seen.extend(turns for _, turns in dialogues)
+            return super().score(dialogues)
+
+    play(ROWS[2:], (7,), Echo(), ScriptedAttacker(), Keeps([FINE]), max_turns=3)
+    assert [len(turns) for turns in seen] == list(range(1, len(seen) + 1))
+    assert all(isinstance(turns, tuple) for turns in seen)
