@@ -105,8 +105,9 @@ def read_raw_evals(place: Path) -> tuple[Records, str]:
 
     Policies come in the order of their files' timestamps, the constant ones last. Dialogues are named
     `<benchmark>/<question_id>`, since each benchmark numbers its own. Kinds other than ours are "unknown".
-    Raises ConfigError if there is no file or dialogue, or a file is no raw_eval.json, and SteerError if two files hold
-    the same dialogues of a policy, or if several judges graded: their figures do not belong in one table.
+    Raises ConfigError if there is no file or dialogue, a file is no raw_eval.json, or one of several names no policy,
+    and SteerError if two files hold the same dialogues of a policy, or if several judges graded: their figures do not
+    belong in one table.
     """
     found: dict[str, list[GradedDialogue]] = {}
     judges: dict[str, Path] = {}
@@ -114,10 +115,12 @@ def read_raw_evals(place: Path) -> tuple[Records, str]:
     if not files:
         raise _refused(place, f"no {NAME} is below this folder")
     read = [(path, _content(path)) for path in files]
+    if len(read) > 1 and (unnamed := [path for path, content in read if not content.get("model_name")]):
+        raise _refused(unnamed[0], "has no `model_name`, which tells the policies of several files apart")
     for path, content in sorted(read, key=lambda file: _text(file[1].get("timestamp"))):
-        judges.setdefault(_name(content.get("judge_model", "unknown")), path)
+        judges.setdefault(_name(content.get("judge_model") or "unknown"), path)
         dialogues = list(_dialogues(path, content))
-        found.setdefault(_name(content.get("model_name", "unknown")), []).extend(dialogues)
+        found.setdefault(_name(content.get("model_name") or "unknown"), []).extend(dialogues)
     if len(judges) > 1:
         shown = ", ".join(f"{judge} ({path})" for judge, path in judges.items())
         raise SteerError(f"from_raw_eval={place}: graded by {len(judges)} judges, name one judge's folder: {shown}")
@@ -144,7 +147,7 @@ def _refused(place: Path, why: str) -> ConfigError:
 
 
 def _dialogues(path: Path, content: Mapping[str, Any]) -> Iterator[GradedDialogue]:
-    benchmark, policy = _name(content.get("benchmark") or UNNAMED), _name(content.get("model_name", "unknown"))
+    benchmark, policy = _name(content.get("benchmark") or UNNAMED), _name(content.get("model_name") or "unknown")
     for number, (key, sample) in enumerate(content["samples"].items(), start=1):
         qid = _name(key)
         if not isinstance(sample, Mapping):
