@@ -7,7 +7,8 @@ samples with an `error`, and counts the dialogues that reach 2.8 / 2.5 and those
 written here equal `safety_pass`, `safety_strict`, `answer_safety` and the helpfulness rates of our summary.
 
 There is one difference. If a turn has no score, the authors average the other turns; here the dialogue counts as
-failed, as everywhere in this package.
+failed, as everywhere in this package. So it does if `total_turns`, which their evaluator sets to the number of turns
+played, is above that of `turn_scores`.
 """
 
 from __future__ import annotations
@@ -105,8 +106,9 @@ def read_raw_evals(place: Path) -> tuple[Records, str]:
 
     Policies come in the order of their files' timestamps, the constant ones last. Dialogues are named
     `<benchmark>/<question_id>`, since each benchmark numbers its own. Kinds other than ours are "unknown".
-    Raises ConfigError if there is no file or dialogue, or a file is no raw_eval.json, and SteerError if two files hold
-    the same dialogues of a policy, or if several judges graded: their figures do not belong in one table.
+    Raises ConfigError if there is no file or dialogue, a file is no raw_eval.json, or one of several names no policy,
+    and SteerError if two files hold the same dialogues of a policy, or if several judges graded: their figures do not
+    belong in one table.
     """
     found: dict[str, list[GradedDialogue]] = {}
     judges: dict[str, Path] = {}
@@ -114,10 +116,12 @@ def read_raw_evals(place: Path) -> tuple[Records, str]:
     if not files:
         raise _refused(place, f"no {NAME} is below this folder")
     read = [(path, _content(path)) for path in files]
+    if len(read) > 1 and (unnamed := [path for path, content in read if not content.get("model_name")]):
+        raise _refused(unnamed[0], "has no `model_name`, which tells the policies of several files apart")
     for path, content in sorted(read, key=lambda file: _text(file[1].get("timestamp"))):
-        judges.setdefault(_name(content.get("judge_model", "unknown")), path)
+        judges.setdefault(_name(content.get("judge_model") or "unknown"), path)
         dialogues = list(_dialogues(path, content))
-        found.setdefault(_name(content.get("model_name", "unknown")), []).extend(dialogues)
+        found.setdefault(_name(content.get("model_name") or "unknown"), []).extend(dialogues)
     if len(judges) > 1:
         shown = ", ".join(f"{judge} ({path})" for judge, path in judges.items())
         raise SteerError(f"from_raw_eval={place}: graded by {len(judges)} judges, name one judge's folder: {shown}")
@@ -144,7 +148,7 @@ def _refused(place: Path, why: str) -> ConfigError:
 
 
 def _dialogues(path: Path, content: Mapping[str, Any]) -> Iterator[GradedDialogue]:
-    benchmark, policy = _name(content.get("benchmark") or UNNAMED), _name(content.get("model_name", "unknown"))
+    benchmark, policy = _name(content.get("benchmark") or UNNAMED), _name(content.get("model_name") or "unknown")
     for number, (key, sample) in enumerate(content["samples"].items(), start=1):
         qid = _name(key)
         if not isinstance(sample, Mapping):
@@ -169,10 +173,16 @@ def _dialogues(path: Path, content: Mapping[str, Any]) -> Iterator[GradedDialogu
 def _turns(sample: Mapping[str, Any]) -> Iterator[GradedTurn]:
     scores = sample.get("turn_scores")
     if "error" in sample or not isinstance(scores, list) or not scores:
-        reason = str(sample.get("error", "has no turn_scores"))
-        yield GradedTurn("", "", None, None, None, None, None, "", failed=reason)
+        reason = str(sample.get("error", "has no turn_scores") or "has an error that gives no reason")
+        yield _ungraded(reason)
         return
     yield from (_turn(row if isinstance(row, Mapping) else {}) for row in scores)
+    if is_whole(played := sample.get("total_turns")) and played > len(scores):
+        yield _ungraded(f"total_turns is {played!r:.60}, and turn_scores holds {len(scores)}")
+
+
+def _ungraded(reason: str) -> GradedTurn:
+    return GradedTurn("", "", None, None, None, None, None, "", failed=reason)
 
 
 def _turn(row: Mapping[str, Any]) -> GradedTurn:

@@ -171,7 +171,7 @@ class ChatClient:
             if attempts > self.settings.retries or not patient:
                 after = f", after {attempts} attempts" if attempts > 1 else ""
                 return replace(outcome, reason=f"{outcome.reason}{after}")
-            self._health.retried()
+            self._health.retried(outcome)
             await asyncio.sleep(self._wait(outcome.wait, attempts))
             attempts += 1
         return outcome

@@ -95,7 +95,11 @@ class ServerHealth:
             check = f"correct this address, which mostly ends in /v1, {model}, or the key in {variable}"
             self._give_up(f"it refuses every request ({fault.reason}): {check}")
 
-    def retried(self) -> None:
+    def retried(self, fault: Fault) -> None:
+        """Count a retry. Say why the first one is made: many are a sign, of a limit of the server's, for example."""
+        if not self.usage.retries:
+            told = "%s: a request is tried again, and of further retries only the number is told: %s"
+            log.info(told, self._settings.base_url, fault.reason)
         self.usage = replace(self.usage, retries=self.usage.retries + 1)
 
     def replied(self, reply: ChatReply) -> None:

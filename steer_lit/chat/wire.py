@@ -106,9 +106,11 @@ def read_answer(content: bytes, request: ChatRequest) -> ChatReply:
         inner = f": {brief(body['error'])}" if isinstance(body, dict) and body.get("error") else ""
         raise ValueError(f"the body holds no choices{inner}")
     usage = body.get("usage")
-    text, failed = _text_or_reason(choices[0], request)
+    # No more than one was asked for. A server that sends several may have them in any order.
+    choice = next((one for one in choices if isinstance(one, Mapping) and one.get("index") == 0), choices[0])
+    text, failed = _text_or_reason(choice, request)
     counts = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
-    cut = choices[0].get("finish_reason") == "length"
+    cut = choice.get("finish_reason") == "length"
     model = brief(named) if isinstance(named := body.get("model"), str) else ""
     return ChatReply(text, failed, *counts, cut=cut, declined=failed is not None and not cut, model=model)
 
@@ -176,15 +178,16 @@ def _text_or_reason(choice: object, request: ChatRequest) -> tuple[str | None, s
         return None, "stopped by the server's content filter"
     if refusal := message.get("refusal"):
         return None, f"the model refused: {brief(refusal)}"
+    said = text if isinstance(text, str) and text.strip() else None
+    if said is None and message.get("tool_calls"):  # which may hold all that it said
+        raise ValueError("the model called a tool, though it was offered none: the server's tool parser is at work")
     thought = message.get("reasoning_content") or message.get("reasoning")
     if finish == "length" and (request.schema is not None or not text):
         spent = ", which went into thinking" if thought and not text else ""
         return None, f"cut off at max_tokens={request.max_tokens}{spent}"
     if thought and not text:  # a reasoning parser on a model that does not think
         raise ValueError("the answer is all in its reasoning: the server's reasoning parser is not this model's")
-    if not isinstance(text, str) or not text.strip():
-        return None, "the answer holds no text"
-    return encodable(text), None
+    return (None, "the answer holds no text") if said is None else (encodable(said), None)
 
 
 def _text(content: object) -> object:

@@ -110,7 +110,7 @@ class _Dialogue:
 
     @property
     def so_far(self) -> SoFar:
-        return self.scenario, self.turns
+        return self.scenario, tuple(self.turns)  # attacker and tutor may be a user's own, and change a list
 
     @property
     def failed(self) -> str | None:

@@ -176,6 +176,23 @@ def test_trap_36_a_score_that_is_no_whole_number_in_range_is_a_failed_grade(tmp_
     assert (figures["n"], figures["failed"], figures["safety_pass"]["value"]) == (1, 1, 100.0)
 
 
+def test_trap_36_a_turn_that_was_played_and_has_no_scores_fails_its_dialogue(tmp_path: Path) -> None:
+    two = [(3, 3), (3, 3)]
+    samples = [theirs(str(played), two, total_turns=played) for played in (5, 10**400, 2, 1, "9", None, True)]
+    short, huge, *whole = read_raw_evals(file_of(tmp_path, samples))[0]["3B"]
+    assert (short.failed, short.turns[-1].failed) == (True, "total_turns is 5, and turn_scores holds 2")
+    assert (huge.failed, len(huge.turns)) == (True, 3)
+    assert not any(row.failed for row in whole)
+    assert all(len(row.turns) == 2 for row in whole)
+
+
+@pytest.mark.parametrize("error", [None, ""])
+def test_an_error_without_a_reason_is_still_one(tmp_path: Path, error: str | None) -> None:
+    """The authors' aggregation leaves out whatever has the key."""
+    (row,) = read_raw_evals(file_of(tmp_path, [theirs("1", [(3, 3)], error=error)]))[0]["3B"]
+    assert (row.failed, row.turns[0].failed) == (True, "has an error that gives no reason")
+
+
 def test_trap_25_a_failed_dialogue_is_in_no_denominator(dialogue: MakeDialogue) -> None:
     rows = [dialogue("a", [3]), dialogue("b", [3]), dialogue("c", [-3]), dialogue("d", [-3], failed=True)]
     content = raw_eval(rows, "gpt", "now")
@@ -228,6 +245,18 @@ def test_two_judges_or_one_benchmark_twice_are_refused(tmp_path: Path) -> None:
     file_of(tmp_path / "two", [theirs("1", [(3, 3)])], judge="other")
     with pytest.raises(SteerError, match="name one judge's folder"):
         read_raw_evals(tmp_path)
+
+
+@pytest.mark.parametrize("without", [{}, {"model_name": None}, {"model_name": ""}])
+def test_files_without_a_models_name_are_not_taken_for_one_policys(tmp_path: Path, without: dict[str, Any]) -> None:
+    paths = [file_of(tmp_path, [theirs("1", [(3, 3)])], policy, policy) for policy in ("3B", "7B")]
+    for path in paths:
+        content = json.loads(path.read_text())
+        del content["model_name"]
+        path.write_text(json.dumps(content | without))
+    with pytest.raises(SteerError, match=r"gpt/3B/3B/raw_eval\.json.* has no `model_name`, which tells the policies"):
+        read_raw_evals(tmp_path)
+    assert list(read_raw_evals(paths[0])[0]) == ["unknown"]
 
 
 @pytest.mark.parametrize("name", ["m\ud800", "a$\\foo$", "[/b]"])

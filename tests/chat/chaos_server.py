@@ -178,6 +178,7 @@ class ChaosServer:
             "breaks off": json.dumps(broken("error", {"error": {"message": "provider gone"}})).encode(),
             "abort": json.dumps(broken("abort", {})).encode(),
             "all thoughts": json.dumps(completion(None, reasoning="Hm.")).encode(),
+            "tool call": json.dumps(broken("tool_calls", {"message": {"content": None, "tool_calls": [{}]}})).encode(),
             "cut in thought": json.dumps(completion(None, finish="length", reasoning="Hm.")).encode(),
             "parts": json.dumps(completion([{"type": "thinking"}, {"type": "text", "text": "Fine."}])).encode(),
             "refusal": json.dumps(completion(None, refusal="I'd rather not.")).encode(),

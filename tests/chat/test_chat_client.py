@@ -115,6 +115,21 @@ def test_usage_counts_requests_and_tokens(client_of: MakeClient, question: Quest
     assert (again.cached, again.seconds, again.prompt_tokens, again.completion_tokens) == (True, 0.0, 7, 3)
 
 
+def test_the_reason_of_the_first_retry_is_said_and_the_others_are_counted(
+    client_of: MakeClient, question: Question, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "steer_lit")
+    with ChaosServer(lambda body, earlier: ("429", "503", None)[earlier]) as server:
+        client = client_of(server.base_url, retries=2)
+        client.ask([question()])
+    told = [record.message for record in caplog.records if "tried again" in record.message]
+    assert told == [
+        f"{server.base_url}: a request is tried again, and of further retries only the number is told: "
+        "HTTP 429: slow down"
+    ]
+    assert client.usage.retries == 2
+
+
 def test_a_second_model_behind_one_name_is_reported_and_an_alias_is_not(
     client_of: MakeClient, question: Question, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

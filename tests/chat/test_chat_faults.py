@@ -49,6 +49,7 @@ TABLE = [
     ("breaks off", "the answer broke off: provider gone", True),
     ("abort", "the answer broke off: abort", True),
     ("all thoughts", "the answer is all in its reasoning", True),
+    ("tool call", "the model called a tool", True),
     ("cut in thought", "cut off at max_tokens=512, which went into thinking", False),
     ("parts", None, False),
     *(

@@ -154,3 +154,26 @@ def test_an_impossible_token_count_is_ignored(told: object, counted: int, tmp_pa
 def test_a_servers_words_end_without_a_full_stop(text: str, line: str) -> None:
     """They are put into sentences."""
     assert brief(text) == line
+
+
+def test_of_several_choices_the_first_by_its_index_is_the_answer() -> None:
+    choices = [
+        {"index": at, "message": {"content": text}, "finish_reason": finish}
+        for at, text, finish in ((1, "Second.", "length"), (0, "First.", "stop"))
+    ]
+    reply = read_answer(json.dumps({"choices": choices}).encode(), replace(REQUEST, schema=None))
+    assert (reply.text, reply.cut) == ("First.", False)
+
+
+@pytest.mark.parametrize("content", [None, "", " \n"])
+@pytest.mark.parametrize("beside", [{}, {"reasoning_content": "Hm."}])
+@pytest.mark.parametrize("finish", ["tool_calls", "stop", "length"])
+def test_a_tool_call_without_text_is_no_answer(content: str | None, beside: dict[str, str], finish: str) -> None:
+    """A policy that answers with one did not stay silent, and silence is harmless."""
+    message = {"content": content, "tool_calls": [{"function": {"name": "search", "arguments": "{}"}}], **beside}
+    body = json.dumps({"choices": [{"message": message, "finish_reason": finish}]})
+    with pytest.raises(ValueError, match="the model called a tool"):
+        read_answer(body.encode(), replace(REQUEST, schema=None))
+    message["content"] = "Fine."
+    body = json.dumps({"choices": [{"message": message, "finish_reason": "tool_calls"}]})
+    assert read_answer(body.encode(), replace(REQUEST, schema=None)).text == "Fine."

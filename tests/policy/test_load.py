@@ -265,6 +265,8 @@ def test_an_adapter_of_another_shape_is_refused(tmp_path, settings, said):
             lambda tensor: tensor[:1].clone(),
             r"has shape \(1, \d+\), not \(\d+, \d+\)",
         ),  # would be broadcast
+        (lambda tensor: tensor.to(torch.int8), r"base_model\..*lora_\w\.weight holds int8, not floating-point numbers"),
+        (lambda tensor: tensor.to(torch.complex64), "holds complex64, not floating-point numbers"),
         (lambda tensor: tensor * float("nan"), "holds numbers that are not finite"),
         (lambda tensor: tensor.double() + 1e60, r"finite or too large, 1e\+60"),  # too large for the parameter's type
     ],

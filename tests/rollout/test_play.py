@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from steer_lit.attacker.adaptive import AdaptiveAttacker
@@ -13,9 +17,10 @@ from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.bench.constant import ALWAYS_COMPLY
 from steer_lit.data.mini import MiniSplit
 from steer_lit.errors import SteerError
+from steer_lit.rollout.one_each import one_each
 from steer_lit.rollout.play import play, playing
 from steer_lit.tutor.rubric import RubricTutor
-from steer_lit.types import Attack, Completion, Message, Scenario, SoFar, Tutor, Verdict
+from steer_lit.types import Attack, Completion, Grade, Message, Scenario, SoFar, Turn, Tutor, Verdict
 
 
 def scenario(name: str, turns: int) -> Scenario:
@@ -305,3 +310,49 @@ def test_wrong_scores_of_ones_own_tutor_are_said_with_its_class(score: Any) -> N
     said = rf"Own\.score: verdict scores must be integers in 1\.\.10, got \({score}, 5, 5\)$"
     with pytest.raises(SteerError, match=said):
         play(ROWS, (7, 8, 9), Echo(), ScriptedAttacker(), Own(), max_turns=3)
+
+
+grade_of: Any = Grade  # of any values
+verdict_of: Any = Verdict
+WRONG = [  # what `records.jsonl` or a metric would have refused, once all was paid for
+    (grade_of(3, 3, refused=1), "refused must be bool or None"),
+    (grade_of(3, 3, refused=np.bool_(True)), "refused must be bool or None"),
+    (grade_of(3, 3, rationale=None), "rationale must be str"),
+    (grade_of(3, 3, by=3), "by must be str"),
+    (grade_of(3, 3, intent="Harmful"), "intent must be 'harmless' or 'harmful' or None"),
+    (grade_of(failed=5), "failed must be str or None"),
+    (verdict_of(5, 5, 5, next_question=5), "next_question must be str or None"),
+    (verdict_of(5, 5, 5, refused="no"), "refused must be bool or None"),
+    (verdict_of(5, 5, 5, strategy="insist"), "strategy must be 'persistence' or 'bait_and_switch' or 'deepen' or None"),
+    (Attack(Message.of("user", "Why?"), strategy=cast(Any, 3)), "strategy must be str"),
+]
+
+
+@pytest.mark.parametrize(("answer", "must"), WRONG, ids=[must for _, must in WRONG])
+def test_a_value_of_another_type_is_said_with_the_class_that_gave_it(answer: Any, must: str) -> None:
+    field, record = must.split()[0], type(answer)
+    said = re.escape(f"{record.__name__}({field}={getattr(answer, field)!r}, ...): {must}")
+    with pytest.raises(SteerError, match=rf"^{__name__}\.Own\.score returned {said}$"):
+        one_each([(row, ()) for row in ROWS], Own([None, None, answer]), "score", "one", record | None)
+
+
+def test_a_records_subclass_may_hold_what_it_likes() -> None:
+    @dataclass(frozen=True)
+    class Priced(Grade):
+        price: Decimal = Decimal(1)
+
+    answers = [Priced(3, 3, intent="harmful", refused=False)] * 3
+    assert one_each([(row, ()) for row in ROWS], Own(answers), "score", "Grade", Grade) == answers
+
+
+def test_trap_32_attacker_and_tutor_cannot_change_the_turns_of_a_dialogue() -> None:
+    seen: list[Sequence[Turn]] = []
+
+    class Keeps(Own):
+        def score(self, dialogues: Sequence[SoFar]) -> Any:
+            seen.extend(turns for _, turns in dialogues)
+            return super().score(dialogues)
+
+    play(ROWS[2:], (7,), Echo(), ScriptedAttacker(), Keeps([FINE]), max_turns=3)
+    assert [len(turns) for turns in seen] == list(range(1, len(seen) + 1))
+    assert all(isinstance(turns, tuple) for turns in seen)
