@@ -17,7 +17,7 @@ from steer_lit.data.bench_rows import READ
 from steer_lit.dotted import at, leaves, nodes, within
 from steer_lit.errors import NOT_GIVEN, Problem
 from steer_lit.terminal.commands import given_words
-from steer_lit.terminal.conf_files import composed, conf_dir, conf_file, conf_files, loaded
+from steer_lit.terminal.conf_files import composed, conf_dir, conf_files, loaded
 from steer_lit.terminal.nearest import nearest
 from steer_lit.terminal.words import key_of, words_setting
 
@@ -103,9 +103,9 @@ def own_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
         return len(_values(config) & _values(made(**{group: option}) or {}))
 
     for group, option in options.items():
-        if conf_file(f"{group}/{option}.yaml") != conf_dir() / group / f"{option}.yaml":
-            shipped = [path for path in conf_dir().glob(f"{group}/*.yaml") if conf_file(f"{group}/{path.name}") == path]
-            options[group] = max((path.stem for path in sorted(shipped)), key=partial(alike, group), default=option)
+        if not (conf_dir() / group / f"{option}.yaml").is_file():
+            shipped = sorted(path.stem for path in conf_dir().glob(f"{group}/*.yaml"))
+            options[group] = max(shipped, key=partial(alike, group), default=option)
     return made() or config
 
 

@@ -44,7 +44,7 @@ from steer_lit.terminal.commands import (
     typed_command,
     typed_words,
 )
-from steer_lit.terminal.conf_files import conf_dir, find_configs_in, folder_of_hydra
+from steer_lit.terminal.conf_files import conf_dir, find_configs_in, folder_of_hydra, never_read
 from steer_lit.terminal.stdout import INTERRUPTED, REFUSED
 from steer_lit.terminal.visible import visible
 from steer_lit.terminal.words import words_setting
@@ -56,6 +56,7 @@ RUNS: dict[str, Callable[[DictConfig, Path], float | None]] = {
     "bench": run_benchmark,
     "synthesize": run_synthesizing,
 }
+_NEVER_READ = "is never read, since conf/ has a file of that name: give it another name"
 _FULL_ERROR = "HYDRA_FULL_ERROR"  # "1": show tracebacks
 
 
@@ -79,7 +80,9 @@ def run(program: str, arguments: Sequence[str] | None = None) -> int:
             words = [normalise_override(word, program) for word in words]
             # Hydra names a log before the config is checked: with a slash it would lie outside of the run's folder.
             outside = [word.partition("=")[2] for word in words_setting(words, ["name"]) if "/" in word]
-            if problems := [*key_problems(words), *(Problem("name", name, f"must be {NAMED}") for name in outside)]:
+            named = (Problem("name", name, f"must be {NAMED}") for name in outside)
+            own = (Problem("--config-dir", str(shown_path(path)), _NEVER_READ) for path in never_read())
+            if problems := [*key_problems(words), *named, *own]:
                 raise ConfigError(problems)
             _compose_and_run(program, options, words, debugging)
     except SystemExit as stop:

@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from steer_lit.errors import SteerError
-from steer_lit.terminal.conf_files import conf_files, defaults_of, program_conf
+from steer_lit.terminal.conf_files import conf_dir, conf_files, defaults_of
 from steer_lit.terminal.words import names_policy
 
 
@@ -60,7 +60,8 @@ def normalise_override(word: str, program: str) -> str:
 
 def groups(program: str) -> list[str]:
     """Return the config groups from which `program` takes an option."""
-    return [group for entry in defaults_of(program_conf(program)) if not isinstance(entry, str) for group in entry]
+    entries = defaults_of(conf_dir() / f"{program}.yaml")
+    return [group for entry in entries if not isinstance(entry, str) for group in entry]
 
 
 def choices(program: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import hydra
 from hydra._internal.hydra import Hydra  # hydra.main does with them what is done here
 from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -27,7 +28,7 @@ class _Own:
 
 
 def find_configs_in(folder: Path | None) -> None:
-    """Look for configs in `folder`, that of `--config-dir`, before conf/, and name it in every command."""
+    """Look for configs in `folder`, that of `--config-dir`, after conf/, and name it in every command."""
     _Own.folder = folder
     loaded.cache_clear()  # the files may have changed since another run in this process
     _composed.cache_clear()
@@ -36,6 +37,14 @@ def find_configs_in(folder: Path | None) -> None:
 def own_conf_dir() -> Path | None:
     """Return the folder of `--config-dir`, if that was typed."""
     return _Own.folder
+
+
+def never_read() -> list[Path]:
+    """Return the files in the folder of `--config-dir` in whose place Hydra takes those of the same name in conf/."""
+    if (folder := _Own.folder) is None:
+        return []
+    names = (path.relative_to(conf_dir()) for path in sorted(conf_dir().rglob("*.yaml")))
+    return [own for name in names if (own := folder / name).is_file() and not own.samefile(conf_dir() / name)]
 
 
 def folder_of_hydra() -> Path | None:
@@ -56,7 +65,7 @@ def conf_dir() -> Path:
 
 def _conf_dirs() -> list[Path]:
     """Return the folders in which Hydra looks for configs, in its order."""
-    return [*([] if _Own.folder is None else [_Own.folder]), conf_dir()]
+    return [conf_dir(), *([] if _Own.folder is None else [_Own.folder])]
 
 
 def conf_file(name: str) -> Path | None:
@@ -68,11 +77,6 @@ def conf_files(group: str) -> Iterator[Path]:
     """Yield the config files of a group, or with `*` those of all groups."""
     for folder in _conf_dirs():
         yield from folder.glob(f"{group}/*.yaml")
-
-
-def program_conf(name: str) -> Path:
-    """Return the config that the program `name` begins with."""
-    return conf_file(f"{name}.yaml") or conf_dir() / f"{name}.yaml"
 
 
 @cache
@@ -112,9 +116,9 @@ def _hydra_begun(folder: Path | None) -> Iterator[None]:
         yield
         return
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        if folder is not None:  # hydra.searchpath would put it behind conf/
+        if folder is not None:
             path = create_config_search_path(str(conf_dir()))
-            path.prepend(_PROVIDER, f"file://{folder}")
+            path.prepend(_PROVIDER, f"file://{folder}", SearchPathQuery(provider="schema"))  # as hydra.main does
             GlobalHydra.instance().clear()
             Hydra.create_main_hydra2("app", path)
         yield

@@ -11,7 +11,9 @@ from omegaconf import DictConfig
 
 from steer_lit.cli import main as cli
 from steer_lit.cli.run_folder import children_read
+from steer_lit.terminal import conf_files
 from steer_lit.terminal.commands import command, resume_command, typed_command, typed_words
+from steer_lit.terminal.conf_files import compose, conf_dir
 from tests.settings import Refused
 
 
@@ -89,6 +91,35 @@ def test_help_lists_the_options_of_the_own_config_folder(own: Path, capsys: pyte
 
 def test_a_config_folder_that_does_not_exist_is_refused(own: Path, refused: Refused) -> None:
     assert refused("seed=1", "--config-dir=mine/cnf").endswith("mine/cnf' not found")
+
+
+@pytest.mark.parametrize(
+    ("program", "name"),
+    [("train", "experiment/sft_tiny"), ("bench", "judge/llm"), ("bench", "bench"), ("train", "policy")],
+)
+def test_an_own_config_file_that_hydra_would_never_read_is_refused(
+    own: Path, refused: Refused, program: str, name: str
+) -> None:
+    """Hydra looks into conf/ first: the run would be another than the file says."""
+    (path := own / f"mine/conf/{name}.yaml").parent.mkdir(exist_ok=True)
+    path.write_text("seed: 7\n", encoding="utf-8")
+    said = refused("--config-dir=mine/conf", "hydra.run.dir=run", program=program)
+    told = f"mine/conf/{name}.yaml': is never read, since conf/ has a file of that name: give it another name"
+    assert said.startswith("1 problem")
+    assert said.endswith(told)
+    path.unlink()
+    path.symlink_to(conf_dir() / f"{name}.yaml")
+    assert "is never read" not in refused("--config-dir=mine/conf", "seed=x", "hydra.run.dir=run", program=program)
+
+
+def test_configs_are_composed_in_the_order_of_the_run(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = compose("bench", ["judge=llm"])
+    monkeypatch.setattr(conf_files._Own, "folder", own / "mine/conf")
+    for name in ("bench.yaml", "judge/llm.yaml"):
+        (own / "mine/conf" / name).write_text("seed: 7\n", encoding="utf-8")
+    assert compose("bench", ["judge=llm"]) == shipped
+    assert compose("bench", ["judge=mine"])["judge"] == {"_target_": "my.Judge", "cap": 3}
+    assert conf_files.conf_file("judge/llm.yaml") == conf_dir() / "judge/llm.yaml"
 
 
 def test_a_config_file_is_read_again_by_a_later_run_of_the_process(own: Path, refused: Refused) -> None:
