@@ -27,9 +27,9 @@ _SWITCHES = (
     "trainer.enable_checkpointing", "trainer.enable_model_summary", "trainer.enable_progress_bar",
     "trainer.detect_anomaly", "logger.tensorboard.default_hp_metric", "logger.wandb.offline",
 )  # fmt: skip
-_TEXTS = ("system_prompt", "logger.wandb.project", "logger.wandb.name")
+_TEXTS = ("system_prompt", "model.name", "model.system_prompt", "logger.wandb.project", "logger.wandb.name")
 _TEXTS_OR_NULL = (
-    "init_from", "ckpt_path", "sft_adapter", "from_raw_eval", "model.source", "model.tower",
+    "init_from", "ckpt_path", "sft_adapter", "from_raw_eval", "model.init_from", "model.source", "model.tower",
     "model.weights", "logger.wandb.entity", "attacker.prompts", "judge.prompts", "tutor.prompts",
 )  # fmt: skip
 _ASKERS = ("tutor", "attacker", "judge", "generator")
@@ -51,7 +51,7 @@ _PATHS = str | Annotated[list[str], Field(min_length=1)] | None
 _BELOW_1 = Annotated[float, Field(ge=0, lt=1)]
 # Keys that a stage does not have are not checked.
 _KINDS: Mapping[str, Any] = {
-    "seed": Annotated[int, Field(ge=0, le=2**32 - 1)],
+    **dict.fromkeys(("seed", "model.seed", "data.seed"), Annotated[int, Field(ge=0, le=2**32 - 1)]),
     "name": _NAME,
     "optim.lr": Annotated[float, Field(gt=0, le=10)],
     "optim.weight_decay": Share,
