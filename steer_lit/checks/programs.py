@@ -122,8 +122,9 @@ def _problems_in(
             values, ours = list(leaf_problems(plain)), own_config(unresolved)
             removed = removed_problems(unresolved, ours)
             single = [*unread_problems(unresolved, ours), *removed, *values]
-            if not removed:  # the checks below read every key
-                together = [*folder_problems(plain), *deeper(plain, {value.key.partition(".")[0] for value in values})]
+            if not removed:  # the checks below read every key, and the run's folder
+                bad = {value.key.partition(".")[0] for value in values}
+                together = [*folder_problems(plain)] or [*deeper(plain, bad)]
     # A value that is wrong by itself is not also reported for how it goes with others.
     wrong = {*missing, *(_changed_by(unresolved, problem.key) for problem in single)}
     found += [problem for problem in single if problem.key not in missing]

@@ -128,6 +128,9 @@ def test_a_killed_run_releases_its_folder(repository: Path, tmp_path: Path) -> N
         ("train", ["trainer.default_root_dir=null"]),
         ("train", ["-m", "seed=2,3", "run_dir={other}"]),
         ("bench", [*CONSTANTS, "run_dir={other}"]),
+        ("bench", [*CONSTANTS, "run_dir=0"]),
+        ("bench", [*CONSTANTS, "run_dir=null"]),
+        ("synthesize", ["stages=2", "run_dir=0"]),
         ("synthesize", [*ROWS, "run_dir={other}"]),
     ],
 )
