@@ -213,6 +213,11 @@ def _bench_problems(config: Config) -> Iterator[Problem]:
     rules = {field.name: config["bench"][field.name] for field in fields(BenchSettings)}
     for unruly in problems_of(lambda: BenchSettings(**rules)):
         yield replace(unruly, key=f"bench.{unruly.key}")
+    if unnamed := [(name, value) for name, value in config["policies"].items() if not isinstance(name, str)]:
+        for name, value in unnamed:
+            remedy = f"YAML does not read its name as text: choose another, such as p{str(name).replace('.', '_')}"
+            yield Problem(f"policies.{name}", _shown(value), remedy)
+        return  # the checks below compare and join names
     policies = named(config["policies"])
     for name, value in config["policies"].items():
         if name in CONSTANTS:
@@ -224,9 +229,9 @@ def _bench_problems(config: Config) -> Iterator[Problem]:
         if isinstance(policy, ServedModel):
             yield from policy.problems(f"policies.{name}", config["server"])
         elif policy is None:
-            shown = HIDDEN if isinstance(value, Mapping | list) else value  # it may hold an API key
             unread = ", ".join(sorted(map(str, value.keys() - READ))) if isinstance(value, Mapping) else ""
-            yield Problem(f"policies.{name}", shown, f"nothing reads its {unread}; {ALLOWED}" if unread else ALLOWED)
+            remedy = f"nothing reads its {unread}; {ALLOWED}" if unread else ALLOWED
+            yield Problem(f"policies.{name}", _shown(value), remedy)
         elif policy.adapter != "base" and (
             problem := adapter_problem(f"policies.{name}", policy.adapter, config["model"])
         ):
@@ -241,6 +246,11 @@ def _bench_problems(config: Config) -> Iterator[Problem]:
     most_turns = [key for key in ("bench.max_turns", "data.max_turns") if is_whole(at(config, key))]
     if played and any_local(config["policies"]) and most_turns and config["bench"]["protocol"] != "single_turn":
         yield from _length_problems(config, min(most_turns, key=lambda key: at(config, key)))
+
+
+def _shown(policy: object) -> object:
+    """Return an entry of `policies` as it may be printed: what is in braces or brackets may hold an API key."""
+    return HIDDEN if isinstance(policy, Mapping | list) else policy
 
 
 def _asking_problems(config: Config) -> Iterator[Problem]:
