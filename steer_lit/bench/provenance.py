@@ -17,11 +17,13 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from steer_lit.bench.policies import ServedModel, any_local, named, policy_of
+from steer_lit.dotted import ABSENT, at
 from steer_lit.errors import SteerError
 from steer_lit.files.run_files import CONFIG, saved_versions
 from steer_lit.prompts.fill import ASKING
 
 _WORDS = {"ScriptedAttacker": "the script", "AdaptiveAttacker": "the adaptive attacker"}
+_SECTIONS = ("policies", "model", "data", "data.source", "bench", "rollout", *ASKING)  # those that are read
 _WAY_OUT = "mend it, or move it away to report without it"
 _ADDRESS = re.compile(r"https?://[^\s'\",}\]]+", re.IGNORECASE)
 # A path to shorten within a word. A `~` that starts a word deletes a key in Hydra's syntax, unless it is `~/`.
@@ -135,9 +137,9 @@ def _asked(saved: Mapping[str, Any]) -> str:
 
 
 def _configured_model(player: Mapping[str, Any]) -> str | None:
-    """Return the model that the player of a config's section asks; None if it has no client."""
-    client = player.get("client")
-    return None if client is None else str(client.get("model") or client.get("settings", {}).get("model"))
+    """Return the model that the player of a config's section asks; None if it asks none."""
+    found = (at(player, key) for key in ("client.model", "client.settings.model"))
+    return next((model for model in found if isinstance(model, str)), None)
 
 
 def readable_config(run: Path) -> dict[str, Any]:
@@ -162,4 +164,8 @@ def saved_config(run: Path) -> dict[str, Any]:
         raise SteerError(f"from_run={run}: {path} cannot be read ({reason}): {_WAY_OUT}") from None
     if not isinstance(saved, dict):
         raise SteerError(f"from_run={run}: {path} holds no config: {_WAY_OUT}")
-    return {str(key): value for key, value in saved.items()}
+    config = {str(key): value for key, value in saved.items()}
+    for section in _SECTIONS:
+        if (value := at(config, section)) is not ABSENT and not isinstance(value, dict):
+            raise SteerError(f"from_run={run}: {path} has no keys below {section}: {_WAY_OUT}")
+    return config

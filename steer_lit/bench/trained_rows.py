@@ -9,8 +9,9 @@ from pathlib import Path
 from steer_lit.bench.policies import LocalPolicy
 from steer_lit.bench.provenance import readable_config
 from steer_lit.data.sources import asked_digests
+from steer_lit.dotted import at
 from steer_lit.files.run_files import TRAINED_ROWS
-from steer_lit.numbers import counted
+from steer_lit.numbers import counted, is_whole
 from steer_lit.types import MAX_TURNS, Scenario
 
 
@@ -35,7 +36,8 @@ def _trained_on(adapter: Path, scenarios: Sequence[Scenario]) -> int:
         rows, saved = set[str](), readable_config(run)
         with suppress(OSError, ValueError):
             rows = set((run / TRAINED_ROWS).read_text(encoding="utf-8").split())
-        turns = (saved.get("data") or {}).get("max_turns", MAX_TURNS)
-        found |= {at for at, row in enumerate(scenarios) if rows and asked_digests(row)[:turns][-1] in rows}
-        adapter = Path(saved.get("init_from") or adapter)
+        turns, start = at(saved, "data.max_turns"), saved.get("init_from")
+        turns = turns if is_whole(turns) and turns > 0 else MAX_TURNS
+        found |= {place for place, row in enumerate(scenarios) if rows and asked_digests(row)[:turns][-1] in rows}
+        adapter = Path(start) if start and isinstance(start, str) else adapter
     return len(found)

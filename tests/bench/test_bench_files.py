@@ -77,5 +77,8 @@ def test_a_benchmark_warns_of_dialogues_that_an_adapter_was_trained_on(
     policies = {"sft": LocalPolicy("first/adapter"), "grpo": LocalPolicy("later/adapter")}
     for played in (shorter, list(map(blanked, shorter))):
         assert list(told_of_trained(policies, played)) == [said.removeprefix("WARNING: ")]
+    for text in ("data: hello", "data: null", "data: {max_turns: 0}", "data: {max_turns: '3'}", "init_from: 3"):
+        Path("later/config.yaml").write_text(text)  # was edited: nothing follows from it
+        assert [said for said in told_of_trained(policies, shorter) if "policies.sft on 3, " not in said] == []
     only_openings = [replace(row, scripted=MiniSplit("bench", 0, 10).scenario(9).scripted) for row in shorter]
     assert list(told_of_trained(policies, only_openings)) == []

@@ -89,6 +89,12 @@ def test_the_head_names_the_attacker(tmp_path: Path, attacker: str, tutor: str, 
     assert saved(tmp_path, f"attacker: {{_target_: {attacker}}}\ntutor: {{{tutor}}}\n") == {"asked by": asked}
 
 
+@pytest.mark.parametrize("client", ["5", "null", "{settings: 5}", "{model: null}"])
+def test_a_client_without_a_model_is_not_told(tmp_path: Path, client: str) -> None:
+    config = f"attacker: {{_target_: {ATTACKER}adaptive.AdaptiveAttacker}}\ntutor: {{client: {client}}}\n"
+    assert saved(tmp_path, config) == {"asked by": "the adaptive attacker"}
+
+
 @pytest.mark.parametrize("versions", [[], "text", {"date": 3, "command": None}])
 def test_unknown_facts_are_left_out(tmp_path: Path, versions: object) -> None:
     assert provenance(tmp_path / "none") == ()

@@ -243,10 +243,11 @@ def test_pictures_come_from_the_folder_the_run_read_them_from(
     assert "data:image/webp" in (tmp_path / "out" / "report.html").read_text()
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["- a", "5", "data: {source: {ben", "judge: ${", "judge: \t\n", "\0", "[" * 10**3],
-)
+NO_CONFIGS = ("- a", "5", "data: {source: {ben", "judge: ${", "judge: \t\n", "\0", "[" * 10**3)
+NO_SECTIONS = ("data: hello", "data: {source: 5}", "rollout: null", "policies: [base]", "model: 1", "judge: []")
+
+
+@pytest.mark.parametrize("text", [*NO_CONFIGS, *NO_SECTIONS])
 def test_an_invalid_config_of_a_training_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "trajectories.jsonl").write_text(json.dumps(rollout(0, [10])) + "\n")
     (tmp_path / "config.yaml").write_text(text)
