@@ -32,6 +32,8 @@ def run(program: str) -> int:
         # Read when torch first allocates, here and in the ranks that this process starts. The growing cache of a
         # rollout leaves gaps between segments of fixed size into which nothing fits.
         os.environ.update(dict.fromkeys(_ALLOCATOR, "expandable_segments:True"))
+    # Charts become files. A notebook hands its own backend on to programs, in which `import matplotlib` may fail of it.
+    os.environ["MPLBACKEND"] = "agg"
     with suppress(OSError):  # of a folder that was removed
         if not sys.flags.safe_path and (here := os.getcwd()) not in sys.path:
             sys.path.append(here)  # for classes of the user's own; last, so that no file there hides a library

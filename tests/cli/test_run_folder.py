@@ -820,6 +820,14 @@ def test_what_the_same_command_would_meet_again_is_not_told_to_go_on(tmp_path: P
     assert not hasattr(error.value, "__notes__")
 
 
+def test_a_backend_of_matplotlibs_that_is_not_installed_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notebook gives its own to the programs that it starts, which may have other libraries."""
+    monkeypatch.setenv("MPLBACKEND", "nowhere")
+    drawing = [sys.executable, "-c", "import matplotlib.figure"]
+    monkeypatch.setattr(cli, "run", lambda program: subprocess.run(drawing, check=False).returncode)
+    assert programs.bench() == 0
+
+
 def test_a_programs_exit_code_is_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     codes = {"train": 7, "bench": 8, "synthesize": 9}
     monkeypatch.setattr(cli, "run", codes.__getitem__)
