@@ -159,7 +159,10 @@ def test_every_option_of_every_group_composes(group: str, option: str) -> None:
         (["hardware.rank_timeout_minutes=10081"], ["hardware.rank_timeout_minutes"]),
         (["callbacks.checkpoint.every_n_steps=0"], ["callbacks.checkpoint.every_n_steps"]),
         (["callbacks.transcripts.every_n_batches=0"], ["callbacks.transcripts.every_n_batches"]),
-        (["optim.lr=fast", "seed=-1", "hardware.micro_tokens=0"], ["seed", "optim.lr", "hardware.micro_tokens"]),
+        (
+            ["optim.lr=fast", "model.seed=-1", "hardware.micro_tokens=0"],
+            ["model.seed", "optim.lr", "hardware.micro_tokens"],
+        ),
     ],
 )
 def test_values_that_cannot_work_are_all_named(overrides: list[str], keys: list[str]) -> None:
