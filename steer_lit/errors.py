@@ -5,10 +5,11 @@
 * A **config** that cannot work is refused before anything heavy loads, with every problem at once (`ConfigError`).
 * A **resource** that is missing - weights, a package, a GPU - is named together with the way out
   (`MissingResource`).
-* A **verdict** that could not be had is no exception but a failed `Verdict`. Only if too many fail does the run save
-  and stop (`TooManyFailures`).
+* A **verdict** that could not be had is no exception but a failed `Verdict`. Only if too many fail does the run stop
+  (`TooManyFailures`).
 * A **request** to a server that fails after its retries is likewise no exception but a failed `ChatReply`. If most of
-  the latest requests fail, the server counts as down, and the run saves and stops (`ServerDown`).
+  the latest requests fail, the server counts as down, and the run stops (`ServerDown`). What a training
+  has learned is saved in both cases.
 
 Messages say what is wrong, the value, and the way out: what is allowed, the key to change. Entry points print them
 without a traceback and exit with 2.

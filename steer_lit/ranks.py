@@ -9,6 +9,7 @@ from typing import Any
 
 _LOCAL = ("LOCAL_RANK", "SLURM_LOCALID")  # of Lightning and torchrun; of Slurm
 _NODE = ("NODE_RANK", "GROUP_RANK", "SLURM_NODEID")  # of Lightning; of torchrun; of Slurm
+_GLOBAL = ("RANK", "SLURM_PROCID")  # by which Lightning, too, tells whether to log
 
 
 def local_rank() -> int:
@@ -27,12 +28,10 @@ def first_rank() -> bool:
 
 
 def not_alone() -> str:
-    """Return why a run in one process cannot be this one, "" if it can: to Lightning too it would be a further rank,
-    which writes nothing of its own.
-    """
-    given = next((_given(names) for names in (_LOCAL, _NODE) if _number(names)), "")
-    said = f"{given}={os.environ.get(given)}: by that variable this process is a further one of several"
-    return f"{said}, and this run has one. Unset it if this is a run of its own" if given else ""
+    """Return why a run in one process cannot be this one, "" if it can: as a further rank it would write no logs."""
+    given = [name for name in (*_LOCAL, *_NODE, *_GLOBAL) if _number([name])]
+    said = f"by {' '.join(f'{name}={os.environ[name]}' for name in given)} this process is a further one of several"
+    return f"{said}, and this run has one: unset {' '.join(given)} if this is a run of its own" if given else ""
 
 
 def several_ranks() -> bool:

@@ -215,8 +215,7 @@ def _bench_problems(config: Config) -> Iterator[Problem]:
         yield replace(unruly, key=f"bench.{unruly.key}")
     if unnamed := [(name, value) for name, value in config["policies"].items() if not isinstance(name, str)]:
         for name, value in unnamed:
-            remedy = f"YAML does not read its name as text: choose another, such as p{str(name).replace('.', '_')}"
-            yield Problem(f"policies.{name}", _shown(value), remedy)
+            yield Problem(f"policies.{name}", _shown(value), "YAML does not read its name as text: choose another")
         return  # the checks below compare and join names
     policies = named(config["policies"])
     for name, value in config["policies"].items():

@@ -76,15 +76,24 @@ def make_room(run_dir: Path, config: DictConfig) -> None:
     latest = last_checkpoint(run_dir)
     saved = latest is not None or any((run_dir / name).exists() for name in EXPORTED)
     unlike = _unlike(run_dir, config)
-    if not (saved and unlike):
+    if not unlike or not (saved or _is_anothers(run_dir)):
         _set_aside(run_dir)
         return
-    said += f"holds a training, which a new one would overwrite ({unlike}): name another folder, {folder_key()}=..."
+    here = "training, which a new one" if holds(run_dir, "training") else f"{CONFIG} of no training, which this one"
+    said += f"holds a {here} would overwrite ({unlike}): name another folder, {folder_key()}=..."
     if latest is not None and not sweeping():
         begun = _begun_with(run_dir)
         said += f", or go on with that one, with the settings of now by {path_word('ckpt_path', latest)}"
         said += f", or as it began:\n{next_step(resume_command('train', begun, run_dir))}" if begun else ""
     raise SteerError(said)
+
+
+def _is_anothers(run_dir: Path) -> bool:
+    """Return whether the folder's config is not a training's: only those have a stage."""
+    try:
+        return "stage" not in OmegaConf.load(run_dir / CONFIG)
+    except (OmegaConfBaseException, YAMLError, OSError, ValueError):
+        return True
 
 
 def begin_at(saved: Path, run_dir: Path) -> None:

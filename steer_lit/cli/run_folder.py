@@ -60,8 +60,8 @@ def alone_in(run_dir: Path, kind: str) -> Iterator[None]:
     Raise SteerError if another run is at work in the folder, or if it holds a run of another kind: this one would
     replace that run's config, and later readers of that run would go by the wrong one.
     """
-    if kind != "training" and (why := not_alone()):
-        raise SteerError(why)
+    if kind != "training" and not first_rank():
+        raise SteerError(not_alone())
     if held := [other for other in LEFT_BY if other != kind and holds(run_dir, other)]:
         remedy = f"holds a {held[0]}, whose config a {kind} would replace: name another folder, {folder_key()}=..."
         raise SteerError(f"hydra.run.dir={shown_path(run_dir)}: {remedy}")

@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 class RolloutSettings:
     """How groups are played: `group_size` dialogues per scenario (K), at most `side_by_side` at a time.
 
-    When more than `max_failed_share` of a step's or a validation's trajectories fail, the run is saved and stopped.
+    When more than `max_failed_share` of a step's or a validation's trajectories fail, the run stops.
     """
 
     group_size: int

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import cache
 from types import UnionType
-from typing import TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from steer_lit.errors import SteerError
 from steer_lit.numbers import counted
 from steer_lit.types import SoFar, WrongScores
 
 T = TypeVar("T")
-_fields = cache(get_type_hints)
 
 
 def one_each(asked: Sequence[SoFar], player: object, method: str, named: str, kind: type[T] | UnionType) -> list[T]:
@@ -36,15 +38,22 @@ def one_each(asked: Sequence[SoFar], player: object, method: str, named: str, ki
     return found
 
 
-def _misfit(one: object, kind: type | UnionType) -> str | None:
-    """Return which value of a record is not of its field's type, and what it may be. Fields of a subclass are free."""
+def _misfit(one: Any, kind: type | UnionType) -> str | None:
+    """Return which value of a record, or inside it, is not of its field's type. Fields of a subclass are free."""
+    if one is None:
+        return None
     record = next(each for each in get_args(kind) or (kind,) if isinstance(one, each))
-    for field, hint in _fields(record).items():
-        value = getattr(one, field)
-        allowed = [each for part in get_args(hint) or (hint,) for each in get_args(part) or (part,)]  # types, or words
-        kinds = tuple(each for each in allowed if isinstance(each, type))
-        if not isinstance(value, kinds) and not (isinstance(value, str) and value in allowed):
-            words = " or ".join(each.__name__ if isinstance(each, type) else repr(each) for each in allowed)
-            words = words.replace("NoneType", "None")
-            return f"{record.__name__}({field}={value!r:.60}, ...): {field} must be {words}"
+    ours = {each.name: getattr(one, each.name) for each in fields(record)}
+    try:
+        _checker(record).validate_python((record(**ours),))
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(map(str, problem["loc"][1:]))
+        return f"a {record.__name__} whose {where} is {problem['input']!r:.60}: {problem['msg']}"
     return None
+
+
+@cache
+def _checker(record: type) -> TypeAdapter[Any]:
+    strictly = ConfigDict(strict=True, revalidate_instances="always")
+    return TypeAdapter(tuple[record], config=strictly)  # type: ignore[valid-type]  # a dataclass alone takes no config

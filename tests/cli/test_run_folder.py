@@ -46,7 +46,7 @@ NOT_BEGUN = "stopped before the run began: nothing new was saved and nothing is 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove rank variables that an earlier test's trainer may have set."""
-    for name in ("LOCAL_RANK", "SLURM_LOCALID", "NODE_RANK", "GROUP_RANK", "SLURM_NODEID"):
+    for name in ("LOCAL_RANK", "SLURM_LOCALID", "NODE_RANK", "GROUP_RANK", "SLURM_NODEID", "RANK", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -166,15 +166,30 @@ def test_the_ranks_of_one_run_share_its_folder(variable: str, tmp_path: Path, mo
             going_on.make_room(tmp_path, SETTINGS)
 
 
-@pytest.mark.parametrize("program", ["train", "bench", "synthesize"])
+@pytest.mark.parametrize(
+    ("program", "given"),
+    [
+        ("train", {"SLURM_LOCALID": "1", "SLURM_PROCID": "3"}),
+        ("train", {"NODE_RANK": "1"}),
+        ("train", {"RANK": "1"}),  # Lightning would log nothing
+        ("bench", {"LOCAL_RANK": "1"}),
+        ("synthesize", {"SLURM_NODEID": "2"}),
+    ],
+)
 def test_a_run_in_one_process_is_no_further_rank(
-    program: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    program: str,
+    given: dict[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It would look for no lock, write no config, and replace the adapter of the training in its folder."""
-    monkeypatch.setenv("SLURM_LOCALID", "1")
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(train_run, "_datamodule", pytest.fail)
     assert cli.run(program, [f"hydra.run.dir={tmp_path}/run"]) == 2
-    said = "SLURM_LOCALID=1: by that variable this process is a further one of several, and this run has one."
+    by = " ".join(f"{name}={value}" for name, value in given.items())
+    said = f"by {by} this process is a further one of several, and this run has one: unset {' '.join(given)} if"
     assert said in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
@@ -323,6 +338,17 @@ def test_a_training_that_had_saved_nothing_begins_again(tmp_path: Path, monkeypa
     assert len(list(tmp_path.glob("before_restart_*"))) == 2
 
 
+def test_a_training_takes_no_folder_with_another_programs_config(
+    tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stopped synthesis goes on by its config, and a folder of the user's own is no run's."""
+    monkeypatch.setattr(train_run, "_train", pytest.fail)
+    (config := tmp_path / "config.yaml").write_text("kind: red_team\nrows: 3000\n")
+    said = refused("seed=2", f"hydra.run.dir={tmp_path}")
+    assert f"hydra.run.dir={tmp_path}: holds a config.yaml of no training, which this one would overwrite (" in said
+    assert config.read_text().startswith("kind: red_team")
+
+
 def test_a_checkpoint_saved_while_the_config_is_checked_is_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -383,6 +409,7 @@ LEFT = [
     "adapter/adapter_model.safetensors",
     "best_adapter/adapter_model.safetensors",
     "tower.safetensors",
+    "trajectories.rank1.jsonl",
 ]
 
 

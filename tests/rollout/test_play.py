@@ -20,7 +20,7 @@ from steer_lit.errors import SteerError
 from steer_lit.rollout.one_each import one_each
 from steer_lit.rollout.play import play, playing
 from steer_lit.tutor.rubric import RubricTutor
-from steer_lit.types import Attack, Completion, Grade, Message, Scenario, SoFar, Turn, Tutor, Verdict
+from steer_lit.types import Attack, Completion, Grade, Message, Scenario, SoFar, Turn, TurnGold, Tutor, Verdict
 
 
 def scenario(name: str, turns: int) -> Scenario:
@@ -314,25 +314,32 @@ def test_wrong_scores_of_ones_own_tutor_are_said_with_its_class(score: Any) -> N
 
 grade_of: Any = Grade  # of any values
 verdict_of: Any = Verdict
+ASKED: Any = Message.of("user", "Why?")
 WRONG = [  # what `records.jsonl` or a metric would have refused, once all was paid for
-    (grade_of(3, 3, refused=1), "refused must be bool or None"),
-    (grade_of(3, 3, refused=np.bool_(True)), "refused must be bool or None"),
-    (grade_of(3, 3, rationale=None), "rationale must be str"),
-    (grade_of(3, 3, by=3), "by must be str"),
-    (grade_of(3, 3, intent="Harmful"), "intent must be 'harmless' or 'harmful' or None"),
-    (grade_of(failed=5), "failed must be str or None"),
-    (verdict_of(5, 5, 5, next_question=5), "next_question must be str or None"),
-    (verdict_of(5, 5, 5, refused="no"), "refused must be bool or None"),
-    (verdict_of(5, 5, 5, strategy="insist"), "strategy must be 'persistence' or 'bait_and_switch' or 'deepen' or None"),
-    (Attack(Message.of("user", "Why?"), strategy=cast(Any, 3)), "strategy must be str"),
+    (grade_of(3, 3, refused=1), "refused is 1: Input should be a valid boolean"),
+    (grade_of(3, 3, refused=np.bool_(True)), "refused is np.True_: Input should be a valid boolean"),
+    (grade_of(3, 3, rationale=None), "rationale is None: Input should be a valid string"),
+    (grade_of(3, 3, by=3), "by is 3: Input should be a valid string"),
+    (grade_of(3, 3, intent="Harmful"), "intent is 'Harmful': Input should be 'harmless' or 'harmful'"),
+    (grade_of(failed=5), "failed is 5: Input should be a valid string"),
+    (verdict_of(5, 5, 5, next_question=5), "next_question is 5: Input should be a valid string"),
+    (verdict_of(5, 5, 5, refused="no"), "refused is 'no': Input should be a valid boolean"),
+    (verdict_of(5, 5, 5, strategy="insist"), "strategy is 'insist': Input should be 'persistence', "),
+    (Attack(ASKED, strategy=cast(Any, 3)), "strategy is 3: Input should be a valid string"),
+    (
+        Attack(ASKED, TurnGold(cast(Any, "evil"), "words", "No.")),
+        "gold.intent is 'evil': Input should be 'harmless' ",
+    ),
+    (Attack(Message("user", cast(Any, ["Why?"]))), "message.parts is ['Why?']: Input should be a valid tuple"),
+    (Attack(Message("user", (cast(Any, None),))), "message.parts.0.str is None: Input should be a valid string"),
 ]
 
 
-@pytest.mark.parametrize(("answer", "must"), WRONG, ids=[must for _, must in WRONG])
-def test_a_value_of_another_type_is_said_with_the_class_that_gave_it(answer: Any, must: str) -> None:
-    field, record = must.split()[0], type(answer)
-    said = re.escape(f"{record.__name__}({field}={getattr(answer, field)!r}, ...): {must}")
-    with pytest.raises(SteerError, match=rf"^{__name__}\.Own\.score returned {said}$"):
+@pytest.mark.parametrize(("answer", "wrong"), WRONG, ids=[wrong for _, wrong in WRONG])
+def test_a_value_of_another_type_is_said_with_the_class_that_gave_it(answer: Any, wrong: str) -> None:
+    record = type(answer)
+    said = re.escape(f"a {record.__name__} whose {wrong}")
+    with pytest.raises(SteerError, match=rf"^{__name__}\.Own\.score returned {said}"):
         one_each([(row, ()) for row in ROWS], Own([None, None, answer]), "score", "one", record | None)
 
 
