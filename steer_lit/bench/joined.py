@@ -43,7 +43,13 @@ def recorded(folders: Sequence[Path]) -> tuple[Manifest, Records]:
     first, *_ = runs.values()
     facts = first.facts if len(runs) == 1 else _joined_facts({str(run): made.facts for run, made in runs.items()})
     base_first = sorted(found.items(), key=lambda item: item[0] != BASE)
-    return replace(first, facts=facts), constants_last({name: list(rows.values()) for name, rows in base_first})
+    every = replace(
+        first,
+        policies={name: mark for run in runs.values() for name, mark in run.policies.items()},
+        dialogues={id: content for run in runs.values() for id, content in run.dialogues.items()},
+        facts=facts,
+    )
+    return every, constants_last({name: list(rows.values()) for name, rows in base_first})
 
 
 def _manifest(folder: Path) -> Manifest:

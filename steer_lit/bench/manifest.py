@@ -60,9 +60,10 @@ class Manifest:
 def read_manifest(folder: Path) -> Manifest | None:
     """Return the manifest of a benchmark's folder, None if there is none that can be read."""
     try:
-        return _read((folder / PLAYED).read_text(encoding="utf-8"))
+        found = _read((folder / PLAYED).read_text(encoding="utf-8"))
     except (OSError, *MISREAD):
         return None
+    return found if JUDGE in found.conditions else None
 
 
 def graded_policies(records: Records) -> set[str]:

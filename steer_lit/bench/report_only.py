@@ -93,16 +93,16 @@ def report_on(
             remedy = "the run asked openings alone: report on it with bench.protocol=single_turn"
             raise ConfigError([Problem("bench.protocol", settings.protocol, remedy)])
         judge, open_image, ran = manifest.judge, picture_opener(manifest.data), list(manifest.facts)
-        if len(folders) > 1:
-            records, left_out = in_common(records)
-            if left_out:
-                print_lines(console, left_out)
-        elif lacking := [
+        if lacking := [
             f"{len(rows)} of {len(manifest.dialogues)} by {name}"
             for name in manifest.policies
             if len(rows := records.get(name, ())) < len(manifest.dialogues)
         ]:
             ran.append(("recorded only", ", ".join(lacking)))
+        if len(folders) > 1:
+            records, left_out = in_common(records)
+            if left_out:
+                print_lines(console, left_out)
     else:
         _report_rollouts(folders[0], out_dir, console)
         return
@@ -169,8 +169,9 @@ def picture_opener(data: Mapping[str, Any], started_in: Path = Path()) -> OpenIm
     from steer_lit.data.images import open_image
     from steer_lit.data.sources import FileSource
 
-    source = data.get("source", {})
-    named: dict[str, Any] = {key: source.get(key) for key in (*get_args(Split), "folder")}
-    named = {key: value for key, value in named.items() if isinstance(value, str | list)}
-    root = FileSource(**named).image_root
+    source = data.get("source")
+    given: dict[str, Any] = source if isinstance(source, dict) else {}
+    files = {key: given[key] for key in get_args(Split) if isinstance(given.get(key), str | list)}
+    folder = given.get("folder")
+    root = FileSource(**files, folder=folder if isinstance(folder, str) else None).image_root
     return partial(open_image, root=None if root is None else started_in / root)

@@ -106,7 +106,10 @@ def begin_at(saved: Path, run_dir: Path) -> None:
 def _begun_with(run_dir: Path) -> list[str]:
     """Return the words of the folder's latest command, but for its folder and checkpoint; none if it recorded none."""
     commands = recorded_commands(run_dir)
-    typed = shlex.split(commands[-1]) if commands else []
+    try:
+        typed = shlex.split(commands[-1]) if commands else []
+    except ValueError:  # it was edited, and is no command any more
+        return []
     words = [word for word in typed if word.startswith("~") or ("=" in word and word[0] != "-")]
     return words_besides(words, ["hydra.run.dir", "ckpt_path"])
 

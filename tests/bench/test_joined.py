@@ -59,6 +59,12 @@ def test_dialogues_that_some_policy_lacks_are_left_out_and_counted(
     counts, said = joined(tmp_path / "out", a, b)
     assert counts == {"sft": 3, "grpo": 3}
     assert "the report is on the 3 dialogues that every policy has played; left out: 2 of sft\n" in said
+    assert "* recorded only: 3 of 5 by grpo\n" in said
+    played = b / "played.json"
+    planned = json.loads(played.read_text())
+    planned["policies"]["late"] = "of a run that was stopped before it"
+    played.write_text(json.dumps(planned))
+    assert "* recorded only: 3 of 5 by grpo, 0 of 5 by late\n" in joined(tmp_path / "again", a, b)[1]
     other = folder_of(tmp_path / "other", rows("other", 1, first=9))
     with pytest.raises(SteerError, match="sft, other have no dialogue in common"):
         joined(tmp_path / "out", a, other)
@@ -118,11 +124,15 @@ def test_different_records_of_one_dialogue_are_refused(
         joined(tmp_path / "out", *folders)
 
 
-@pytest.mark.parametrize("text", [None, "{", "[]", "{}", '{"conditions": 5}'])
+@pytest.mark.parametrize("text", [None, "{", "[]", "{}", '{"conditions": 5}', "no judge"])
 def test_a_folder_without_a_manifest_is_named_with_the_way_to_one(
     rows: Callable[..., list[GradedDialogue]], tmp_path: Path, text: str | None
 ) -> None:
     a = folder_of(tmp_path / "a", rows("sft", 2))
+    if text == "no judge":
+        known = json.loads((a / "played.json").read_text())
+        del known["conditions"]["judge"]
+        text = json.dumps(known)
     (a / "played.json").unlink() if text is None else (a / "played.json").write_text(text)
     said = (
         rf"from_run={a}: holds no played\.json that can be read: .*again with hydra\.run\.dir={a}, which plays nothing"

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from steer_lit.bench.provenance import provenance, redacted
+from steer_lit.bench.report_only import picture_opener
+from steer_lit.data.images import PictureError
 from steer_lit.files.run_files import CONFIG, VERSIONS
+from steer_lit.types import ImageRef
 
 MINI = "data: {source: {_target_: steer_lit.data.sources.MiniSource, seed: 3}, blank_images: true}\n"
 
@@ -93,6 +96,12 @@ def test_the_head_names_the_attacker(tmp_path: Path, attacker: str, tutor: str, 
 def test_a_client_without_a_model_is_not_told(tmp_path: Path, client: str) -> None:
     config = f"attacker: {{_target_: {ATTACKER}adaptive.AdaptiveAttacker}}\ntutor: {{client: {client}}}\n"
     assert saved(tmp_path, config) == {"asked by": "the adaptive attacker"}
+
+
+@pytest.mark.parametrize("source", [[1], "text", None, {"folder": ["a", "b"], "bench": 3}])
+def test_an_edited_data_section_names_no_folder_of_pictures(source: object) -> None:
+    with pytest.raises(PictureError, match="no folder was named"):
+        picture_opener({"source": source})(ImageRef("a.png"))
 
 
 @pytest.mark.parametrize("versions", [[], "text", {"date": 3, "command": None}])

@@ -442,6 +442,9 @@ def test_a_training_with_other_settings_is_refused_with_what_differs(
     assert "(seed=2 there, trainer.max_steps=10 there, optim.lr=0.001 there and " in said
     again = f"next:    python train.py +experiment=grpo_tiny seed=2 '~logger.tensorboard' hydra.run.dir={tmp_path}/run"
     assert said.splitlines()[-1] == again
+    (tmp_path / "run" / "versions.json").write_text(json.dumps({"commands": ["python train.py 'x=1"]}))
+    said = refused("+experiment=grpo_tiny", "optim.lr=1e-4", words[-1])  # what was edited there is no command any more
+    assert said.endswith(f"with the settings of now by ckpt_path={tmp_path}/run/checkpoints/last.ckpt")
 
 
 def test_a_run_resumes_whose_checkpoints_lie_behind_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
