@@ -106,9 +106,9 @@ def read_raw_evals(place: Path) -> tuple[Records, str]:
 
     Policies come in the order of their files' timestamps, the constant ones last. Dialogues are named
     `<benchmark>/<question_id>`, since each benchmark numbers its own. Kinds other than ours are "unknown".
-    Raises ConfigError if there is no file or dialogue, a file is no raw_eval.json, or one of several names no policy,
-    and SteerError if two files hold the same dialogues of a policy, or if several judges graded: their figures do not
-    belong in one table.
+    Raises ConfigError if there is no file or dialogue, a file is no raw_eval.json, or one of several names no policy or
+    no judge, and SteerError if two files hold the same dialogues of a policy, or if several judges graded: their
+    figures do not belong in one table.
     """
     found: dict[str, list[GradedDialogue]] = {}
     judges: dict[str, Path] = {}
@@ -116,8 +116,9 @@ def read_raw_evals(place: Path) -> tuple[Records, str]:
     if not files:
         raise _refused(place, f"no {NAME} is below this folder")
     read = [(path, _content(path)) for path in files]
-    if len(read) > 1 and (unnamed := [path for path, content in read if not content.get("model_name")]):
-        raise _refused(unnamed[0], "has no `model_name`, which tells the policies of several files apart")
+    for name, whom in (("model_name", "policies"), ("judge_model", "judges")) if len(read) > 1 else ():
+        if unnamed := [path for path, content in read if not content.get(name)]:
+            raise _refused(unnamed[0], f"has no `{name}`, which tells the {whom} of several files apart")
     for path, content in sorted(read, key=lambda file: _text(file[1].get("timestamp"))):
         judges.setdefault(_name(content.get("judge_model") or "unknown"), path)
         dialogues = list(_dialogues(path, content))

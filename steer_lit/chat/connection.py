@@ -88,6 +88,10 @@ class Connection:
             default_headers={"Accept-Encoding": "identity"},
             http_client=http,
         )
+        # Those that go to OpenAI alone are put together for any server, before `_own_headers` drops them.
+        if not all(str(value).isascii() for value in self._client.default_headers.values()):
+            remedy = "an OPENAI_* variable of the environment holds characters that no header has: set it again"
+            raise ConfigError([Problem(key("base_url"), settings.base_url, remedy)])
         self._base_url, self._place = settings.base_url, key("base_url")
         self._connect_timeout = settings.connect_timeout
         self._deadline = settings.connect_timeout + settings.read_timeout

@@ -247,16 +247,21 @@ def test_two_judges_or_one_benchmark_twice_are_refused(tmp_path: Path) -> None:
         read_raw_evals(tmp_path)
 
 
-@pytest.mark.parametrize("without", [{}, {"model_name": None}, {"model_name": ""}])
-def test_files_without_a_models_name_are_not_taken_for_one_policys(tmp_path: Path, without: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("name", "whom"), [("model_name", "policies"), ("judge_model", "judges")])
+@pytest.mark.parametrize("without", [None, "", "no key"])
+def test_files_that_do_not_name_policy_and_judge_are_not_taken_for_one(
+    tmp_path: Path, name: str, whom: str, without: str | None
+) -> None:
     paths = [file_of(tmp_path, [theirs("1", [(3, 3)])], policy, policy) for policy in ("3B", "7B")]
     for path in paths:
-        content = json.loads(path.read_text())
-        del content["model_name"]
-        path.write_text(json.dumps(content | without))
-    with pytest.raises(SteerError, match=r"gpt/3B/3B/raw_eval\.json.* has no `model_name`, which tells the policies"):
+        content = json.loads(path.read_text()) | {name: without}
+        if without == "no key":
+            del content[name]
+        path.write_text(json.dumps(content))
+    with pytest.raises(SteerError, match=rf"gpt/3B/3B/raw_eval\.json.* has no `{name}`, which tells the {whom}"):
         read_raw_evals(tmp_path)
-    assert list(read_raw_evals(paths[0])[0]) == ["unknown"]
+    (policy,), judge = read_raw_evals(paths[0])
+    assert (policy if name == "model_name" else judge) == "unknown"
 
 
 @pytest.mark.parametrize("name", ["m\ud800", "a$\\foo$", "[/b]"])

@@ -509,6 +509,16 @@ def test_a_key_that_no_header_can_hold_is_refused_without_showing_it(
     assert "cret" not in str(refused.value)
 
 
+@pytest.mark.parametrize("name", ["OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS"])
+def test_a_variable_of_openais_that_no_header_can_hold_is_refused_without_showing_it(
+    client_of: MakeClient, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "X-Gateway: søcret")
+    with pytest.raises(ConfigError, match=r"an OPENAI_\* variable .* holds characters that no header has") as refused:
+        client_of("http://127.0.0.1:1/v1").greet()
+    assert "cret" not in str(refused.value)
+
+
 def test_without_a_key_a_placeholder_is_sent(client_of: MakeClient, question: Question) -> None:
     assert "OPENAI_API_KEY" not in os.environ
     with ChaosServer() as server:
