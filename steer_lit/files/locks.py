@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 if sys.platform != "win32":
@@ -31,21 +30,3 @@ def holding(path: Path) -> Iterator[bool | None]:
         except OSError:
             taken = None
         yield taken
-
-
-@contextmanager
-def one_at_a_time(folder: Path) -> Iterator[None]:
-    """Wait until no other process is in such a block for the same existing folder. Nothing is written to the folder.
-
-    Without locks, on Windows and on file systems that have none, there is no waiting.
-    """
-    if sys.platform == "win32":
-        yield
-        return
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):
-            fcntl.flock(opened, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(opened)

@@ -19,7 +19,6 @@ import torch
 
 from steer_lit.digests import digest
 from steer_lit.errors import MissingResource
-from steer_lit.files.locks import one_at_a_time
 from steer_lit.policy import chat_template
 from steer_lit.policy.base_model import PLAIN, BaseModelSettings, open_checkpoint
 from steer_lit.policy.base_model_files import SmolSource, find_smol
@@ -85,9 +84,7 @@ def smol_checkpoint() -> Path:
     try:
         if not folder.is_dir():
             cache.mkdir(parents=True, exist_ok=True)
-            with one_at_a_time(cache):
-                if not folder.is_dir():
-                    _make_checkpoint(folder, source)
+            _make_checkpoint(folder, source)
     except OSError as error:
         error.add_note(f"{kept} {cache}; {way_out}")
         raise
@@ -103,7 +100,7 @@ def _make_checkpoint(folder: Path, source: SmolSource) -> None:
         try:
             unfinished.rename(folder)
         except OSError:
-            if not folder.is_dir():  # else another process was faster (without locks), and its folder is as good
+            if not folder.is_dir():  # else another process was faster, and its folder is as good
                 raise
 
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 import hydra
-from hydra._internal.hydra import Hydra  # hydra.main does with them what is done here
-from hydra._internal.utils import create_config_search_path
-from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -105,20 +102,8 @@ def _composed(folder: Path | None, name: str, words: tuple[str, ...]) -> Mapping
 
 def compose(name: str, words: Sequence[str]) -> Mapping[str, Any]:
     """Return the config composed of `words`, unresolved. Raise Hydra's error if they do not compose."""
-    with _hydra_begun(_Own.folder):
-        config: Any = OmegaConf.to_container(hydra.compose(name, list(words)), resolve=False)
+    begun = GlobalHydra.instance().is_initialized()  # it knows the folders, and must not be initialized again
+    own = [] if begun or _Own.folder is None else [f"hydra.searchpath=['file://{_Own.folder}']"]
+    with nullcontext() if begun else hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config: Any = OmegaConf.to_container(hydra.compose(name, [*own, *words]), resolve=False)
         return dict(config)
-
-
-@contextmanager
-def _hydra_begun(folder: Path | None) -> Iterator[None]:
-    if GlobalHydra.instance().is_initialized():  # it knows the folders, and must not be initialized again
-        yield
-        return
-    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        if folder is not None:
-            path = create_config_search_path(str(conf_dir()))
-            path.prepend(_PROVIDER, f"file://{folder}", SearchPathQuery(provider="schema"))  # as hydra.main does
-            GlobalHydra.instance().clear()
-            Hydra.create_main_hydra2("app", path)
-        yield
