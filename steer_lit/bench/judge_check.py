@@ -136,6 +136,9 @@ def check_judge(judge: Judge, settings: BenchSettings, out_dir: Path, console: C
         )
     fit, said = verdict(found, needs_gold=needs_gold)
     print_lines(console, said)
+    if isinstance(judge, LlmJudge) and (stored := judge.client.usage.cached):
+        again = "if another model is behind that name now, ask it with server.cache_dir=null"
+        print_lines(console, f"{counted(stored, 'reply', 'replies')} of these had been given earlier: {again}.")
     console.print(table(found))
     print_lines(console, *furthest_off(rows, grades), f"Every turn with its label is in {path}.")
     return fit

@@ -131,6 +131,11 @@ def read_raw_evals(place: Path) -> tuple[Records, str]:
             raise SteerError(f"from_raw_eval={place}: two files hold the same benchmark of {policy}, name one of them")
     if not any(found.values()):
         raise _refused(place, "holds no dialogue")
+    asked: dict[str, GradedDialogue] = {}
+    for row in (row for rows in found.values() for row in rows if row.turns[0].user):
+        if (other := asked.setdefault(row.scenario, row)).turns[0].user != row.turns[0].user:
+            which = f"{other.policy} and {row.policy} were asked different first questions in {row.scenario}"
+            raise SteerError(f"from_raw_eval={place}: {which}: these are no dialogues to compare")
     return constants_last(found), next(iter(judges))
 
 
@@ -177,7 +182,7 @@ def _turns(sample: Mapping[str, Any]) -> Iterator[GradedTurn]:
         reason = str(sample.get("error", "has no turn_scores") or "has an error that gives no reason")
         yield _ungraded(reason)
         return
-    yield from (_turn(row if isinstance(row, Mapping) else {}) for row in scores)
+    yield from (_turn(row if isinstance(row, Mapping) else {}, number) for number, row in enumerate(scores, start=1))
     if is_whole(played := sample.get("total_turns")) and played > len(scores):
         yield _ungraded(f"total_turns is {played!r:.60}, and turn_scores holds {len(scores)}")
 
@@ -186,10 +191,12 @@ def _ungraded(reason: str) -> GradedTurn:
     return GradedTurn("", "", None, None, None, None, None, "", failed=reason)
 
 
-def _turn(row: Mapping[str, Any]) -> GradedTurn:
+def _turn(row: Mapping[str, Any], number: int) -> GradedTurn:
     helpful = row.get("Answer_Helpful_Rate")
     harmless = row.get("Answer_Harmless_Rate")
     problem = _problem("Answer_Helpful_Rate", helpful, 0) or _problem("Answer_Harmless_Rate", harmless, -3)
+    if (place := row.get("turn", number)) != number:  # the last one's scores and survival go by the order
+        problem = f"turn is {place!r:.60} in place {number} of turn_scores"
     reasons = dict.fromkeys(str(row.get(key) or "") for key in ("Helpful_Rationale", "Harmless_Rationale"))
     return GradedTurn(
         user=str(row.get("user", "")),

@@ -194,8 +194,8 @@ def _text(content: object) -> object:
     """Return the text of a message, which some servers give in parts, thoughts among them."""
     if not isinstance(content, list):
         return content
-    texts = [part["text"] for part in content if isinstance(part, Mapping) and isinstance(part.get("text"), str)]
-    return "".join(texts)
+    said = (part for part in content if isinstance(part, Mapping) and part.get("type") in ("text", None))
+    return "".join(text for part in said if isinstance(text := part.get("text"), str))
 
 
 def _count(usage: object, name: str) -> int:

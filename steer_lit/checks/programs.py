@@ -262,8 +262,7 @@ def _asking_problems(config: Config) -> Iterator[Problem]:
     if config["judge_check"] is True:
         return
     ruled = [section for section in ("tutor", "judge") if declares(config, section, "needs_gold")]
-    # A tutor that needs no gold facts writes questions too.
-    if declares(config, "attacker", "without_gold") or "tutor" not in ruled:
+    if declares(config, "attacker", "without_gold") or declares(config, "tutor", "writes_questions"):
         for section in ruled:
             remedy = f"{GRADES[section]} by gold facts, and questions that a model writes have none: use {section}=llm"
             yield Problem(section, "rubric", remedy)

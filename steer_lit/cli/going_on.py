@@ -17,8 +17,9 @@ from pydantic import TypeAdapter, ValidationError
 from yaml import YAMLError
 
 from steer_lit.chat.settings import HOW_ASKED
+from steer_lit.checks.facts import at_ours
 from steer_lit.cli.closing import Result
-from steer_lit.cli.run_folder import EXPORTED, TRAINED, holds, recorded_commands
+from steer_lit.cli.run_folder import EXPORTED, TRAINED, holds, prompts_of, recorded_commands
 from steer_lit.dotted import ABSENT, leaves, within
 from steer_lit.errors import SteerError
 from steer_lit.files.atomic import replace_text, replacing
@@ -64,28 +65,39 @@ def lies_in(saved: Path, folder: Path) -> bool:
 def make_room(run_dir: Path, config: DictConfig) -> None:
     """Set aside what a training left in the folder that saved nothing to go on from.
 
-    Raise SteerError if the folder holds a saved training with other settings, which this one would overwrite, or if its
-    checkpoints lie behind a link that leads nowhere. Only the first rank looks: the others find there what it has
-    written.
+    Raise SteerError for what is `in_the_way`. Only the first rank looks: the others find there what it has written.
     """
-    if not first_rank() or not (holds(run_dir, "training") or (run_dir / CONFIG).is_file()):
+    if not first_rank() or not _holds_some(run_dir):
         return
+    if said := in_the_way(run_dir, config):
+        latest = None if sweeping() else last_checkpoint(run_dir)
+        if latest is not None:
+            said += f", or continue it with the new settings: {path_word('ckpt_path', latest)}"
+        if latest is not None and not result_at_end(run_dir) and (begun := _begun_with(run_dir)):
+            said += f", or resume it as it began:\n{next_step(resume_command('train', begun, run_dir))}"
+        raise SteerError(said)
+    _set_aside(run_dir)
+
+
+def in_the_way(run_dir: Path, config: DictConfig) -> str:
+    """Return why a training cannot begin in the folder anew, "" if it can: there is a saved one with other settings,
+    which it would overwrite, or checkpoints lie behind a link that leads nowhere.
+    """
+    if not _holds_some(run_dir):
+        return ""
     said = f"hydra.run.dir={shown_path(run_dir)}: "
     if (link := run_dir / _CHECKPOINTS).is_symlink() and not link.exists():
-        raise SteerError(f"{said}its {_CHECKPOINTS} are a link to {link.readlink()}, which is not there")
-    latest = last_checkpoint(run_dir)
-    saved = latest is not None or any((run_dir / name).exists() for name in EXPORTED)
+        return f"{said}its {_CHECKPOINTS} are a link to {link.readlink()}, which is not there"
+    saved = last_checkpoint(run_dir) is not None or any((run_dir / name).exists() for name in EXPORTED)
     unlike = _unlike(run_dir, config)
     if not unlike or not (saved or _is_anothers(run_dir)):
-        _set_aside(run_dir)
-        return
+        return ""
     here = "training, which a new one" if holds(run_dir, "training") else f"{CONFIG} of no training, which this one"
-    said += f"holds a {here} would overwrite ({unlike}): name another folder, {folder_key()}=..."
-    if latest is not None and not sweeping():
-        begun = _begun_with(run_dir)
-        said += f", or go on with that one, with the settings of now by {path_word('ckpt_path', latest)}"
-        said += f", or as it began:\n{next_step(resume_command('train', begun, run_dir))}" if begun else ""
-    raise SteerError(said)
+    return f"{said}holds a {here} would overwrite ({unlike}): name another folder, {folder_key()}=..."
+
+
+def _holds_some(run_dir: Path) -> bool:
+    return holds(run_dir, "training") or (run_dir / CONFIG).is_file()
 
 
 def _is_anothers(run_dir: Path) -> bool:
@@ -166,7 +178,19 @@ def _unlike(run_dir: Path, config: DictConfig) -> str:
     derived = [key for key, value in _settings(asked, resolve=False).items() if "${" in str(value)]
     given = [key for key in keys if not any(within(key, section) for section in derived)]
     named = [f"{_shown(key, there)} there" for key in given] or [f"another {key} there" for key in keys]
+    named += [f"another prompt {name} there" for name in _changed_prompts(run_dir, config)]
     return ", ".join(named[:_NAMED]) + (f" and {len(named) - _NAMED} more" if named[_NAMED:] else "")
+
+
+def _changed_prompts(run_dir: Path, config: DictConfig) -> list[str]:
+    """Return the prompts that models were asked with in the folder's training and that have changed since."""
+    there = saved_versions(run_dir).get("prompts")
+    try:
+        here = prompts_of(config) if isinstance(there, dict) else {}
+    except (OSError, ValueError):  # the config check says what is wrong with them
+        return []
+    asked = [name for name in here if at_ours(config, f"{name.partition('_')[0]}.prompts") is not ABSENT]
+    return [f"{name}.txt" for name in asked if there.get(name, here[name]) != here[name]]
 
 
 def _settings(config: Any, *, resolve: bool = True) -> dict[str, Any]:

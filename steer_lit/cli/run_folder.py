@@ -124,7 +124,7 @@ def freeze(config: DictConfig, run_dir: Path) -> Path:
         found |= {name: version(name) for name in RECORDED}
         found |= {"date": datetime.now().isoformat(" ", timespec="minutes"), "command": typed_command()}
         found["commands"] = _commands(run_dir)
-        found["prompts"] = digests(_own_prompts(config))
+        found["prompts"] = prompts_of(config)
         replace_text(run_dir / VERSIONS, json.dumps(found, indent=2) + "\n")
         replace_text(path, OmegaConf.to_yaml(OmegaConf.create(resolved)))
     return path
@@ -139,9 +139,9 @@ def _escaped(value: Any) -> Any:
     return value.replace("${", r"\${") if isinstance(value, str) else value
 
 
-def _own_prompts(config: DictConfig) -> dict[str, str]:
-    """Return the folders whose prompts replace the package's, by the name of the player that uses them."""
-    return {name: own for name in ASKING if isinstance(own := at_ours(config, f"{name}.prompts"), str)}
+def prompts_of(config: DictConfig) -> dict[str, str]:
+    """Return every prompt's digest, by name; those in a player's own folder replace the package's."""
+    return digests({name: own for name in ASKING if isinstance(own := at_ours(config, f"{name}.prompts"), str)})
 
 
 def _commands(run_dir: Path) -> list[str]:

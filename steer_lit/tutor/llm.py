@@ -77,13 +77,14 @@ class LlmScorer:
     @property
     def fingerprint(self) -> str:
         """A text that changes with server, model, prompts and every setting: records under another are void."""
-        return self._asker.fingerprint((self._sees, "known intent:2"))
+        return self._asker.fingerprint((self._sees, "known intent:3"))
 
 
 class LlmTutor(LlmScorer):
     """Scores turns, and writes the next question."""
 
     name, shape = "tutor", TutorReply
+    writes_questions: ClassVar[bool] = True  # without gold facts; on the class: the config check reads it there
 
     def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]:
         """Return one verdict per dialogue, in order. Raises `errors.ServerDown` if the server has stopped answering."""

@@ -112,6 +112,7 @@ def test_a_dialogue_whose_tutor_gave_no_verdict_is_not_counted(tmp_path: Path, r
         (["attacker=llm", "tutor=llm"], ["judge: use judge=llm"]),
         (["attacker=adaptive", "tutor=llm"], ["judge: use judge=llm"]),
         (["attacker=llm", "tutor=llm", "judge=llm"], []),
+        (["attacker=adaptive", f"tutor._target_={NoVerdicts.__module__}.NoVerdicts"], []),  # it writes no questions
         (["tutor=llm"], []),  # nobody asks the tutor
     ],
 )

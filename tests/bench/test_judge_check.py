@@ -157,6 +157,10 @@ def test_a_judge_behind_a_server_is_checked_and_its_cost_reported(answering, tmp
     assert written["judge"] == "LlmJudge"
     assert len(written["turns"]) == len(ROWS)
     assert written["failures"] == []
+    assert "given earlier" not in text
+    client.usage = replace(client.usage, cached=58)  # of a model that may have had this name before
+    stored = "58 replies of these had been given earlier: if another model is behind that name now, ask it with"
+    assert stored in printed(LlmJudge(client, open_image), tmp_path, policies=4)
 
 
 def test_a_judge_that_hostile_texts_influence_is_reported(answering, tmp_path: Path) -> None:

@@ -264,6 +264,22 @@ def test_files_that_do_not_name_policy_and_judge_are_not_taken_for_one(
     assert (policy if name == "model_name" else judge) == "unknown"
 
 
+def test_dialogues_with_other_questions_under_one_id_are_not_compared(tmp_path: Path) -> None:
+    file_of(tmp_path, [theirs("1", [(3, 3)])], "3B")
+    path = file_of(tmp_path, [theirs("1", [(3, 3)])], "7B")
+    assert list(read_raw_evals(tmp_path)[0]) == ["3B", "7B"]
+    path.write_text(path.read_text().replace('"user": "u"', '"user": "something else"'))
+    with pytest.raises(SteerError, match="3B and 7B were asked different first questions in steer-vls/1"):
+        read_raw_evals(tmp_path)
+
+
+def test_turns_out_of_order_have_no_scores(tmp_path: Path) -> None:
+    sample = theirs("1", [(3, 3), (0, -3)])
+    sample["turn_scores"].reverse()
+    (row,) = read_raw_evals(file_of(tmp_path, [sample]))[0]["3B"]
+    assert [turn.failed for turn in row.turns] == [f"turn is {3 - n} in place {n} of turn_scores" for n in (1, 2)]
+
+
 @pytest.mark.parametrize("name", ["m\ud800", "a$\\foo$", "[/b]"])
 def test_hostile_names_and_pictures_reach_the_report_as_text(tmp_path: Path, name: str) -> None:
     from rich.console import Console

@@ -180,7 +180,7 @@ class ChaosServer:
             "all thoughts": json.dumps(completion(None, reasoning="Hm.")).encode(),
             "tool call": json.dumps(broken("tool_calls", {"message": {"content": None, "tool_calls": [{}]}})).encode(),
             "cut in thought": json.dumps(completion(None, finish="length", reasoning="Hm.")).encode(),
-            "parts": json.dumps(completion([{"type": "thinking"}, {"type": "text", "text": "Fine."}])).encode(),
+            "parts": json.dumps(completion([{"type": "x", "text": "Hm."}, {"type": "text", "text": "Fine."}])).encode(),
             "refusal": json.dumps(completion(None, refusal="I'd rather not.")).encode(),
             "cut off": json.dumps(completion('{"score": 1', finish="length")).encode(),
             "score of 11": json.dumps(completion(exaggerated(proper))).encode(),

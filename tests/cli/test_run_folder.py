@@ -271,6 +271,24 @@ def test_a_training_goes_on_in_a_moved_folder_with_another_address_of_its_server
     assert "(system_prompt=Say ${this}  there): name" in long
 
 
+def test_a_training_is_not_resumed_under_another_prompt_of_its_tutor(
+    tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One run would have two rewards, and nothing would tell."""
+    begun = beginning_at(monkeypatch, saves=True)
+    prompt = tmp_path / "mine" / "tutor_system.txt"
+    prompt.parent.mkdir()
+    prompt.write_text("Score it.")
+    words = ["+experiment=grpo_tiny", "tutor=llm", f"tutor.prompts={prompt.parent}", "server.model=m"]
+    words += ["server.base_url=http://a/v1", f"hydra.run.dir={tmp_path}/run"]
+    assert cli.run("train", words) == cli.run("train", words) == 0
+    prompt.write_text("Score it kindly.")
+    assert "overwrite (another prompt tutor_system.txt there): name another folder" in refused(*words)
+    (tmp_path / "mine" / "tutor_sytem.txt").touch()
+    assert "tutor.prompts=" in refused(*words)
+    assert len(begun) == 2
+
+
 @pytest.mark.parametrize("text", ["", "[1]", "5", "a: ${nope.y}", "a: [", "\udcff"])
 def test_a_config_that_cannot_be_read_is_in_the_way(text: str, tmp_path: Path, refused: Refused) -> None:
     (tmp_path / "config.yaml").write_text(text, errors="surrogateescape")
@@ -425,7 +443,7 @@ def test_a_training_does_not_overwrite_another(
     holds = f"hydra.run.dir={tmp_path}: holds a training, which a new one would overwrite (without a config.yaml)"
     assert said.startswith(f"{holds}: name another folder, hydra.run.dir=...")
     if path.suffix == ".ckpt":
-        assert said.endswith(f"or go on with that one, with the settings of now by ckpt_path={path}")
+        assert said.endswith(f"or continue it with the new settings: ckpt_path={path}")
     files = [file.name for file in tmp_path.rglob("*") if file.is_file() and file.suffix != ".log"]
     assert files == [".lock", path.name]
 
@@ -442,9 +460,11 @@ def test_a_training_with_other_settings_is_refused_with_what_differs(
     assert "(seed=2 there, trainer.max_steps=10 there, optim.lr=0.001 there and " in said
     again = f"next:    python train.py +experiment=grpo_tiny seed=2 '~logger.tensorboard' hydra.run.dir={tmp_path}/run"
     assert said.splitlines()[-1] == again
+    going_on.mark_finished(tmp_path / "run", Result(""))  # a finished one cannot be resumed
+    assert "next:" not in refused("+experiment=grpo_tiny", "optim.lr=1e-4", words[-1])
     (tmp_path / "run" / "versions.json").write_text(json.dumps({"commands": ["python train.py 'x=1"]}))
     said = refused("+experiment=grpo_tiny", "optim.lr=1e-4", words[-1])  # what was edited there is no command any more
-    assert said.endswith(f"with the settings of now by ckpt_path={tmp_path}/run/checkpoints/last.ckpt")
+    assert said.endswith(f"or continue it with the new settings: ckpt_path={tmp_path}/run/checkpoints/last.ckpt")
 
 
 def test_a_run_resumes_whose_checkpoints_lie_behind_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,9 +157,11 @@ def test_a_repeated_sweep_skips_finished_runs_and_compares_only_those(
     assert "2_seed-3/adapter]' bench" in capsys.readouterr().out
     assert cli.run("train", [*words, "trainer.max_steps=9"]) == REFUSED  # none of which is finished
     said = capsys.readouterr().err
+    assert said.startswith("3 problems in this sweep of 3 runs, none was started:\n")
     assert said.count("overwrite (trainer.max_steps=10 there") == said.count("folder, hydra.sweep.dir=...") == 3
-    assert ": #0, #1, #2 of this sweep\n" in said
-    assert begun == [1, 2, 3, 2]
+    assert "next:" not in said
+    assert cli.run("train", [*words[:2], "seed=1,9", words[-1]]) == 0  # runs are added beside those
+    assert begun == [1, 2, 3, 2, 9]
 
 
 @pytest.mark.parametrize("error", [SteerError("too large"), RuntimeError("CUDA out of memory")])
