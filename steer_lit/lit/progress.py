@@ -27,7 +27,7 @@ SHOWN = (
     ("train/kl", "KL", "{:.4f}"),
     ("val/loss", "val loss", "{:.3f}"),
     ("val/exact_share", "val exact", "{:.0%}"),
-    ("val/right_share", "val right", "{:.0%}"),
+    ("val/right_share", "val right (greedy)", "{:.0%}"),
     ("val/failed_share", "val failed", "{:.0%}"),
     ("train/tokens_per_second", "tokens/s", "{:.0f}"),
 )
