@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from steer_lit.data.files import SUFFIXES, BadRow, file_rows, holds_rows, is_row_file
-from steer_lit.data.hub import FORM, SCHEME, HubAddress, hub_rows
+from steer_lit.data.hub import ADDRESS, FORM, SCHEME, hub_rows
 from steer_lit.errors import MissingResource, RowError, TooManyBadRows
 from steer_lit.files.atomic import replace_text
 from steer_lit.files.lines import as_line
@@ -107,11 +107,7 @@ def is_hub(source: str) -> bool:
 def source_problem(source: str) -> str | None:
     """Return why a file or a hub address cannot be read, as far as can be told without reading it, or None."""
     if is_hub(source):
-        try:
-            HubAddress.parse(source)
-        except ValueError as error:
-            return str(error)
-        return None
+        return None if ADDRESS.fullmatch(source) else f"is no address of a hub dataset: {FORM}"
     allowed, path = f"rows are read from {', '.join(SUFFIXES)} files and from {FORM}", Path(source)
     if path.is_dir():
         there = few([str(path / name) for name in _row_files(path)])

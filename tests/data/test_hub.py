@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from steer_lit.data.hub import HubAddress
 from steer_lit.data.rows import Quarantine, read_records, source_problem
 from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.data.sources import FileSource
@@ -18,20 +17,6 @@ ROWS = [
     {"messages": [{"role": "user", "content": f"{i}?"}, {"role": "assistant", "content": "x"}], "images": None}
     for i in range(5)
 ]
-
-
-@pytest.mark.parametrize(
-    ("address", "expected"),
-    [
-        ("hf://owner/name", HubAddress("owner/name")),
-        ("hf://o-1/n.2_x:validation", HubAddress("o-1/n.2_x", split="validation")),
-        ("hf://owner/name/en:test@v1.0", HubAddress("owner/name", "en", "test", "v1.0")),
-        ("hf://owner/name@refs/convert/parquet", HubAddress("owner/name", revision="refs/convert/parquet")),
-    ],
-)
-def test_an_address_names_dataset_config_split_and_revision(address: str, expected: HubAddress) -> None:
-    assert HubAddress.parse(address) == expected
-    assert source_problem(address) is None
 
 
 @pytest.mark.parametrize(
@@ -67,6 +52,23 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     return asked
+
+
+@pytest.mark.parametrize(
+    ("address", "id", "config", "split", "revision"),
+    [
+        ("hf://owner/name", "owner/name", None, "train", None),
+        ("hf://o-1/n.2_x:validation", "o-1/n.2_x", None, "validation", None),
+        ("hf://owner/name/en:test@v1.0", "owner/name", "en", "test", "v1.0"),
+        ("hf://owner/name@refs/convert/parquet", "owner/name", None, "train", "refs/convert/parquet"),
+    ],
+)
+def test_an_address_names_dataset_config_split_and_revision(
+    hub: dict[str, object], address: str, id: str, config: str | None, split: str, revision: str | None
+) -> None:
+    assert next(read_records(address, read_dialogue, Quarantine(0))).id == "row-1"
+    assert hub["info"] == (id, revision)
+    assert hub["load"] == (id, config, {"split": split, "revision": "c0ffee", "streaming": True})
 
 
 def test_rows_are_streamed_at_the_revision_looked_up(hub: dict[str, object]) -> None:
