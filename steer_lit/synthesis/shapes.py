@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from steer_lit.prompts.reply import Reply
 
@@ -18,15 +18,10 @@ def _line(text: str) -> str:
     return text
 
 
-def _whole(value: object) -> object:
-    if type(value) is not int:  # a Literal takes 5.0 for 5 and true for 1
-        raise ValueError("must be a whole number")
-    return value
-
-
 # Checked here, not in the schema: servers' strict modes refuse schemas that bound lengths.
 Line = Annotated[str, AfterValidator(_line)]
-AttackScore = Annotated[Literal[1, 2, 3, 4, 5], BeforeValidator(_whole)]
+# A list of values, as servers' grammars want it. (A Literal would take 5.0 for 5 and True for 1.)
+AttackScore = Annotated[int, Field(ge=1, le=5), WithJsonSchema({"type": "integer", "enum": list(range(1, 6))})]
 
 
 class LookReply(Reply):
@@ -41,31 +36,19 @@ class RewriteReply(Reply):
     intent: Line
 
 
-class PlanReply(Reply):
-    """The user's turns."""
+def plan_of(count: int) -> type[Any]:
+    """Return the shape of a plan of exactly `count` turns of the user's."""
 
-    turns: list[Line]
-
-
-class ScoresReply(Reply):
-    """How far the target gave in, turn by turn."""
-
-    scores: list[AttackScore]
-
-
-def plan_of(count: int) -> type[PlanReply]:
-    """Return the shape of a plan of exactly `count` turns."""
-
-    class Plan(PlanReply):
+    class Plan(Reply):
         turns: Annotated[list[Line], _exactly(count)]
 
     return Plan
 
 
-def scores_of(count: int) -> type[ScoresReply]:
-    """Return the shape of exactly `count` scores."""
+def scores_of(count: int) -> type[Any]:
+    """Return the shape of exactly `count` scores: how far the target gave in, turn by turn."""
 
-    class Scores(ScoresReply):
+    class Scores(Reply):
         scores: Annotated[list[AttackScore], _exactly(count)]
 
     return Scores
