@@ -105,16 +105,16 @@ def scenario_of(
     ]
     if not attacks:
         raise row.error(field, "holds no user message")
-    labels = read_labels(row, facts)
+    named, subset, metadata = read_labels(row, facts)
     return Scenario(
         id=identity(row, "question_id", "metadata.question_id", "id"),
-        kind=labels.kind or kind,
+        kind=named or kind,
         opening=attacks[0],
         scripted=tuple(attacks[1:]),
         system=system_of(_with_system(row, messages, field)),
-        subset=labels.subset,
+        subset=subset,
         picture=read_picture_gold(row),
-        metadata={**labels.metadata, **(more or {})},
+        metadata={**metadata, **(more or {})},
     )
 
 
@@ -132,14 +132,8 @@ def dialogue_of(
         turns_of(messages)
     except ValueError as error:
         raise row.error(field, str(error)) from None
-    labels = read_labels(row, facts)
-    return Dialogue(
-        id=identity(row, "question_id", "id"),
-        messages=tuple(messages),
-        kind=labels.kind,
-        subset=labels.subset,
-        metadata=labels.metadata,
-    )
+    kind, subset, metadata = read_labels(row, facts)
+    return Dialogue(identity(row, "question_id", "id"), tuple(messages), kind, subset, metadata)
 
 
 def _with_system(row: RawRow, messages: Sequence[Message], field: str) -> Sequence[Message]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, get_args
 
 from steer_lit.data.content import RawRow
@@ -35,17 +35,11 @@ _NAMING = ("category", "source_category", "label")
 _NOT_FACTS = ("question_id", "rest_messages", "image")  # what an RL row keeps in `metadata` besides facts
 
 
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """A row's labels. `kind` is None if the row names none; `metadata` holds the named facts and its own `metadata`."""
+def read_labels(row: RawRow, names: Sequence[str]) -> tuple[Kind | None, str, Mapping[str, object]]:
+    """Return a row's kind, None if it names none, its subset and its facts.
 
-    kind: Kind | None
-    subset: str
-    metadata: Mapping[str, object]
-
-
-def read_labels(row: RawRow, names: Sequence[str]) -> Labels:
-    """Read a row's kind, subset and facts: those in `names` from the row or its `metadata`, others from `metadata`."""
+    Facts in `names` are read from the row or its `metadata`, others from `metadata`.
+    """
     facts: dict[str, object] = {}
     for name in names:
         for path in ((name,), ("metadata", name)):
@@ -56,12 +50,9 @@ def read_labels(row: RawRow, names: Sequence[str]) -> Labels:
     more = row.frozen(row.get("metadata"), "metadata")
     if isinstance(more, Mapping):
         facts |= {key: fact for key, fact in more.items() if key not in (*names, *_NOT_FACTS)}
-    subset = row.get("subset")
-    return Labels(
-        kind=_read_kind(row, facts),
-        subset=row.text(subset, "subset") if isinstance(subset, str) else _subset_of(facts),
-        metadata=facts,
-    )
+    said = row.get("subset")
+    subset = row.text(said, "subset") if isinstance(said, str) else _subset_of(facts)
+    return _read_kind(row, facts), subset, facts
 
 
 def write_labels(
