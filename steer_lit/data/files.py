@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steer_lit.errors import SteerError
+from steer_lit.files.lines import unique_keys
 from steer_lit.files.run_files import NOTES
 
 if TYPE_CHECKING:
@@ -71,28 +72,14 @@ def _lines(path: Path) -> Iterator[tuple[int, object]]:
                 yield number, _decoded(line)
 
 
-class _KeyTwice(ValueError):
-    """Says which key an object has twice: `json` would keep the last one's value."""
-
-
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Return a JSON object. Raises _KeyTwice."""
-    if len(found := dict(pairs)) < len(pairs):
-        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise _KeyTwice(f"has an object with the key {twice!r:.60} twice")
-    return found
-
-
-_JSON = json.JSONDecoder(object_pairs_hook=_object)
+_JSON = json.JSONDecoder(object_pairs_hook=unique_keys)
 
 
 def _decoded(line: bytes) -> object:
     try:
         return _JSON.decode(line.decode())
-    except _KeyTwice as error:
-        return BadRow(str(error))
     except (ValueError, RecursionError) as error:
-        return BadRow(f"is not JSON ({error})")
+        return BadRow(f"cannot be read as JSON ({error})")
 
 
 def _json_rows(path: Path) -> Iterator[tuple[int, object]]:
@@ -103,12 +90,8 @@ def _json_rows(path: Path) -> Iterator[tuple[int, object]]:
         if not _opens(path, rb"\[|\{\s*\n"):
             yield from _lines(path)
             return
-        why = (
-            f"{error}, and which counts cannot be known"
-            if isinstance(error, _KeyTwice)
-            else f"is not a JSON array or object ({error})"
-        )
-        raise SteerError(f"data file {path} {why}: write it again, or use JSON Lines") from error
+        why = f"cannot be read as a JSON array or object ({error}): write it again, or use JSON Lines"
+        raise SteerError(f"data file {path} {why}") from error
     yield from enumerate(value if isinstance(value, list) else [value], start=1)
 
 

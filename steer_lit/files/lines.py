@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 log = logging.getLogger(__name__)
 
@@ -81,3 +82,12 @@ def readable(path: Path, read: Callable[[str], T], kind: str) -> Iterator[T]:
         log.warning("%s: %d of %d lines are no JSON and are left out", path, damaged, lines)
     if misfits:
         log.warning("%s: %d of %d lines are no %s and are left out, such as %s", path, misfits, lines, kind, first)
+
+
+def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object, for `json` to call. Raises ValueError if a key occurs twice: `json` would keep the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"key {twice!r:.60} occurs twice")
+    return found

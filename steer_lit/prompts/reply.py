@@ -8,13 +8,12 @@ it was shown. So a reply with a second object is refused, and so is an object th
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Sequence
 from typing import Any, NoReturn, TypeVar
 from unicodedata import category, combining, normalize
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from steer_lit.files.lines import unique_keys
 from steer_lit.prompts.fill import BAR, writable
 
 _THOUGHT, _THOUGHT_ENDS = "<think>", "</think>"  # reasoning models may write their thoughts into the reply
@@ -109,18 +108,11 @@ def _object_at(text: str, start: int) -> tuple[dict[str, Any] | Exception, int]:
         return error, start
 
 
-def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    counted = Counter(key for key, _ in pairs)
-    if repeated := sorted(key for key, count in counted.items() if count > 1):
-        raise ValueError(f"key {repeated[0]!r} occurs twice")
-    return dict(pairs)
-
-
 def _refuse(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse, strict=False)
+_DECODER = json.JSONDecoder(object_pairs_hook=unique_keys, parse_constant=_refuse, strict=False)
 
 
 def _told(problem: Any) -> str:

@@ -74,7 +74,7 @@ def test_no_more_rows_are_read_than_needed(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("line", "allowed", "said"),
     [
-        ("{", 0, "row 3: is not JSON"),
+        ("{", 0, "row 3: cannot be read as JSON"),
         ('{"messages": [{"role": "user", "content": "Hi"}]}', 0, "row 3, field 'messages': user and assistant must"),
         (json.dumps(UNSEEN), 0, "row 3, field 'images'"),
         ("{", 1, "loaded"),
