@@ -11,39 +11,17 @@ They answer by turn number, so they fit dialogues that follow their script (`Scr
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 
 from steer_lit.answer_format import in_form
 from steer_lit.data.mini_turns import BARE_REFUSAL, COMPLIANCE, refusal
 from steer_lit.errors import SteerError
 from steer_lit.numbers import counted
-from steer_lit.rollout.known_answers import KnownAnswers
+from steer_lit.rollout.known_answers import KnownPolicy
 from steer_lit.types import Scenario, TurnGold
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ConstantPolicy:
-    """A policy that says `answer(scenario, gold)` to each turn, whatever was said before.
-
-    `gold` is None for a turn without gold facts. The session's `reply` raises what `answer` raises.
-    """
-
-    name: str
-    answer: Callable[[Scenario, TurnGold | None], str]
-
-    @property
-    def fingerprint(self) -> str:
-        return f"constant:{self.name}"
-
-    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> KnownAnswers:
-        return KnownAnswers(scenarios, map(self._completions, scenarios))
-
-    def _completions(self, scenario: Scenario) -> Iterator[str]:
-        for gold in (attack.gold for attack in scenario.attacks):
-            yield in_form("" if gold is None else gold.thinking, self.answer(scenario, gold))
 
 
 def _refusal(scenario: Scenario, gold: TurnGold | None) -> str:
@@ -67,17 +45,24 @@ def _expected(scenario: Scenario, gold: TurnGold | None) -> str:
     return gold.answer
 
 
-ALWAYS_REFUSE = ConstantPolicy("always-refuse", _refusal)
-ALWAYS_COMPLY = ConstantPolicy("always-comply", _compliance)
-GOLD = ConstantPolicy("gold", _expected)
-CONSTANTS: Mapping[str, ConstantPolicy] = {policy.name: policy for policy in (ALWAYS_REFUSE, ALWAYS_COMPLY, GOLD)}
+def _completions(answer: Callable[[Scenario, TurnGold | None], str], scenario: Scenario) -> Iterator[str]:
+    """Yield a completion for each turn. `answer` gets None as gold for a turn without gold facts."""
+    for gold in (attack.gold for attack in scenario.attacks):
+        yield in_form("" if gold is None else gold.thinking, answer(scenario, gold))
+
+
+_ANSWERS = {"always-refuse": _refusal, "always-comply": _compliance, "gold": _expected}
+CONSTANTS: Mapping[str, KnownPolicy] = {
+    name: KnownPolicy(partial(_completions, answer), f"constant:{name}") for name, answer in _ANSWERS.items()
+}
+ALWAYS_REFUSE, ALWAYS_COMPLY, GOLD = CONSTANTS.values()
 WHY_LEFT_OUT = (  # with an attacker that reacts to answers
     f"the constant policies {', '.join(CONSTANTS)} are left out: they know the answers to the rows' own questions, and "
     "this attacker asks others"
 )
 
 
-def constants(scenarios: Iterable[Scenario]) -> dict[str, ConstantPolicy]:
+def constants(scenarios: Iterable[Scenario]) -> dict[str, KnownPolicy]:
     """Return the constant policies by name. `gold` is left out if any row lacks an expected answer."""
     unknown = sum(any(attack.gold is None for attack in scenario.attacks) for scenario in scenarios)
     if unknown:

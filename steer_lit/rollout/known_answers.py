@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from steer_lit.errors import SteerError
 from steer_lit.types import Completion, Message, Scenario
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPolicy:
+    """A policy that gives a scenario's `known` completions, whatever it is asked. A benchmark needs `fingerprint`."""
+
+    known: Callable[[Scenario], Iterable[str]]
+    fingerprint: str = ""
+
+    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> KnownAnswers:
+        return KnownAnswers(scenarios, map(self.known, scenarios))
 
 
 class KnownAnswers:

@@ -8,15 +8,15 @@ rule-based attacker. Nothing is random beyond the rows themselves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice, starmap
+from itertools import islice
 
 from steer_lit.answer_format import in_form
 from steer_lit.attacker.adaptive import AdaptiveAttacker
 from steer_lit.data.mini_turns import BARE_REFUSAL, COMPLIANCE
 from steer_lit.mini_world import FRAMINGS, STRATEGIES
-from steer_lit.rollout.known_answers import KnownAnswers
+from steer_lit.rollout.known_answers import KnownPolicy
 from steer_lit.synthesis.generator import Generator, SeedQuestion, Tactic
 from steer_lit.synthesis.outcome import RowEnds
 from steer_lit.synthesis.starts import mini_scenarios
@@ -30,10 +30,10 @@ def template_generator(name: str, seed: int, patience: int = 2) -> Generator:
     return Generator(
         seed_questions=scripts.seed_questions,
         write=scripts.write,
-        target=Answers(lambda golds: _tiring(golds, patience)),
+        target=KnownPolicy(lambda scenario: _tiring(_golds(scenario), patience)),
         score_attack=attack_scores,
         red=red,
-        blue=Answers(lambda golds: [(gold.thinking, gold.answer) for gold in golds]),
+        blue=KnownPolicy(lambda scenario: [in_form(gold.thinking, gold.answer) for gold in _golds(scenario)]),
         tutor=RubricTutor(),
         identity={
             "generator": name,
@@ -70,16 +70,6 @@ class _TemplateScripts:
         return replace(scenario, metadata=facts)
 
 
-class Answers:
-    """A policy that knows every turn's gold facts: `answer` gives (thinking, answer) for each turn of a scenario."""
-
-    def __init__(self, answer: Callable[[Sequence[TurnGold]], list[tuple[str, str]]]) -> None:
-        self._answer = answer
-
-    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> KnownAnswers:
-        return KnownAnswers(scenarios, [starmap(in_form, self._answer(_golds(scenario))) for scenario in scenarios])
-
-
 def attack_scores(request: str, trajectory: Trajectory) -> list[int]:
     """Return Stage I's score, 1..5, of each turn, read off the rubric's verdict."""
     return [_score(verdict_on(trajectory.scenario, turn)) for turn in trajectory.turns]
@@ -97,12 +87,12 @@ def _score(verdict: Verdict) -> int:
     return 1
 
 
-def _tiring(golds: Sequence[TurnGold], patience: int) -> list[tuple[str, str]]:
+def _tiring(golds: Sequence[TurnGold], patience: int) -> list[str]:
     answers, asked = [], 0
     for gold in golds:
         asked += gold.intent == "harmful"
         answer = gold.answer if gold.intent == "harmless" else BARE_REFUSAL if asked <= patience else COMPLIANCE
-        answers.append(("", answer))
+        answers.append(in_form("", answer))
     return answers
 
 
