@@ -15,7 +15,6 @@ Order is stratified: any 10 consecutive rows hold 3 benign ones and 3 or 4 of ea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from random import Random
@@ -56,12 +55,6 @@ class MiniSplit:
     mean_turns: float | None = None
     min_turns: int = 2
     max_turns: int = 10
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __iter__(self) -> Iterator[Scenario]:
-        return map(self.scenario, range(self.size))
 
     def scenario(self, i: int) -> Scenario:
         """Return row `i` as the start of a rollout, with the gold facts of every scripted turn."""

@@ -1,9 +1,9 @@
 """Where rows come from: STEER-mini, made on the fly, or row files.
 
-`rows(split, ...)` gives the rows of five splits: "sft" the dialogues that SFT learns from, "rl" and "bench" the
-scenarios that GRPO and the benchmark play, "captions" the dialogues that teach a fresh vision tower to see, "primer"
-the dialogues that pretrain a small model from nothing. `block` is the number of consecutive rows that belong together,
-`image_root` the only folder that pictures are read from.
+There are five splits: "sft" has the dialogues that SFT learns from, "rl" and "bench" the scenarios that GRPO and the
+benchmark play, "captions" the dialogues that teach a fresh vision tower to see, "primer" the dialogues that pretrain a
+small model from nothing. `block` is the number of consecutive rows that belong together, `image_root` the only folder
+that pictures are read from.
 """
 
 from __future__ import annotations
@@ -132,10 +132,6 @@ class FileSource:
             remedy = f"name the folder of the pictures: the row files lie in different folders ({shown})"
             raise ConfigError([Problem("data.source.folder", None, remedy)])
         return folders[0] if folders else None
-
-    def rows(self, split: SourceSplit, max_turns: int, quarantine: Quarantine) -> list[Record]:
-        """Return every usable row of the split's files, under an id of its own."""
-        return self.fitting(split, self.read(split, max_turns, quarantine), quarantine)
 
     def read(self, split: SourceSplit, max_turns: int, quarantine: Quarantine) -> list[Placed]:
         """Return (place, record) of each row that has a known shape and sound pictures, cut after `max_turns` turns.

@@ -16,7 +16,6 @@ from steer_lit.bench.suite import Suite
 from steer_lit.chat import ChatClient
 from steer_lit.checks.programs import bench_problems
 from steer_lit.cli import main as cli
-from steer_lit.data.mini import MiniSplit
 from steer_lit.errors import TooManyFailures
 from steer_lit.rollout.known_answers import KnownAnswers
 from steer_lit.tutor.judge import LlmJudge
@@ -24,6 +23,7 @@ from steer_lit.tutor.llm import LlmTutor
 from steer_lit.tutor.rubric import RubricJudge, RubricTutor
 from steer_lit.types import Scenario, SoFar, Verdict
 from tests.bench.players import benched, shown_in
+from tests.rows import mini_rows
 from tests.settings import bench_settings
 from tests.test_conf import SERVER, compose
 
@@ -57,7 +57,7 @@ def played(out_dir: Path, suite: Suite) -> list[GradedDialogue]:
 @pytest.fixture
 def rows() -> list[Scenario]:
     """Return dialogues that end with a harmful request, so that the attacker can continue."""
-    scenarios = list(MiniSplit("bench", size=60, seed=0))
+    scenarios = mini_rows("bench", size=60, seed=0)
     return [row for row in scenarios if (gold := row.attacks[-1].gold) is not None and gold.intent == "harmful"][:6]
 
 

@@ -15,6 +15,7 @@ from steer_lit.data.mini import MiniSplit
 from steer_lit.data.rows import Quarantine
 from steer_lit.data.sources import FileSource, blanked
 from steer_lit.data.writers import bench_row
+from tests.rows import file_rows
 
 pytestmark = pytest.mark.usefixtures("no_charts")
 
@@ -73,7 +74,7 @@ def test_a_benchmark_warns_of_dialogues_that_an_adapter_was_trained_on(
     assert said.startswith(
         "WARNING: of the 6 dialogues to play some were trained on (policies.sft on 3, policies.grpo on 5): "
     )
-    shorter = FileSource(bench="all.jsonl").rows("bench", 2, Quarantine(0))
+    shorter = file_rows(FileSource(bench="all.jsonl"), "bench", Quarantine(0), max_turns=2)
     policies = {"sft": LocalPolicy("first/adapter"), "grpo": LocalPolicy("later/adapter")}
     for played in (shorter, list(map(blanked, shorter))):
         assert list(told_of_trained(policies, played)) == [said.removeprefix("WARNING: ")]

@@ -14,11 +14,11 @@ from steer_lit.bench.constant import ALWAYS_COMPLY, ALWAYS_REFUSE, CONSTANTS, GO
 from steer_lit.bench.playing import BenchRun
 from steer_lit.bench.suite import BenchPolicy, Suite
 from steer_lit.data.images import open_image
-from steer_lit.data.mini import MiniSplit
 from steer_lit.errors import RowError, TooManyFailures
 from steer_lit.rollout.known_answers import KnownAnswers
 from steer_lit.types import Attack, Completion, Grade, ImageRef, Message, PictureGold, Scenario, SoFar, Turn, TurnGold
 from tests.bench.players import benched, reported, rows_of, shown_in
+from tests.rows import mini_rows
 from tests.settings import bench_settings
 
 SETTINGS = bench_settings(resamples=100, chunk=2)
@@ -521,7 +521,7 @@ def test_what_rows_say_besides_the_dialogue_is_brought_up_to_date_without_playin
 
 
 def test_the_bootstrap_draws_steer_minis_twins_together(tmp_path: Path) -> None:
-    summary, _ = bench(tmp_path, {"always-comply": ALWAYS_COMPLY}, list(MiniSplit("bench", 0, 10)))
+    summary, _ = bench(tmp_path, {"always-comply": ALWAYS_COMPLY}, mini_rows("bench", 0, 10))
     rows = shown_in(tmp_path)
     assert metrics.clusters([rows]).tolist() == [0, 0, 1, 2, 2, 3, 4, 4, 5, 6]
     apart = [replace(row, twin="") for row in rows]  # as in records without twins

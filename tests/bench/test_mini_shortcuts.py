@@ -5,16 +5,16 @@ import pytest
 
 from steer_lit.answer_format import in_form
 from steer_lit.bench.constant import CONSTANTS
-from steer_lit.data.mini import MiniSplit
 from steer_lit.tutor.rubric import RubricJudge
 from steer_lit.types import Completion, Scenario, Turn
 from tests.bench.players import benched
+from tests.rows import mini_rows
 
 
 @pytest.fixture(scope="module")
 def summary(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Mapping[str, Any]]:
     """Benchmark the constant policies on 300 rows of STEER-mini's bench split."""
-    rows = list(MiniSplit("bench", seed=0, size=300))
+    rows = mini_rows("bench", seed=0, size=300)
     return benched(tmp_path_factory.mktemp("bench"), CONSTANTS, rows, RubricJudge(), chunk=100)[0]
 
 
@@ -60,7 +60,7 @@ WARNING = "It can be dangerous."
 @pytest.mark.parametrize("answer", [hedged, lambda scenario, turn_idx: WARNING], ids=["hedged", "warning"])
 def test_no_sentence_passes_for_both_twins(answer: Callable[[Scenario, int], str]) -> None:
     """On questions about pictures, the hedge passes no harmless one. A warning for everything refuses everything."""
-    scenarios = [MiniSplit("bench", seed=0, size=300).scenario(number) for number in range(300)]
+    scenarios = mini_rows("bench", seed=0, size=300)
     judge = RubricJudge()
     refused = asked = 0
     for scenario in scenarios:

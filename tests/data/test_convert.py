@@ -16,7 +16,6 @@ from pyarrow import parquet
 
 from steer_lit.data.convert import SHAPES, main
 from steer_lit.data.images import open_image
-from steer_lit.data.mini import MiniSplit
 from steer_lit.data.rows import Quarantine, read_records
 from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.data.sources import FileSource, pictures_of
@@ -25,6 +24,7 @@ from steer_lit.data.writers import rl_row, write_rows
 from steer_lit.errors import RowError
 from steer_lit.terminal.stdout import REFUSED
 from steer_lit.types import Scenario
+from tests.rows import file_rows, mini_rows
 
 # Like LLaMA-Factory's demo: no ids, marks anywhere, one picture twice.
 DEMO = [
@@ -86,7 +86,7 @@ def test_a_full_disk_is_told_with_the_file(tmp_path: Path, suffix: str, capsys: 
 def test_gold_facts_and_stage_1_scores_survive_every_playable_format(
     tmp_path: Path, shape: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = [MiniSplit("rl", seed=0, size=10).scenario(row) for row in range(10)]
+    made = mini_rows("rl", seed=0, size=10)
     file = tmp_path / "made.jsonl"
     write_rows(file, map(rl_row, made))
     there, back = str(tmp_path / "there.json"), tmp_path / "back.jsonl"
@@ -128,7 +128,7 @@ def test_a_missing_kind_stays_missing(tmp_path: Path) -> None:
         out = tmp_path / f"{shape}.jsonl"
         assert main([file, str(out), "--as", shape]) == 0
         for kind in ("benign", "red_team"):
-            played = FileSource(rl=str(out), kind=kind).rows("rl", 10, Quarantine(0))
+            played = file_rows(FileSource(rl=str(out), kind=kind), "rl", Quarantine(0))
             assert [played[0].kind, played[1].kind] == [kind, "obfuscated"]
 
 
@@ -146,7 +146,7 @@ def test_converted_rows_can_be_trained_on(tmp_path: Path, capsys: pytest.Capture
     keys = f"data=steer data.source.sft={out} 'data.source.folder={data}'"
     assert closing == f"rows written: 2, put aside: 2; to use them: {keys}"
     assert [(entry["row"], entry["field"]) for entry in lines(aside)] == [(2, "messages"), (3, "videos")]
-    rows = FileSource(sft=str(out), folder=str(data)).rows("sft", 10, Quarantine(0))
+    rows = file_rows(FileSource(sft=str(out), folder=str(data)), "sft", Quarantine(0))
     assert [rows[0].messages, rows[1].messages] == [read_dialogue(row, "", 1).messages for row in DEMO]  # type: ignore[union-attr]
 
 
@@ -248,7 +248,7 @@ def test_pictures_inside_rows_become_files(tmp_path: Path, capsys: pytest.Captur
     assert bad[0]["reason"] == unknown
     assert "sides may differ" in str(bad[1]["reason"])
     source = FileSource(rl=str(out))
-    played = source.rows("rl", 10, Quarantine(0))
+    played = file_rows(source, "rl", Quarantine(0))
     assert len(played) == 3
     shown = [[open_image(ref, source.image_root).getpixel((0, 0)) for ref in pictures_of(row)] for row in played]
     assert [len(pixels) for pixels in shown] == [1, 2, 0]
@@ -264,7 +264,7 @@ def test_data_urls_become_files_in_picture_fields_only(tmp_path: Path) -> None:
     with pytest.raises(RowError, match="is a picture inside the row"):
         read_dialogue({"messages": [asked, ASKED[1]]}, file, 1)
     assert main([file, str(out)]) == 0
-    dialogue = FileSource(sft=str(out)).rows("sft", 10, Quarantine(0))[0]
+    dialogue = file_rows(FileSource(sft=str(out)), "sft", Quarantine(0))[0]
     assert dialogue.messages[0].text == url  # type: ignore[union-attr]
     assert [ref.uri.split("/")[0] for ref in pictures_of(dialogue)] == ["sft_pictures"]
     for wrong, reason in ((url[:-3] + "*", "is no base64"), (url.replace(";base64", ""), "must go on with ;base64,")):
@@ -279,7 +279,7 @@ def test_bytes_in_json_are_base64(tmp_path: Path) -> None:
     out = tmp_path / "rl.jsonl"
     assert main([write(tmp_path / "rows.jsonl", [row]), str(out), "--as", "question"]) == 0
     source = FileSource(rl=str(out))
-    (played,) = source.rows("rl", 10, Quarantine(0))
+    (played,) = file_rows(source, "rl", Quarantine(0))
     assert [open_image(ref, source.image_root).getpixel((0, 0)) for ref in pictures_of(played)] == [(255, 0, 0)]
     assert played.metadata == {"size": {"bytes": "12"}}
 
@@ -297,6 +297,6 @@ def test_rows_with_both_embedded_and_named_pictures_must_stay_in_their_folder(
     assert f"lie inside rows and beside it: name a file in {tmp_path} to write" in capsys.readouterr().err
     assert not (tmp_path / "new" / "rl.jsonl").exists()
     assert main([file, str(tmp_path / "rl.jsonl"), "--as", "question"]) == 0
-    played = FileSource(rl=str(tmp_path / "rl.jsonl")).rows("rl", 10, Quarantine(0))
+    played = file_rows(FileSource(rl=str(tmp_path / "rl.jsonl")), "rl", Quarantine(0))
     shown = [ref.uri for number in range(3) for ref in pictures_of(played[number])]
     assert (shown[0].split("/")[0], shown[1:]) == ("rl_pictures", ["a.png", "a.png"])

@@ -12,6 +12,7 @@ from steer_lit.data.rows import Quarantine, read_records, source_problem
 from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.data.sources import FileSource
 from steer_lit.errors import MissingResource, SteerError
+from tests.rows import file_rows
 
 ROWS = [
     {"messages": [{"role": "user", "content": f"{i}?"}, {"role": "assistant", "content": "x"}], "images": None}
@@ -95,7 +96,7 @@ def test_pictures_inside_hub_rows_are_bad_rows_and_stay_undecoded(
 
 def test_trap_35_a_hub_dataset_becomes_a_list_for_the_cursor(hub: dict[str, object], tmp_path: Path) -> None:
     source = FileSource(sft="hf://owner/name")
-    rows = source.rows("sft", max_turns=10, quarantine=Quarantine(0))
+    rows = file_rows(source, "sft", Quarantine(0))
     assert [rows[number].id for number in (4, 0)] == ["row-5", "row-1"]
     assert len(rows) == 5
     assert source.image_root is None
@@ -112,7 +113,7 @@ def test_a_broken_stream_is_reported_in_one_line(hub: dict[str, object]) -> None
 def test_offline_there_is_one_clear_message() -> None:
     """`tests/conftest.py` keeps the hub's client offline."""
     with pytest.raises(MissingResource) as caught:
-        FileSource(sft="hf://owner/name").rows("sft", 10, Quarantine(0))
+        file_rows(FileSource(sft="hf://owner/name"), "sft", Quarantine(0))
     message = str(caught.value)
     assert message.startswith("data hf://owner/name: the hub does not give it (")
     assert "hf download owner/name --repo-type dataset" in message

@@ -18,6 +18,7 @@ from steer_lit.data.images import open_image
 from steer_lit.data.rows import Quarantine
 from steer_lit.data.sources import FileSource, pictures_of
 from tests.loopback_hub import REVISION, LoopbackHub
+from tests.rows import file_rows
 
 QUESTIONS = b"".join(json.dumps({"text": f"question {at}"}).encode() + b"\n" for at in range(3))
 
@@ -46,7 +47,7 @@ def test_rows_and_the_pictures_inside_them_are_streamed(tmp_path: Path) -> None:
         done = converted(hub, "hf://owner/name", tmp_path)
     assert done.returncode == 0, done.stderr
     source = FileSource(rl=str(tmp_path / "rl.jsonl"))
-    pictured, plain = source.rows("rl", 10, Quarantine(0))
+    pictured, plain = file_rows(source, "rl", Quarantine(0))
     (shown,) = pictures_of(pictured)
     assert open_image(shown, source.image_root).size == (8, 6)
     assert (pictured.opening.message.text, plain.opening.message.text) == ("What?", "Hi")
@@ -57,7 +58,7 @@ def test_a_split_of_a_revision_is_requested_at_its_commit(tmp_path: Path) -> Non
     with LoopbackHub({"test.jsonl": QUESTIONS, "train.jsonl": b'{"text": "other"}\n'}) as hub:
         done = converted(hub, "hf://owner/name:test@main", tmp_path)
     assert done.returncode == 0, done.stderr
-    rows = FileSource(rl=str(tmp_path / "rl.jsonl")).rows("rl", 10, Quarantine(0))
+    rows = file_rows(FileSource(rl=str(tmp_path / "rl.jsonl")), "rl", Quarantine(0))
     assert [row.opening.message.text for row in rows] == ["question 0", "question 1", "question 2"]
     assert "GET /api/datasets/owner/name/revision/main" in hub.asked
     assert f"GET /datasets/owner/name/resolve/{REVISION}/test.jsonl" in hub.asked

@@ -13,6 +13,7 @@ from steer_lit.data.mini_plan import outline
 from steer_lit.data.mini_turns import with_article
 from steer_lit.mini_world import COLOURS, OBJECTS
 from steer_lit.types import Scenario
+from tests.rows import mini_rows
 
 SPLITS = ("sft", "rl", "bench")
 
@@ -34,9 +35,7 @@ def moves_of(scenario: Scenario):
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_rows_are_the_same_in_any_order_and_any_process(split):
-    rows = MiniSplit(split, 5, 40)
-    in_order = list(rows)
-    assert len(rows) == len(in_order) == 40
+    in_order = mini_rows(split, 5, 40)
     again = MiniSplit(split, 5, 40)
     assert [again.scenario(i) for i in reversed(range(40))] == in_order[::-1]
     assert MiniSplit(split, 5, 4000).scenario(17) == in_order[17]  # the size does not matter
@@ -58,19 +57,19 @@ def test_rows_can_be_pickled():
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_turn_counts_have_the_papers_mean(split):
-    counts = [len(row.attacks) for row in MiniSplit(split, 1, 600)]
+    counts = [len(row.attacks) for row in mini_rows(split, 1, 600)]
     assert abs(np.mean(counts) - PAPER_MEAN_TURNS[split]) < 0.3
     assert min(counts) >= 2
     assert max(counts) <= 10
 
 
 def test_turn_counts_follow_the_caller():
-    counts = [len(row.attacks) for row in MiniSplit("rl", 1, 400, mean_turns=4.0, max_turns=6)]
+    counts = [len(row.attacks) for row in mini_rows("rl", 1, 400, mean_turns=4.0, max_turns=6)]
     assert abs(np.mean(counts) - 4.0) < 0.3
     assert set(counts) == {2, 3, 4, 5, 6}
     # None scales the paper's mean to the range: 2 + (8.33 - 2) / 8 * 4 = 5.165
-    assert abs(np.mean([len(row.attacks) for row in MiniSplit("rl", 1, 400, max_turns=6)]) - 5.165) < 0.3
-    assert {len(row.attacks) for row in MiniSplit("sft", 1, 20, min_turns=3, max_turns=3)} == {3}
+    assert abs(np.mean([len(row.attacks) for row in mini_rows("rl", 1, 400, max_turns=6)]) - 5.165) < 0.3
+    assert {len(row.attacks) for row in mini_rows("sft", 1, 20, min_turns=3, max_turns=3)} == {3}
 
 
 # ---------------------------------------------------------------- kinds, twins, structure
@@ -78,7 +77,7 @@ def test_turn_counts_follow_the_caller():
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_any_ten_rows_hold_the_kinds_in_their_shares(split):
-    kinds = [row.kind for row in MiniSplit(split, 2, 120)]
+    kinds = [row.kind for row in mini_rows(split, 2, 120)]
     for start in range(len(kinds) - 9):
         window = Counter(kinds[start : start + 10])
         assert window["benign"] == 3
@@ -87,7 +86,7 @@ def test_any_ten_rows_hold_the_kinds_in_their_shares(split):
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_a_twin_differs_only_in_what_makes_it_harmful(split):
-    rows = list(MiniSplit(split, 3, 200))
+    rows = mini_rows(split, 3, 200)
     by_id = {row.id: row for row in rows}
     for idx, twin in enumerate(rows):
         if twin.kind != "benign":
@@ -117,7 +116,7 @@ def test_a_twin_cut_off_by_the_size_is_not_named():
 
 
 def test_a_subset_is_named_after_the_source_of_the_harm():
-    rows = list(MiniSplit("bench", 4, 400))
+    rows = mini_rows("bench", 4, 400)
     assert set(Counter(row.subset for row in rows)) == {"mini-words", "mini-history", "mini-picture", "mini-mixed"}
     asked = {"mini-words": {"act!"}, "mini-history": {"code!"}, "mini-picture": {"picture!"}}
     for row in rows:
@@ -131,7 +130,7 @@ def test_a_subset_is_named_after_the_source_of_the_harm():
 
 
 def test_the_gold_tier_matches_the_harmful_move():
-    for row in MiniSplit("rl", 4, 150):
+    for row in mini_rows("rl", 4, 150):
         for move, gold in zip(moves_of(row), gold_of(row), strict=True):
             if gold.intent == "harmless":
                 assert (gold.tier, gold.alternative) == ("none", "")
@@ -143,7 +142,7 @@ def test_the_gold_tier_matches_the_harmful_move():
 
 def test_pressure_has_the_gold_of_the_request_before_it():
     follows = Counter()
-    for row in MiniSplit("bench", 4, 200):
+    for row in mini_rows("bench", 4, 200):
         moves, golds = moves_of(row), gold_of(row)
         for idx, move in enumerate(moves):
             if move.startswith("press"):
@@ -172,7 +171,7 @@ def test_bench_has_longer_runs_of_pressure_than_sft():
     def longest(split):
         return max(
             len(run)
-            for row in MiniSplit(split, 0, 300)
+            for row in mini_rows(split, 0, 300)
             for run in re.findall(r"(?:press! ?)+", row.metadata["structure"])
         ) // len("press! ")
 
@@ -197,7 +196,7 @@ def test_a_dialogue_is_its_scenario_with_the_expected_completions():
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_every_thinking_starts_with_the_picture_and_ends_with_the_intent(split):
-    for row in MiniSplit(split, 0, 100):
+    for row in mini_rows(split, 0, 100):
         for gold in gold_of(row):
             assert gold.thinking.startswith(f"{row.picture.colour.capitalize()} {row.picture.object}. ")
             assert gold.thinking.endswith(f": {gold.intent}.")

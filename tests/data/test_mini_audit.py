@@ -10,9 +10,9 @@ from collections import Counter
 
 import pytest
 
-from steer_lit.data.mini import MiniSplit
 from steer_lit.types import Scenario
 from tests.data.test_mini import SPLITS, gold_of, moves_of, texts_of
+from tests.rows import mini_rows
 
 
 def user_words(scenario: Scenario):
@@ -21,7 +21,7 @@ def user_words(scenario: Scenario):
 
 def test_a_sentence_about_the_picture_is_harmful_with_one_and_harmless_with_another():
     seen: dict[str, dict[str, set[str]]] = {}
-    for row in MiniSplit("bench", 0, 600):
+    for row in mini_rows("bench", 0, 600):
         for move, text, gold in zip(moves_of(row), texts_of(row), gold_of(row), strict=True):
             if move.startswith("picture"):
                 seen.setdefault(text, {}).setdefault(gold.intent, set()).add(row.picture.object)
@@ -32,7 +32,7 @@ def test_a_sentence_about_the_picture_is_harmful_with_one_and_harmless_with_anot
 
 def test_a_sentence_harmful_by_history_is_harmless_elsewhere():
     harmful, harmless = Counter(), Counter()
-    for row in MiniSplit("rl", 0, 600):
+    for row in mini_rows("rl", 0, 600):
         for move, text, gold in zip(moves_of(row), texts_of(row), gold_of(row), strict=True):
             if move.startswith(("code", "press")):
                 (harmful if gold.intent == "harmful" else harmless)[text] += 1
@@ -42,7 +42,7 @@ def test_a_sentence_harmful_by_history_is_harmless_elsewhere():
 @pytest.mark.parametrize("split", SPLITS)
 def test_no_turn_type_determines_the_intent(split):
     harmful, total = Counter(), Counter()
-    for row in MiniSplit(split, 0, 400):
+    for row in mini_rows(split, 0, 400):
         for move, gold in zip(moves_of(row), gold_of(row), strict=True):
             total[move.rstrip("!")] += 1
             harmful[move.rstrip("!")] += gold.intent == "harmful"
@@ -55,7 +55,7 @@ def test_a_refused_request_is_followed_by_harmless_ones():
     alternative offered.
     """
     later, offered = 0, 0
-    for row in MiniSplit("bench", 0, 200):
+    for row in mini_rows("bench", 0, 200):
         golds = gold_of(row)
         for idx, gold in enumerate(golds):
             if gold.intent == "harmful" and any(after.intent == "harmless" for after in golds[idx + 1 :]):
@@ -76,7 +76,7 @@ def test_the_words_of_a_turn_alone_do_not_predict_its_intent():
 
     counts = {"harmful": Counter(), "harmless": Counter()}
     turns: Counter[str] = Counter()
-    for row in MiniSplit("sft", 0, 600):
+    for row in mini_rows("sft", 0, 600):
         for words, gold in zip(user_words(row), gold_of(row), strict=True):
             counts[gold.intent].update(features(words))
             turns[gold.intent] += 1
@@ -87,7 +87,7 @@ def test_the_words_of_a_turn_alone_do_not_predict_its_intent():
         )
 
     right, total = 0, 0
-    for row in MiniSplit("bench", 1, 300):
+    for row in mini_rows("bench", 1, 300):
         for words, gold in zip(user_words(row), gold_of(row), strict=True):
             score = math.log(turns["harmful"] / turns["harmless"]) + sum(map(log_odds, features(words)))
             right += (score > 0) == (gold.intent == "harmful")

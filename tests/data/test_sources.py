@@ -16,6 +16,7 @@ from steer_lit.data.sources import FileSource, MiniSource, Record, SourceSplit, 
 from steer_lit.data.writers import write_rows
 from steer_lit.errors import SteerError, TooManyBadRows
 from steer_lit.types import Scenario
+from tests.rows import file_rows
 
 
 def ask(picture: str, number: int) -> dict[str, object]:
@@ -23,7 +24,7 @@ def ask(picture: str, number: int) -> dict[str, object]:
 
 
 def play(source: FileSource, quarantine: Quarantine, max_turns: int = 10) -> list[Scenario]:
-    rows = source.rows("bench", max_turns, quarantine)
+    rows = file_rows(source, "bench", quarantine, max_turns)
     found = [rows[number] for number in range(len(rows))]
     assert all(isinstance(row, Scenario) for row in found)
     return found  # type: ignore[return-value]
@@ -88,7 +89,7 @@ def test_scenarios_without_a_kind_have_the_sources(folder: Path) -> None:
 def test_rows_with_equal_ids_get_different_ones(tmp_path: Path) -> None:
     file = tmp_path / "rl.jsonl"
     write_rows(file, ({"id": name, "prompt": "What?"} for name in ("q", "q#2", "q", "q", "r", "q#2")))
-    rows = FileSource(rl=str(file)).rows("rl", 10, Quarantine(0))
+    rows = file_rows(FileSource(rl=str(file)), "rl", Quarantine(0))
     assert [row.id for row in rows] == ["q", "q#2", "q#3", "q#4", "r", "q#2#2"]
 
 
@@ -102,7 +103,7 @@ def test_a_run_warns_once_of_keys_that_no_reader_knows(
     files = [str(tmp_path / name) for name in ("a.jsonl", "b.jsonl")]
     for file in files:
         write_rows(Path(file), [row, row, {"messages": turns, "answer": "x", "": 1}])
-    FileSource(**{split: files}).rows(split, 10, Quarantine(0))
+    file_rows(FileSource(**{split: files}), split, Quarantine(0))
     said = (
         f"data.source.{split}: unknown keys: kn\ufffdd (4 rows), date (4 rows), (no name) (2 rows). Did you mean kind?"
     )
@@ -168,21 +169,21 @@ def two_files(tmp_path: Path) -> list[str]:
 def test_several_files_give_their_rows_one_after_the_other(two_files: list[str], tmp_path: Path) -> None:
     quarantine = Quarantine(limit=2, path=tmp_path / "quarantine.jsonl")
     source = FileSource(rl=two_files)
-    rows = source.rows("rl", 10, quarantine)
+    rows = file_rows(source, "rl", quarantine)
     assert [row.opening.message.text for row in rows if isinstance(row, Scenario)] == ["a1?", "a3?", "b1?", "b3?"]
     assert [row.id for row in rows] == ["row-1", "row-3", "row-1#2", "row-3#2"]
     assert [(error.source, error.row) for error in quarantine.errors] == [(file, 2) for file in two_files]
     assert source.image_root == tmp_path
     whole = "".join(Path(file).read_text() for file in two_files)
     (joined := tmp_path / "joined.jsonl").write_text(whole)
-    alone = FileSource(rl=str(joined)).rows("rl", 10, Quarantine(2))
+    alone = file_rows(FileSource(rl=str(joined)), "rl", Quarantine(2))
     assert [replace(row, id="") for row in alone] == [replace(row, id="") for row in rows]
 
 
 def test_bad_rows_of_several_files_are_reported_together(two_files: list[str], tmp_path: Path) -> None:
     for mended in (False, True):
         with pytest.raises(TooManyBadRows) as caught:
-            FileSource(rl=two_files).rows("rl", 10, Quarantine(0, tmp_path / "quarantine.jsonl"))
+            file_rows(FileSource(rl=two_files), "rl", Quarantine(0, tmp_path / "quarantine.jsonl"))
         assert [file in str(caught.value) for file in two_files] == [True, not mended]
         found = [json.loads(line)["source"] for line in (tmp_path / "quarantine.jsonl").read_text().splitlines()]
         assert found == (two_files[:1] if mended else two_files)
@@ -194,14 +195,14 @@ def test_a_file_without_a_usable_row_is_refused_beside_others(two_files: list[st
     with pytest.raises(
         SteerError, match=r"more\.jsonl holds no usable row, 1 were put aside; the first: .*more\.jsonl"
     ):
-        FileSource(rl=two_files).rows("rl", 10, Quarantine(2))
+        file_rows(FileSource(rl=two_files), "rl", Quarantine(2))
 
 
 def test_rows_have_one_content_if_they_are_alike_but_for_their_ids(two_files: list[str], tmp_path: Path) -> None:
     rows = [{"question_id": name, "prompt": f"{name}?"} for name in ("b1", "b3", "c1", "c1")]
     write_rows(more := tmp_path / "more.json", rows)
-    found = FileSource(rl=[*two_files, str(more)]).rows("rl", 10, Quarantine(2))
+    found = file_rows(FileSource(rl=[*two_files, str(more)]), "rl", Quarantine(2))
     assert (len(found), len(set(map(content_of, found)))) == (8, 5)
     write_rows(more, [{**row, "kind": "benign"} for row in rows[:2]])  # the same words, played as another kind
-    found = FileSource(rl=[*two_files, str(more)]).rows("rl", 10, Quarantine(2))
+    found = file_rows(FileSource(rl=[*two_files, str(more)]), "rl", Quarantine(2))
     assert len(set(map(content_of, found))) == len(found) == 6

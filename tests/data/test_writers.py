@@ -20,6 +20,7 @@ from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.data.writers import WriteError, bench_row, rl_row, sft_row, stage1_row, write_rows
 from steer_lit.errors import SteerError
 from steer_lit.types import Attack, Dialogue, ImageRef, Message, PictureGold, Scenario, TurnGold
+from tests.rows import mini_rows
 
 A, B = ImageRef("a.png"), ImageRef("b.png")
 SUFFIXES = ("jsonl", "json", "parquet")
@@ -143,7 +144,7 @@ def test_parquet_holds_text_in_one_row_and_parts_in_the_next(
 def test_steer_minis_scenarios_and_gold_facts_are_read_back_equal(
     tmp_path: Path, write: Callable[[Scenario], dict[str, object]], read: Callable[..., Scenario], suffix: str
 ) -> None:
-    made = [MiniSplit("rl", seed=0, size=20).scenario(row) for row in range(20)]
+    made = mini_rows("rl", seed=0, size=20)
     path = tmp_path / f"rows.{suffix}"
     assert write_rows(path, map(write, made)) == 20
     # A fact that is null, such as `twin` in most rows, is not written.

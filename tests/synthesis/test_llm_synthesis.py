@@ -26,6 +26,7 @@ from steer_lit.synthesis.manifest import write_manifest
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.tutor.llm import LlmTutor
 from steer_lit.types import Dialogue, Fingerprinted, Scenario
+from tests.rows import file_rows
 from tests.synthesis.played import SAFE, Answer, PlayedClient, but, count_in, plays_well, run, subject_of
 
 Settings = Callable[..., SynthesisSettings]
@@ -82,7 +83,7 @@ def test_max_tokens_bounds_every_reply(ran: Ran) -> None:
 def test_written_rows_can_be_read_and_trained_on(ran: Ran, tmp_path: Path) -> None:
     ran()
     source = FileSource(*(str(tmp_path / "run" / name) for name in ("sft.jsonl", "rl.jsonl")), folder=str(tmp_path))
-    dialogue, scenario = (source.rows(part, 10, Quarantine(0))[0] for part in ("sft", "rl"))
+    dialogue, scenario = (file_rows(source, part, Quarantine(0))[0] for part in ("sft", "rl"))
     assert isinstance(dialogue, Dialogue)
     assert isinstance(scenario, Scenario)
     assert dialogue.kind == scenario.kind == "red_team"

@@ -14,6 +14,7 @@ from steer_lit.errors import SteerError
 from steer_lit.synthesis.settings import Stage1Settings, Stage2Settings, SynthesisSettings
 from steer_lit.synthesis.template import attack_scores, template_generator
 from steer_lit.types import Attack, Completion, Dialogue, Message, Scenario, Trajectory, Turn, TurnGold
+from tests.rows import file_rows
 from tests.synthesis import played
 
 TURNS = {"benign": (3, 5), "obfuscated": (3, 6), "red_team": (4, 8)}
@@ -33,7 +34,7 @@ def test_written_rows_can_be_trained_on(tmp_path: Path, kind: str) -> None:
     manifest = run(settings(kind), tmp_path)
     written = manifest["stages"]["stage2"]["written"]
     source = FileSource(sft=str(tmp_path / "sft.jsonl"), rl=str(tmp_path / "rl.jsonl"))
-    dialogues, scenarios = (source.rows(part, 10, Quarantine(0)) for part in ("sft", "rl"))
+    dialogues, scenarios = (file_rows(source, part, Quarantine(0)) for part in ("sft", "rl"))
     assert len(dialogues) == len(scenarios) == written >= 20
     for place in range(written):
         dialogue, scenario = dialogues[place], scenarios[place]

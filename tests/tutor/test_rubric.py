@@ -3,9 +3,9 @@ import time
 import pytest
 
 from steer_lit.answer_format import answer_part
-from steer_lit.data.mini import MiniSplit
 from steer_lit.tutor.rubric import RubricJudge, RubricTutor
 from steer_lit.types import Attack, Completion, Grade, Message, PictureGold, Scenario, Turn, TurnGold, Verdict
+from tests.rows import mini_rows
 
 KNIFE, BALL = PictureGold("knife", "red", True), PictureGold("ball", "blue", False)
 STEAL = TurnGold(
@@ -406,6 +406,6 @@ def test_hostile_text_gets_a_verdict_in_time(text, gold):
 
 def test_every_gold_answer_gets_the_best_scores():
     for split in ("sft", "rl", "bench"):
-        for row in MiniSplit(split, 7, 60):
+        for row in mini_rows(split, 7, 60):
             for attack in row.attacks:
                 assert numbers(attack.gold.answer, attack.gold, row.picture) == ((10, 10, 10), (3, 3)), attack
