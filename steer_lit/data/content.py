@@ -116,17 +116,6 @@ class RawRow:
             raise self.error(field, f"must be {wanted}, got {_kind(value)}")
         return value
 
-    def number_or_none(self, value: object, field: str) -> float | None:
-        """Return a finite number or None unchanged. Raises RowError for anything else."""
-        if value is None:
-            return None
-        try:
-            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-                return value
-        except OverflowError:  # an integer too large for a float
-            raise self.error(field, "must be a finite number, got one that is far too large") from None
-        raise self.error(field, f"must be a finite number, got {value!r}")
-
     def frozen(self, value: object, field: str) -> object:
         """Return free-form facts as records keep them: tuples for lists, None for NaN, and no key without a value."""
         if absent(value):

@@ -15,6 +15,7 @@ from steer_lit.types import Attack, Dialogue, Kind, Message, Scenario, system_of
 # The facts that each shape keeps in the row itself; all others are in its `metadata`.
 FACTS = ("category", "source_category")
 LABELLED_FACTS = (*FACTS, "label")
+BENCH_FACTS = (*FACTS, "risk_trajectory")
 STAGE1_FACTS = (*FACTS, "intent", "strategy", "max_score")
 _PREFERENCES = ("chosen", "rejected", "kto_tag")
 _SAFE = ("is_safe", "is_response_safe")  # keys by which a row or its `metadata` rates its answers
@@ -45,8 +46,7 @@ def read_bench_row(value: object, source: str, number: int, kind: Kind = "red_te
     if row.get("question_id") is None:
         raise row.error("question_id", "is missing")
     drafts = read_messages(row, row.get("messages_fixed"), "messages_fixed", skip=("assistant",))
-    risks = {"risk_trajectory": found} if (found := _risks(row)) else {}
-    return scenario_of(row, drafts, "messages_fixed", ("image",), FACTS, kind, risks)
+    return scenario_of(row, drafts, "messages_fixed", ("image",), BENCH_FACTS, kind)
 
 
 def read_rl_row(value: object, source: str, number: int, kind: Kind = "red_team") -> Scenario:
@@ -76,9 +76,8 @@ def read_stage1_row(value: object, source: str, number: int, kind: Kind = "red_t
     """
     row = RawRow.of(value, source, number)
     drafts = read_messages(row, row.get("multiturn_qa"), "multiturn_qa", skip=("assistant",))
-    row.number_or_none(row.get("max_score"), "max_score")
     asked = [draft for draft in drafts if draft.role == "user"]
-    scores = tuple(row.number_or_none(draft.item.get("score"), f"{draft.path}.score") for draft in asked)
+    scores = tuple(row.frozen(draft.item.get("score"), f"{draft.path}.score") for draft in asked)
     judged = {} if all(score is None for score in scores) else {"scores": scores}
     return scenario_of(row, drafts, "multiturn_qa", ("image",), STAGE1_FACTS, kind, judged)
 
@@ -157,12 +156,3 @@ def _strategy(row: RawRow, draft: Draft) -> str:
     """Return how the attack was written: "scripted" unless the message says otherwise."""
     named = draft.item.get("strategy")
     return row.text(named, f"{draft.path}.strategy") if isinstance(named, str) and named else "scripted"
-
-
-def _risks(row: RawRow) -> tuple[float, ...]:
-    value = row.get("risk_trajectory")
-    risks = [] if value is None else row.listed(value, "risk_trajectory")
-    for index, risk in enumerate(risks):
-        if row.number_or_none(risk, f"risk_trajectory[{index}]") is None:
-            raise row.error(f"risk_trajectory[{index}]", "must be a finite number, got null")
-    return tuple(float(risk) for risk in risks)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from steer_lit.data.content import IMAGE_MARK, MARK, split_marks
-from steer_lit.data.formats import FACTS, LABELLED_FACTS, STAGE1_FACTS
+from steer_lit.data.formats import BENCH_FACTS, FACTS, LABELLED_FACTS, STAGE1_FACTS
 from steer_lit.data.labels import settled, write_attack, write_gold, write_labels
 from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.errors import RowError, SteerError
@@ -92,7 +92,7 @@ def bench_row(scenario: Scenario) -> WrittenRow:
         "question_id": scenario.id,
         **image,
         "messages_fixed": [*_system(scenario), *asked],
-        **write_labels(scenario, scenario.metadata, (*FACTS, "risk_trajectory")),
+        **write_labels(scenario, scenario.metadata, BENCH_FACTS),
         **_picture(scenario),
     }
     return _checked(row, scenario)

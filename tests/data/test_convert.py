@@ -189,12 +189,12 @@ def test_no_file_is_overwritten_and_no_empty_file_is_written(
 
 
 def test_scores_that_do_not_match_the_turns_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [{"question": ASKED[:1], "metadata": {"scores": scores}} for scores in (3, [1, 2], ["high"], [2])]
+    rows = [{"question": ASKED[:1], "metadata": {"scores": scores}} for scores in (3, [1, 2], [2])]
     assert main([write(tmp_path / "rows.jsonl", rows), str(tmp_path / "out.jsonl"), "--as", "multiturn_qa"]) == 1
     said = capsys.readouterr().out
-    assert "rows written: 1, put aside: 3" in said
+    assert "rows written: 1, put aside: 2" in said
     assert "rows.jsonl, row 1: record" in said  # no single field is wrong
-    assert [entry["row"] for entry in lines(tmp_path / "out.quarantine.jsonl")] == [1, 2, 3]
+    assert [entry["row"] for entry in lines(tmp_path / "out.quarantine.jsonl")] == [1, 2]
 
 
 def test_an_answer_field_is_kept_as_the_dialogues_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

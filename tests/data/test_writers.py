@@ -56,7 +56,7 @@ facts = st.recursive(
     max_leaves=5,
 )
 # Hypothesis also draws words from the code, so these come up.
-taken = ("question_id", "rest_messages", "image", "scores", "strategy", "max_score", "risk_trajectory", "is_safe")
+taken = ("question_id", "rest_messages", "image", "scores", "strategy", "is_safe")
 categories = st.sampled_from(["Strong Red-Team", "benign", "steer-vls", "beaver", "Privacy", "unsafe", "", "label"])
 metadata = st.builds(
     lambda named, other: {**other, **named},
@@ -246,8 +246,9 @@ def test_a_stage_1_row_has_the_authors_keys_in_their_order() -> None:
     assert list(row)[:3] == ["question_id", "intent", "image"]
 
 
-@pytest.mark.parametrize("judged", [{}, {"scores": (None, 3), "max_score": 3}, {"scores": (2, 3), "max_score": 3}])
-def test_stage_1_scores_come_back(judged: dict[str, object]) -> None:
+@pytest.mark.parametrize("scores", [None, (None, 3), (2, 3), ("low", "high")])
+def test_stage_1_scores_come_back(scores: tuple[object, object] | None) -> None:
+    judged = {} if scores is None else {"scores": scores, "max_score": scores[1]}
     facts = {"strategy": "yes-ladder", "intent": "Why?", **judged}
     script = replace(LOOK, metadata=facts)
     assert read_stage1_row(stage1_row(script), "f", 1) == script
