@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ from steer_lit.files.run_files import BEST, CURVES
 from steer_lit.numbers import counted
 from steer_lit.stages import STAGES
 from steer_lit.terminal.commands import shown_path, sweeping
-from steer_lit.terminal.visible import visible_line
 
 
 def opening(config: DictConfig, run_dir: Path) -> str:
@@ -30,29 +28,26 @@ def opening(config: DictConfig, run_dir: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a training run: the monitored `metric` and its `value`, None without a validation.
+    """What came of a training run.
 
-    `best` is the step of the best adapter and the metric's value there; None if the last is as good. `early` says
-    where a callback ended the run early, `unscored` why the last validation gave no `value`, which is then NaN.
+    `value` is the monitored `metric`'s: None without a validation, NaN if nothing in the last one got a score. `best`
+    is the step of the best adapter and the metric's value there; None if the last is as good. `early` says where a
+    callback ended the run early.
     """
 
     metric: str
     value: float | None = None
     best: tuple[int, float] | None = None
     early: str = ""
-    unscored: str = ""
 
 
 def closing(config: DictConfig, run_dir: Path, result: Result, words: Sequence[str] = ()) -> str:
     """Return the lines that say where the result is, and which command comes next unless nothing was exported."""
     facts = STAGES[config.stage].export
     export, label = shown_path(run_dir / facts.path), f"{facts.label}:"
-    exported, lost = export.exists(), result.value is not None and math.isnan(result.value)
-    shown = "" if result.value is None or lost else f"   {result.metric} {result.value:.3f}"
+    exported = export.exists()
+    shown = "" if result.value is None else f"   {result.metric} {result.value:.3f}"
     lines = [f"{label:<8} {export}{shown}" if exported else f"run: {shown_path(run_dir)}, nothing exported{shown}"]
-    if lost:
-        why = visible_line(result.unscored or "its value is NaN")
-        lines.append(f"missing: {result.metric}, the last validation could not be scored: {why}")
     if result.best is not None:
         step, value = result.best
         lines.append(f"best:    {shown_path(run_dir / BEST)}   {result.metric} {value:.3f} at step {step}")

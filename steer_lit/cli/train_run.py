@@ -246,5 +246,4 @@ def _result(trainer: Trainer, module: PolicyModule, begins_at: int | None) -> Re
         value=value,
         best=None if best is None or best.value == value else (best.step, best.value),
         early=f"at step {steps}" if early else "",
-        unscored=module.unscored,
     )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.lit.credit import AssignedCredit, assign_credit, rewards_of
-from steer_lit.lit.lost_step import confirm_servers, stop_when_too_many_failed, stopping_together, unscored
+from steer_lit.lit.lost_step import confirm_servers, stop_when_too_many_failed, stopping_together
 from steer_lit.lit.monitored_metric import RIGHT_SHARE
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.policy_module import PolicyModule
@@ -203,7 +203,6 @@ class GRPOModule(PolicyModule):
     def on_validation_epoch_end(self) -> None:
         trajectories = [trajectory for trajectory, _ in self._validated]
         rewards = [reward for _, reward in self._validated]
-        self.unscored = "" if any(rewards) else unscored(trajectories)
         ratios = rollout_ratios(trajectories, rewards)
         self.log_ratios({f"val/{name}": pair for name, pair in ratios.items()})
         self.log_at_step()

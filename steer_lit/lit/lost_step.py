@@ -59,14 +59,6 @@ def stop_when_too_many_failed(module: PolicyModule, trajectories: Sequence[Traje
     raise TooManyFailures(why + (f". {saved} once that is mended" if saved else ""))
 
 
-def unscored(trajectories: Sequence[Trajectory]) -> str:
-    """Return why no trajectory of a validation has a reward, as this rank knows it."""
-    reasons = [trajectory.failed for trajectory in trajectories if trajectory.failed is not None]
-    if len(reasons) < len(trajectories):
-        return "the reward's class gave its dialogues no reward"
-    return f"all its dialogues failed; the first: {reasons[0]}" if reasons else "it had no dialogues"
-
-
 def _save(trainer: Trainer) -> str:
     """Save the run as it was before this step, and return words that say so; "" before the first step.
 

@@ -65,7 +65,6 @@ class PolicyModule(LightningModule):
         self.optim = optim
         self.micro_tokens = micro_tokens
         self.tell: Callable[[str, int, int], object] = lambda what, done, total: None  # gets the progress of a step
-        self.unscored = ""  # why the last validation gave no value of the monitored metric, once one did not
         self._random_states: list[dict[str, Any]] = []
         self.validated_at = 0  # the step of the last complete validation
         self._whole_epochs = 0  # of the checkpoint that this run goes on from

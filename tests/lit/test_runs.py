@@ -129,16 +129,13 @@ def test_only_an_export_that_was_written_is_named(tmp_path: Path, stage: str, ex
     assert said.splitlines()[1].split(maxsplit=1)[1] == following.format(export=tmp_path / export)
 
 
-def test_a_last_validation_without_a_score_is_told_with_its_reason(tmp_path: Path) -> None:
+def test_a_last_validation_without_a_score_is_shown_beside_the_best_one(tmp_path: Path) -> None:
     (tmp_path / "adapter").mkdir()
     config = OmegaConf.create({"stage": "grpo", "name": "grpo_tiny", "model": {"name": "tiny"}, "data": MADE})
-    why = "all its dialogues failed; the first: nobody\x1b[2J answers"
-    said = closing(config, tmp_path, Result("val/right_share", math.nan, best=(2, 0.5), unscored=why)).splitlines()
-    assert said[0] == f"adapter: {tmp_path / 'adapter'}"
-    told = "all its dialogues failed; the first: nobody\N{REPLACEMENT CHARACTER}[2J answers"
-    assert said[1] == f"missing: val/right_share, the last validation could not be scored: {told}"
-    assert said[2] == f"best:    {tmp_path / 'best_adapter'}   val/right_share 0.500 at step 2"
-    assert said[3].startswith("next:    python bench.py")
+    said = closing(config, tmp_path, Result("val/right_share", math.nan, best=(2, 0.5))).splitlines()
+    assert said[0] == f"adapter: {tmp_path / 'adapter'}   val/right_share nan"
+    assert said[1] == f"best:    {tmp_path / 'best_adapter'}   val/right_share 0.500 at step 2"
+    assert said[2].startswith("next:    python bench.py")
 
 
 def test_the_next_command_after_a_tower_names_the_weights_it_was_trained_for(tmp_path: Path) -> None:
