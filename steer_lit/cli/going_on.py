@@ -184,9 +184,10 @@ def _unlike(run_dir: Path, config: DictConfig) -> str:
 
 def _changed_prompts(run_dir: Path, config: DictConfig) -> list[str]:
     """Return the prompts that models were asked with in the folder's training and that have changed since."""
-    there = saved_versions(run_dir).get("prompts")
+    if not isinstance(there := saved_versions(run_dir).get("prompts"), dict):
+        return []
     try:
-        here = prompts_of(config) if isinstance(there, dict) else {}
+        here = prompts_of(config)
     except (OSError, ValueError):  # the config check says what is wrong with them
         return []
     asked = [name for name in here if at_ours(config, f"{name.partition('_')[0]}.prompts") is not ABSENT]
