@@ -29,6 +29,7 @@ from steer_lit.bench.records import GradedDialogue, GradedTurn, Records, constan
 from steer_lit.digests import digest
 from steer_lit.errors import ConfigError, Problem, RowError, SteerError
 from steer_lit.files.atomic import replace_text
+from steer_lit.files.lines import unique_keys
 from steer_lit.numbers import is_whole
 from steer_lit.texts import encodable
 from steer_lit.types import Kind
@@ -141,7 +142,7 @@ def read_raw_evals(place: Path) -> tuple[Records, str]:
 
 def _content(path: Path) -> Mapping[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique_keys)
     except (OSError, ValueError, RecursionError) as error:
         raise _refused(path, f"cannot be read as JSON ({error})") from None
     if not isinstance(content, Mapping) or not isinstance(content.get("samples"), Mapping):

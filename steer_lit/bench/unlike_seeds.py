@@ -1,7 +1,8 @@
-"""Adapters that are given as seeds of one training, and whose runs differ in more."""
+"""Adapters that are given as seeds of one training, and whose runs differ in more, or in nothing."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,8 @@ _ABSENT = "not there"
 
 
 def unlike_seeds(policies: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a sentence for each list of `policies` whose adapters' runs saved configs that differ beyond the seed.
-
-    An adapter whose run has no config beside it is left out.
+    """Yield a sentence for each list of `policies` whose adapters' runs saved configs that differ beyond the seed, and
+    for each in which adapters are of one run. An adapter whose run has no config beside it is left out of the first.
     """
     for name, members in policies.items():
         if isinstance(members, str) or not isinstance(members, Sequence):
@@ -32,9 +32,19 @@ def unlike_seeds(policies: Mapping[str, Any]) -> Iterator[str]:
         trainings = [found for member in members if (found := _training(member))]
         keys = dict.fromkeys(key for one in trainings for key in one)
         values = {key: dict.fromkeys(str(one.get(key, _ABSENT)) for one in trainings) for key in keys}
+        said = f"policies.{name} counts as seeds of one training, but"
         if differing := [f"{key} ({', '.join(found)})" for key, found in values.items() if len(found) > 1]:
-            said = f"policies.{name} counts as seeds of one training, but they differ in"
-            yield f"{said} {few(differing, 3)}"
+            yield f"{said} they differ in {few(differing, 3)}"
+        runs = Counter(run for member in members if (run := _run(member)) is not None)
+        yield from (f"{said} {count} of them are of one run, {run}" for run, count in runs.items() if count > 1)
+
+
+def _run(member: object) -> Path | None:
+    """Return the folder of the run that wrote the adapter, None if it is no adapter."""
+    policy = policy_of(member)
+    if not isinstance(policy, LocalPolicy) or policy.adapter == "base":
+        return None
+    return Path(policy.adapter).resolve().parent
 
 
 def _training(member: object) -> dict[str, object]:

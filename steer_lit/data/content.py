@@ -33,6 +33,7 @@ _ROLES: dict[str, Role] = {
 }
 _MARKS = 64  # in a row; normalising a text takes the square of their number
 _CLOSE = 0.75  # `kidn` is `kind`, but `messages` is not `images`
+PICTURES = ("images", "image", "metadata.image")  # a row of any shape names its pictures in one of these
 _PICTURE_TYPES = ("image", "image_url")
 _UNREAD = ("videos", "video", "audios", "audio", "tools")
 
@@ -149,6 +150,8 @@ def read_messages(
         if role in skip:
             continue
         content = _first(item, "content", "value")
+        if named_here := next((name for name in ("images", "image") if says_something(item.get(name))), None):
+            raise row.error(f"{path}.{named_here}", "name pictures in the row's `images`, or as parts of the content")
         if drop_incomplete and not (named and content):
             continue
         if role is None:
@@ -177,14 +180,14 @@ def _pictures(row: RawRow, field: str) -> list[ImageRef]:
     return [_picture(row, path, f"{field}[{index}]") for index, path in enumerate(paths)]
 
 
-def place_pictures(row: RawRow, drafts: Sequence[Draft], fields: Sequence[str], *, in_front: bool) -> list[Message]:
+def place_pictures(row: RawRow, drafts: Sequence[Draft], *, in_front: bool) -> list[Message]:
     """Return the messages with each mark replaced by the next picture.
 
-    The pictures come from the first of the row's `fields`, such as `images` or `metadata.image`, that has any. Raises
-    RowError unless there are as many pictures as marks. With `in_front`, a row may also have no marks: its pictures
+    The pictures come from the first of the row's fields PICTURES that has any. Raises RowError unless there are as many
+    pictures as marks. With `in_front`, a row may also have no marks: its pictures
     then open the first user message, except those that a part already names, by a longer or shorter path.
     """
-    held_in = next((name for name in fields if row.get(*name.split("."))), fields[0])
+    held_in = next((name for name in PICTURES if row.get(*name.split("."))), PICTURES[0])
     pictures = _pictures(row, held_in)
     marks = sum(draft.marks for draft in drafts)
     opening: list[ImageRef] = []
@@ -195,8 +198,8 @@ def place_pictures(row: RawRow, drafts: Sequence[Draft], fields: Sequence[str], 
     if len(pictures) != marks:
         rule = f"every picture has one {IMAGE_MARK} in a user's text, where it belongs"
         have, wanted = counted(len(pictures), "picture"), counted(marks, f"{IMAGE_MARK} mark")
-        others = [name for name, value in row.values.items() if name not in fields and not absent(value)]
-        near = [f"; {name!r} is not read. Did you mean {found}?" for name in others if (found := meant(name, fields))]
+        others = [name for name, value in row.values.items() if name not in PICTURES and not absent(value)]
+        near = [f"; {name!r} is not read. Did you mean {found}?" for name in others if (found := meant(name, PICTURES))]
         raise row.error(held_in, f"{have} for {wanted}: {rule}{near[0] if near and not pictures else ''}")
     waiting = iter(pictures)
     messages = []

@@ -33,7 +33,7 @@ def read_sft_row(value: object, source: str, number: int) -> Dialogue:
         raise row.error(preferring[0], "a row of preferences is not a dialogue to learn from")
     field = row.first(("messages", "conversations")) or "conversations"
     drafts = read_messages(row, row.get(field), field)
-    return dialogue_of(row, drafts, field, ("images", "image"), FACTS, in_front=False)
+    return dialogue_of(row, drafts, field, FACTS, in_front=False)
 
 
 def read_bench_row(value: object, source: str, number: int, kind: Kind = "red_team") -> Scenario:
@@ -46,7 +46,7 @@ def read_bench_row(value: object, source: str, number: int, kind: Kind = "red_te
     if row.get("question_id") is None:
         raise row.error("question_id", "is missing")
     drafts = read_messages(row, row.get("messages_fixed"), "messages_fixed", skip=("assistant",))
-    return scenario_of(row, drafts, "messages_fixed", ("image",), BENCH_FACTS, kind)
+    return scenario_of(row, drafts, "messages_fixed", BENCH_FACTS, kind)
 
 
 def read_rl_row(value: object, source: str, number: int, kind: Kind = "red_team") -> Scenario:
@@ -65,7 +65,7 @@ def read_rl_row(value: object, source: str, number: int, kind: Kind = "red_team"
     if rest is not None:
         field = "metadata.rest_messages"
         drafts += read_messages(row, rest, field, skip=("assistant", "system"), drop_incomplete=True)
-    return scenario_of(row, drafts, "question", ("images", "metadata.image"), LABELLED_FACTS, kind)
+    return scenario_of(row, drafts, "question", LABELLED_FACTS, kind)
 
 
 def read_stage1_row(value: object, source: str, number: int, kind: Kind = "red_team") -> Scenario:
@@ -79,24 +79,22 @@ def read_stage1_row(value: object, source: str, number: int, kind: Kind = "red_t
     asked = [draft for draft in drafts if draft.role == "user"]
     scores = tuple(row.frozen(draft.item.get("score"), f"{draft.path}.score") for draft in asked)
     judged = {} if all(score is None for score in scores) else {"scores": scores}
-    return scenario_of(row, drafts, "multiturn_qa", ("image",), STAGE1_FACTS, kind, judged)
+    return scenario_of(row, drafts, "multiturn_qa", STAGE1_FACTS, kind, judged)
 
 
 def scenario_of(
     row: RawRow,
     drafts: Sequence[Draft],
     field: str,
-    pictures: Sequence[str],
     facts: Sequence[str],
     kind: Kind,
     more: Mapping[str, object] | None = None,
 ) -> Scenario:
     """Return the scenario that the `drafts` of a row's `field` describe.
 
-    `pictures` are the fields passed to `place_pictures`. `facts` are the names of facts that the row itself holds;
-    `more` are facts computed from it.
+    `facts` are the names of facts that the row itself holds; `more` are facts computed from it.
     """
-    messages = place_pictures(row, drafts, pictures, in_front=True)
+    messages = place_pictures(row, drafts, in_front=True)
     attacks = [
         Attack(message, read_turn_gold(row, draft.item, draft.path), _strategy(row, draft))
         for draft, message in zip(drafts, messages, strict=True)
@@ -117,15 +115,13 @@ def scenario_of(
     )
 
 
-def dialogue_of(
-    row: RawRow, drafts: Sequence[Draft], field: str, pictures: Sequence[str], facts: Sequence[str], *, in_front: bool
-) -> Dialogue:
+def dialogue_of(row: RawRow, drafts: Sequence[Draft], field: str, facts: Sequence[str], *, in_front: bool) -> Dialogue:
     """Return the dialogue to learn from that the `drafts` of a row's `field` form.
 
     The other parameters are those of `scenario_of` and `place_pictures`. Raises RowError unless user and assistant
     take turns, or if the row calls its answers unsafe.
     """
-    messages = _with_system(row, place_pictures(row, drafts, pictures, in_front=in_front), field)
+    messages = _with_system(row, place_pictures(row, drafts, in_front=in_front), field)
     _check_safe(row)
     try:
         turns_of(messages)

@@ -3,9 +3,10 @@
 Each fact is read and written here, so that one function undoes the other. The authors' shapes have no fields for kind
 and subset, and the files were not public when this was written, so two readings are ours:
 
-* **Kind.** `category`, `source_category` or `label` may name it, in any spelling that has "benign", "obfuscated" or
-  "red team" among its words and no "not" before it. A row that names none gets its reader's default. "Safe" names none
-  there: it may be said of an answer or a picture, and whatever is known to be benign overrides tutor and judge.
+* **Kind.** `category`, `source_category` or `label` may name it, such as "Benign", "obfuscated_risk" or "Red-Team
+  attack": a text that says more, such as "benign image, harmful text", names none. A row that names none gets its
+  reader's default. "Safe" names none there: it may be said of an answer or a picture, and whatever is known to be
+  benign overrides tutor and judge.
 * **Subset.** `source_category` or `category` may name one of the five benchmark subsets, with or without "steer-".
   Otherwise a `category` that names no kind is itself the subset, so that a report can still group by it.
 
@@ -17,7 +18,6 @@ would not be read back equal without them. A `kind` that is not empty must be on
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -28,9 +28,9 @@ from steer_lit.numbers import is_whole
 from steer_lit.types import Attack, Dialogue, Intent, Kind, PictureGold, Scenario, Tier, TurnGold
 
 SUBSETS = ("steer-beaver", "steer-mmsafe", "steer-vls", "steer-spa", "steer-dys")
-_KIND_SPELLINGS: dict[str, Kind] = {"benign": "benign", "obfuscated": "obfuscated", "redteam": "red_team"}
+_KINDS: dict[str, Kind] = {"benign": "benign", "obfuscated": "obfuscated", "redteam": "red_team"}
+_A_KIND = re.compile(f"(?:strong)?({'|'.join(_KINDS)})(?:attack|dialogue|prompt|question|request|risk)?s?")
 _SAFETY: dict[str, Kind] = {"safe": "benign", "unsafe": "red_team"}
-_NEGATING = frozenset({"no", "not", "non", "un", "never", "without", "isn", "isnt"})
 _NAMING = ("category", "source_category", "label")
 _NOT_FACTS = ("question_id", "rest_messages", "image")  # what an RL row keeps in `metadata` besides facts
 
@@ -166,14 +166,9 @@ def _kind_of(facts: Mapping[str, object]) -> Kind | None:
 
 
 def _kind_in(value: object) -> Kind | None:
-    """Return the kind that a text names, by whole words, as `Red-Team attack`, `redTeam` and `obfuscated_risk` do."""
-    if not isinstance(value, str):
-        return None
-    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", value)]
-    said = words[: next((place for place, word in enumerate(words) if word in _NEGATING), None)]
-    names = {*said, *map("".join, itertools.pairwise(said))}
-    spelt = (kind for spelling, kind in _KIND_SPELLINGS.items() if spelling in names)
-    return next(spelt, None)
+    """Return the kind that a text names and says no more than that, else None."""
+    found = _A_KIND.fullmatch(re.sub(r"[\s_-]+", "", value.lower())) if isinstance(value, str) else None
+    return None if found is None else _KINDS[found[1]]
 
 
 def _subset_of(facts: Mapping[str, object]) -> str:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from steer_lit.data.content import Draft, RawRow, read_content, read_messages
+from steer_lit.data.content import PICTURES, Draft, RawRow, read_content, read_messages
 from steer_lit.data.formats import LABELLED_FACTS, dialogue_of, scenario_of
 from steer_lit.data.labels import kind_of_request
 from steer_lit.types import Dialogue, Kind, Role, Scenario
@@ -27,7 +27,7 @@ PROMPTS = ("prompt", "prompt_text", "text", *(name for name in QUESTIONS if name
 NO_DIALOGUE = "is no dialogue"  # starts the error of a row that was never meant as one
 MORE = "input"  # in Alpaca, what the instruction is about
 CATEGORIES = ("category", "category_name", "hazard_category", "task", "type")
-_PICTURES = ("images", "image", "unsafe_image_id")  # MSTS names its pictures by an id
+_BY_ID = "unsafe_image_id"  # MSTS names its pictures by an id
 _CHOICES = ("options", "choices")  # a question that has them cannot be answered without them
 
 
@@ -53,7 +53,7 @@ def _kind_of_text(row: RawRow, drafts: list[Draft]) -> Kind | None:
     """Return the kind that the label of a single text says, None of anything else: the label may be another part's."""
     parts = [part for draft in drafts for part in draft.parts]
     alone = len(parts) == 1 and isinstance(parts[0], str)
-    others = any(said for name, said in row.values.items() if name in (*ANSWERS, *_PICTURES))
+    others = any(said for name, said in row.values.items() if name in (*ANSWERS, *PICTURES))
     return kind_of_request(row.get("label")) if alone and not others else None
 
 
@@ -66,7 +66,7 @@ def read_answered(value: object, source: str, number: int) -> Dialogue:
         spoken: tuple[tuple[Role, str], ...] = (("user", _only(row, QUESTIONS)), ("assistant", _only(row, ANSWERS)))
         for role, field in spoken:
             drafts.append(Draft(role, read_content(row, row.text(_said(row, field), field), field), field))
-    return dialogue_of(row, drafts, asked or "history", _PICTURES, LABELLED_FACTS, in_front=True)
+    return dialogue_of(row, drafts, asked or "history", LABELLED_FACTS, in_front=True)
 
 
 def read_asked(value: object, source: str, number: int, kind: Kind) -> Scenario:
@@ -77,8 +77,12 @@ def read_asked(value: object, source: str, number: int, kind: Kind) -> Scenario:
 
 
 def _row(value: object, source: str, number: int) -> RawRow:
+    """Return the row, its category and pictures under the names that all shapes share."""
     row = RawRow.of(value, source, number)
-    return replace(row, values={**row.values, "category": row.get(row.first(CATEGORIES) or "category")})
+    if row.get("metadata", "rest_messages"):
+        raise row.error("metadata.rest_messages", "further turns are read beside a `question` of messages alone")
+    image = row.get("image") if row.get("image") or not row.get(_BY_ID) else row.get(_BY_ID)
+    return replace(row, values={**row.values, "category": row.get(row.first(CATEGORIES) or "category"), "image": image})
 
 
 def _check_choices(row: RawRow) -> None:
@@ -88,14 +92,16 @@ def _check_choices(row: RawRow) -> None:
 
 
 def _played(row: RawRow, drafts: Sequence[Draft], field: str, kind: Kind) -> Scenario:
-    return scenario_of(row, drafts, field, _PICTURES, LABELLED_FACTS, kind)
+    return scenario_of(row, drafts, field, LABELLED_FACTS, kind)
 
 
 def _said(row: RawRow, field: str) -> object:
     """Return the value of a field. An `instruction` is followed by the row's `input`, on a new line."""
     value, more = row.get(field), row.get(MORE)
-    if field != "instruction" or not more:
+    if not more or field in ANSWERS:
         return value
+    if field != "instruction":
+        raise row.error(MORE, f"is read after an `instruction`, not after {field}: rename one, or leave {MORE} out")
     return "\n".join(filter(None, (row.text(value, field), row.text(more, MORE))))
 
 

@@ -161,7 +161,7 @@ class FileSource:
         """Return the records of rows that were `read`, except those that `unfit` refuses, under ids of their own."""
         fit = _fit(read, unfit, quarantine)
         self._settle(split, fit, quarantine)
-        return _under_own_ids([record for _, record in fit])
+        return _under_own_ids(fit)
 
     def first(
         self,
@@ -302,16 +302,22 @@ def _fit(rows: Sequence[Placed], unfit: Unfit | None, quarantine: Quarantine) ->
     return fit
 
 
-def _under_own_ids(records: Sequence[Record]) -> list[Record]:
-    """Make ids unique, since results are filed by id: a second "q" becomes "q#2"."""
+def _under_own_ids(rows: Sequence[Placed]) -> list[Record]:
+    """Make ids unique, since results are filed by id: a second "q" becomes "q#2". A twin is a row of the same file."""
     taken: set[str] = set()
     copies: Counter[str] = Counter()
+    renamed: dict[tuple[str, str], str] = {}  # by file and id, the first such row's new one
     own: list[Record] = []
-    for record in records:
+    for (file, _), record in rows:
         name = record.id
         while name in taken:
             copies[record.id] += 1
             name = f"{record.id}#{1 + copies[record.id]}"
         taken.add(name)
+        renamed.setdefault((file, record.id), name)
         own.append(record if name == record.id else replace(record, id=name))
+    for at, ((file, _), record) in enumerate(rows):
+        twin = record.metadata.get("twin")
+        if isinstance(twin, str) and (name := renamed.get((file, twin), twin)) != twin:
+            own[at] = replace(own[at], metadata={**record.metadata, "twin": name})
     return own

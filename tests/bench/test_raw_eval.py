@@ -273,6 +273,14 @@ def test_dialogues_with_other_questions_under_one_id_are_not_compared(tmp_path: 
         read_raw_evals(tmp_path)
 
 
+def test_a_sample_that_stands_twice_under_one_id_is_refused(tmp_path: Path) -> None:
+    """`json` would keep the later one, and whatever the first was graded would count nowhere."""
+    path = file_of(tmp_path, [theirs("1", [(3, -3)]), theirs("2", [(3, 3)])])
+    path.write_text(path.read_text().replace('"2": {', '"1": {'))
+    with pytest.raises(SteerError, match="key '1' occurs twice"):
+        read_raw_evals(path)
+
+
 def test_turns_out_of_order_have_no_scores(tmp_path: Path) -> None:
     sample = theirs("1", [(3, 3), (0, -3)])
     sample["turn_scores"].reverse()

@@ -24,6 +24,13 @@ def test_runs_on_other_generated_rows_are_no_seeds_of_one_training(tmp_path: Pat
     assert [said.partition("differ in ")[2] for said in unlike_seeds({"full": seeds})] == ["data.source.seed (0, 1)"]
 
 
+def test_adapters_of_one_run_are_no_seeds(tmp_path: Path) -> None:
+    one, other = adapter(tmp_path / "a"), adapter(tmp_path / "b", seed=2)
+    found = list(unlike_seeds({"full": [one, other, f"{tmp_path}/a/best_adapter", "base"], "alone": one}))
+    said = f"2 of them are of one run, {tmp_path / 'a'}"
+    assert found == [f"policies.full counts as seeds of one training, but {said}"]
+
+
 def test_runs_that_differ_in_their_seed_alone_are_seeds_of_one_training(tmp_path: Path) -> None:
     start = {
         "init_from": "a/adapter",

@@ -150,7 +150,10 @@ def test_equal_names_in_two_folders_are_two_pictures(image: str, named: str, sam
         ({"category": "non-benign"}, "red_team", "non-benign"),
         ({"category": "nonbenign"}, "red_team", "nonbenign"),
         ({"category": "unobfuscated"}, "red_team", "unobfuscated"),
-        ({"category": "obfuscated, not benign"}, "obfuscated", ""),
+        ({"category": "strong red team"}, "red_team", ""),
+        ({"category": "Benign image, harmful text"}, "red_team", "Benign image, harmful text"),
+        ({"category": "benign-to-harmful escalation"}, "red_team", "benign-to-harmful escalation"),
+        ({"category": "obfuscated, not benign"}, "red_team", "obfuscated, not benign"),
     ],
 )
 def test_kind_and_subset_come_from_the_categories(named: dict[str, str], kind: str, subset: str) -> None:

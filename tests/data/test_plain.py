@@ -180,6 +180,39 @@ def test_a_question_with_an_answer_can_be_learned_from_or_played(row: dict[str, 
     assert dialogue.subset == scenario.subset == row.get("category", "")
 
 
+@pytest.mark.parametrize(
+    ("row", "field"),
+    [
+        ({"prompt": "Translate.", "input": "chat"}, "input"),
+        ({"prompt": "Look.", "metadata": {"rest_messages": [{"role": "user", "content": "And?"}]}}, "metadata.rest"),
+        ({"messages": [{"role": "user", "content": "Look.", "images": ["a.png"]}]}, r"messages\[0\].images"),
+    ],
+)
+def test_what_a_row_says_or_shows_is_read_or_refused(row: dict[str, object], field: str) -> None:
+    """Else a dialogue would be played without its picture, or another one than the row's."""
+    with pytest.raises(RowError, match=field):
+        read_scenario(row, "f", 1)
+
+
+@pytest.mark.parametrize("place", ["images", "image", "metadata.image"])
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"question_id": "q", "messages_fixed": [{"role": "user", "content": "Look."}]},
+        {"question_id": "q", "multiturn_qa": [{"role": "user", "content": "Look."}]},
+        {"question": [{"role": "user", "content": "Look."}]},
+        {"messages": [{"role": "user", "content": "Look."}]},
+        {"turns": ["Look."]},
+        {"prompt": "Look."},
+    ],
+)
+def test_a_row_of_any_shape_names_its_pictures_in_any_of_three_places(row: dict[str, object], place: str) -> None:
+    named = {"metadata": {"image": "a.png"}} if place == "metadata.image" else {place: ["a.png"]}
+    scenario = read_scenario({**row, **named}, "f", 1)
+    assert scenario.opening.message.parts == (ImageRef("a.png"), "Look.")
+    assert "image" not in scenario.metadata
+
+
 def test_an_instructions_input_follows_it_on_a_new_line() -> None:
     row = {"instruction": "Translate.", "input": "chat", "output": "cat"}
     asked = Message.of("user", "Translate.\nchat")

@@ -93,6 +93,18 @@ def test_rows_with_equal_ids_get_different_ones(tmp_path: Path) -> None:
     assert [row.id for row in rows] == ["q", "q#2", "q#3", "q#4", "r", "q#2#2"]
 
 
+def test_a_twin_is_a_row_of_the_same_file(tmp_path: Path) -> None:
+    """Two synthesized files number their rows alike. Rows that are no twins would count as one in every interval."""
+    files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for file in files:
+        twins = [("p", "q"), ("q", "p"), ("r", "gone")]
+        write_rows(file, ({"id": one, "prompt": f"{file}?", "metadata": {"twin": other}} for one, other in twins))
+    rows = file_rows(FileSource(rl=list(map(str, files))), "rl", Quarantine(0))
+    assert [(row.id, row.metadata["twin"]) for row in rows] == [
+        ("p", "q"), ("q", "p"), ("r", "gone"), ("p#2", "q#2"), ("q#2", "p#2"), ("r#2", "gone"),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("split", ["sft", "rl", "bench"])
 def test_a_run_warns_once_of_keys_that_no_reader_knows(
     tmp_path: Path, split: SourceSplit, caplog: pytest.LogCaptureFixture
