@@ -16,7 +16,7 @@ import argparse
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -124,7 +124,8 @@ def _converted(
             record = read_scenario(value, source, number)
             row = _SCENARIOS[shape](record)
             if read_scenario(value, source, number, "benign").kind != record.kind:
-                del row["kind"]  # the row names no kind: data.source.kind decides, as before
+                row.pop("kind", None)  # the row names no kind: data.source.kind decides, as before
+                row |= {"kind": ""} if isinstance(value, Mapping) and value.get("kind") == "" else {}
     except WriteError as error:
         raise RowError(source, number, "", str(error)) from error
     unknown.update(unknown_keys(value))

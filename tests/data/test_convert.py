@@ -123,13 +123,15 @@ def test_unknown_keys_are_left_out_with_a_message(tmp_path: Path, capsys: pytest
 
 
 def test_a_missing_kind_stays_missing(tmp_path: Path) -> None:
-    file = write(tmp_path / "asked.jsonl", [{"prompt": "Hi?"}, {"prompt": "And?", "kind": "obfuscated"}])
+    rows = [{"prompt": "Hi?"}, {"prompt": "And?", "kind": "obfuscated"}]
+    rows += [{"prompt": f"Is it {label}?", "kind": "", "label": label} for label in ("benign", "red team")]
+    file = write(tmp_path / "asked.jsonl", rows)
     for shape in SHAPES[3:]:
         out = tmp_path / f"{shape}.jsonl"
         assert main([file, str(out), "--as", shape]) == 0
         for kind in ("benign", "red_team"):
             played = file_rows(FileSource(rl=str(out), kind=kind), "rl", Quarantine(0))
-            assert [played[0].kind, played[1].kind] == [kind, "obfuscated"]
+            assert [row.kind for row in played] == [kind, "obfuscated", kind, kind]
 
 
 def test_converted_rows_can_be_trained_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
