@@ -11,7 +11,7 @@ def nearest(wrong: str, known: Sequence[str]) -> str:
     section, _, name = wrong.partition(".")
     if name and section != "policies" and "policies" in difflib.get_close_matches(section, known, cutoff=0.7):
         return f" Did you mean policies.{name}?"  # the user chooses the names there, so none is known
-    found = difflib.get_close_matches(wrong, known, n=3, cutoff=0.7)
+    found = difflib.get_close_matches(wrong, known, n=3, cutoff=0.8)
     tails = {key.rsplit(".", 1)[-1]: key for key in sorted(known, key=len, reverse=True)}  # the shortest key wins
     found += [tails[tail] for tail in difflib.get_close_matches(wrong.rsplit(".", 1)[-1], tails, n=3, cutoff=0.8)]
     return did_you_mean(found)
