@@ -8,6 +8,7 @@ policies.prompted={adapter: base, system_prompt: "..."}            a prompt of i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from steer_lit.bench.adapters import AdapterPolicies
     from steer_lit.chat import ChatClient
     from steer_lit.policy.qwen_vl import QwenVL
+
+log = logging.getLogger(__name__)
 
 SERVER = "server:"
 ALLOWED = (
@@ -139,10 +142,15 @@ class Policies:
         policies: dict[str, BenchPolicy] = {**self.served}
         if self.local:
             base = self._base()
-            for name, policy in self.local.items():
-                policies[name] = base.policy(policy.adapter, f"policies.{name}", policy.system_prompt)
+            made = {
+                name: base.policy(of.adapter, f"policies.{name}", of.system_prompt) for name, of in self.local.items()
+            }
+            policies |= made
             for prompt in dict.fromkeys(policy.system_prompt for policy in self.local.values()):
                 _check_length(base.qwen, with_prompt(scenarios, prompt), max_turns, self._decoding["max_new_tokens"])
+            at_once = min(self._config["bench"]["chunk"], len(scenarios))
+            if shortage := next(iter(made.values())).cache_shortage(at_once, max_turns):
+                log.warning("memory may run out: %s", shortage)
         return {name: policies[name] for name in self._each}
 
     def _base(self) -> AdapterPolicies:

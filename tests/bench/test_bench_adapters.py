@@ -227,6 +227,7 @@ def named(load: Callable[[], QwenVL] = load, max_new_tokens: int = 4, **others: 
     config = {
         "policies": {"base": "base", **others},
         "rollout": {"max_new_tokens": max_new_tokens, "temperature": 0.0},
+        "bench": {"chunk": 64},
         "model": {"lora": asdict(OWN), "quantize": "none"},
         "system_prompt": "Be brief.",
         "server": {"base_url": "http://localhost:1/v1"},
@@ -260,6 +261,19 @@ def test_a_dialogue_that_may_outgrow_the_model_is_found_before_any_policy_plays(
     said = rf"max_new_tokens={fits + 1}: over the 2 turns of row 'long', which takes {tokens:,} tokens itself, is more"
     with pytest.raises(ConfigError, match=rf"rollout\.{said} than the 4,096 tokens the model reads: lower it or bench"):
         named(max_new_tokens=fits + 1, served="server:m").make([row], max_turns=2)
+
+
+def test_a_cache_that_may_outgrow_the_memory_is_told_before_any_policy_plays(
+    folder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = "{} dialogues of {} turns, lower {}"
+    monkeypatch.setattr(
+        SampledPolicy, "cache_shortage", lambda policy, *numbers: said.format(*numbers, policy.memory_keys)
+    )
+    row = Scenario("q", "benign", Attack(Message.of("user", "Hi.")))
+    named(sft=folder(4, 8)).make([row] * 70, max_turns=3)
+    (told,) = [record.getMessage() for record in caplog.records if "memory may" in record.getMessage()]
+    assert told == "memory may run out: 64 dialogues of 3 turns, lower bench.chunk or rollout.max_new_tokens"
 
 
 def test_a_system_prompt_of_a_policys_own_acts_as_the_runs_would(folder) -> None:
