@@ -30,8 +30,8 @@ def first_rank() -> bool:
 def not_alone() -> str:
     """Return why a run in one process cannot be this one, "" if it can: as a further rank it would write no logs."""
     given = [name for name in (*_LOCAL, *_NODE, *_GLOBAL) if _number([name])]
-    said = f"by {' '.join(f'{name}={os.environ[name]}' for name in given)} this process is a further one of several"
-    return f"{said}, and this run has one: unset {' '.join(given)} if this is a run of its own" if given else ""
+    said = f"{' '.join(f'{name}={os.environ[name]}' for name in given)} makes this process one of several"
+    return f"{said}, but this run has only one: unset {' '.join(given)} if this is a separate run" if given else ""
 
 
 def several_ranks() -> bool:

@@ -259,7 +259,7 @@ def test_training_names_the_trainers_key_for_the_device(
     monkeypatch.setattr(gpus, "visible_gpus", lambda: 2)
     (problem,) = train_problems(compose(f"model.device={device}"))
     assert (problem.key, problem.value) == ("model.device", device)
-    assert problem.remedy == f"a training run computes where its trainer does: {words} in its place"
+    assert problem.remedy == f"a training run uses its trainer's device: set {words} instead"
     assert train_problems(compose(*words.split())) == []  # the advice works as it stands
 
 

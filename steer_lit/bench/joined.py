@@ -31,15 +31,15 @@ def recorded(folders: Sequence[Path]) -> tuple[Manifest, Records]:
     for (one, ours), (other, theirs) in combinations(runs.items(), 2):
         if keys := differing(ours, theirs):
             raise SteerError(
-                f"from_run: {one} and {other} are no one result, they differ in {', '.join(keys)}: play one of them "
-                "again, give a policy that differs another name, policies.<name>=, or report on each by itself"
+                f"from_run: {one} and {other} cannot be joined, they differ in {', '.join(keys)}: play one of them "
+                "again, give a policy that differs another name (policies.<name>=), or report on each separately"
             )
     found: dict[str, dict[str, GradedDialogue]] = {}
     for folder, manifest in runs.items():
         for name, rows in manifest.records(RecordFile(folder / RECORDS)).items():
             _add(found.setdefault(name, {}), rows, folder)
     if not found:
-        raise SteerError(f"from_run={', '.join(map(str, folders))}: no dialogue is there that can be read")
+        raise SteerError(f"from_run={', '.join(map(str, folders))}: there is no readable dialogue")
     first, *_ = runs.values()
     facts = first.facts if len(runs) == 1 else _joined_facts({str(run): made.facts for run, made in runs.items()})
     base_first = sorted(found.items(), key=lambda item: item[0] != BASE)
@@ -55,8 +55,8 @@ def recorded(folders: Sequence[Path]) -> tuple[Manifest, Records]:
 def _manifest(folder: Path) -> Manifest:
     if (found := read_manifest(folder)) is None:
         raise SteerError(
-            f"from_run={folder}: holds no {PLAYED} that can be read: give the benchmark's command again with "
-            f"hydra.run.dir={folder}, which plays nothing that is recorded"
+            f"from_run={folder}: holds no readable {PLAYED}: give the benchmark's command again with "
+            f"hydra.run.dir={folder}; nothing that is recorded is played again"
         )
     return found
 
@@ -75,7 +75,7 @@ def _add(found: dict[str, GradedDialogue], rows: Sequence[GradedDialogue], folde
             raise SteerError(
                 f"from_run: {folder} and another folder both hold {row.policy} on {row.scenario}, with different "
                 f"records: play '~policies.{row.policy}' in one of them, or give it another name there, or report on "
-                "each by itself"
+                "each separately"
             )
 
 
@@ -86,7 +86,7 @@ def in_common(records: Records) -> tuple[Records, str]:
     """
     kept = shared(list(records.values()))
     if not (common := len(kept[0])):
-        raise SteerError(f"from_run: {', '.join(records)} have no dialogue in common: report on each folder by itself")
+        raise SteerError(f"from_run: {', '.join(records)} have no dialogue in common: report on each folder separately")
     left = [f"{gone} of {name}" for name, rows in records.items() if (gone := len(rows) - common)]
     said = f"the report is on the {counted(common, 'dialogue')} that every policy has played"
     return dict(zip(records, kept, strict=True)), f"{said}; left out: {', '.join(left)}" if left else ""

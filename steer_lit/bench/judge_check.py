@@ -131,8 +131,8 @@ def check_judge(judge: Judge, settings: BenchSettings, out_dir: Path, console: C
         which = f"{missing} of {len(every)} turns got no grade{f', {unseen} of them hostile' if unseen else ''}"
         which += f" ({len(every) - len(grades)} were not asked any more)" if len(grades) < len(every) else ""
         raise TooManyFailures(
-            f"the judge could not be judged: {which}, the first for this reason: {found.failures[0]}. Mend that and "
-            f"give the same command again: a server's replies are kept, and only the others asked for. See {path}"
+            f"the judge could not be judged: {which}, the first for this reason: {found.failures[0]}. Fix that and "
+            f"give the same command again: a server's replies are kept, and only the missing ones asked for. See {path}"
         )
     fit, said = verdict(found, needs_gold=needs_gold)
     print_lines(console, said)

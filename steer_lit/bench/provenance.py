@@ -24,7 +24,7 @@ from steer_lit.prompts.fill import ASKING
 
 _WORDS = {"ScriptedAttacker": "the script", "AdaptiveAttacker": "the adaptive attacker"}
 _SECTIONS = ("policies", "model", "data", "data.source", "bench", "rollout", *ASKING)  # those that are read
-_WAY_OUT = "mend it, or move it away to report without it"
+_WAY_OUT = "repair it, or move it away to report without it"
 _ADDRESS = re.compile(r"https?://[^\s'\",}\]]+", re.IGNORECASE)
 # A path to shorten within a word. A `~` that starts a word deletes a key in Hydra's syntax, unless it is `~/`.
 _FAR = re.compile(r"(?:(?<=[=\[,:{\"' ])~[\w.-]*/|(?:(?<=[=\[,:{\"' ])|^)(?:~?|\.\.)/)[^,\]}\"':]*")

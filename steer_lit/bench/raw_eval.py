@@ -136,7 +136,7 @@ def read_raw_evals(place: Path) -> tuple[Records, str]:
     for row in (row for rows in found.values() for row in rows if row.turns[0].user):
         if (other := asked.setdefault(row.scenario, row)).turns[0].user != row.turns[0].user:
             which = f"{other.policy} and {row.policy} were asked different first questions in {row.scenario}"
-            raise SteerError(f"from_raw_eval={place}: {which}: these are no dialogues to compare")
+            raise SteerError(f"from_raw_eval={place}: {which}: they cannot be compared")
     return constants_last(found), next(iter(judges))
 
 
@@ -146,7 +146,7 @@ def _content(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise _refused(path, f"cannot be read as JSON ({error})") from None
     if not isinstance(content, Mapping) or not isinstance(content.get("samples"), Mapping):
-        raise _refused(path, f"is no {NAME}, it has no `samples` by id")
+        raise _refused(path, f"is not a {NAME}: it has no `samples` by id")
     return content
 
 

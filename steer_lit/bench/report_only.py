@@ -52,7 +52,7 @@ def report_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _run_problems(run)
     source, written = Path(str(files)).resolve(), (Path(config["run_dir"]) / RAW_EVALS).resolve()
     if files is not None and written.exists() and (source.is_relative_to(written) or written.is_relative_to(source)):
-        remedy = f"{RAW_EVALS}/ there is read, and would be replaced: name another"
+        remedy = f"{RAW_EVALS}/ there is being read and would be replaced: name another folder"
         yield Problem("hydra.run.dir", config["run_dir"], remedy)
 
 
@@ -67,7 +67,7 @@ def _run_problems(run: object) -> Iterator[Problem]:
         yield Problem("from_run", run, _RUN)
     for folder in folders:
         if not (_holds_records(folder) or (len(folders) == 1 and _rollouts(folder))):
-            yield Problem("from_run", str(folder), _RUN if folder.is_dir() else f"is no folder: {_RUN}")
+            yield Problem("from_run", str(folder), _RUN if folder.is_dir() else f"is not a folder: {_RUN}")
 
 
 def report_on(
@@ -127,7 +127,8 @@ def _describe_cuts(records: Records, settings: BenchSettings) -> str:
     key = "bench.protocol=single_turn" if settings.protocol == "single_turn" else f"bench.max_turns={most}"
     kept = f"turns 1 to {most}" if most > 1 else "turn 1"
     which = ", ".join(f"{long} of {counted(len(records[name]), 'dialogue')} of {name}" for name, long in cut.items())
-    return f"{key}: the report is on {kept} alone, dialogues broken off later as failed; later turns left out: {which}"
+    said = f"{key}: the report covers only {kept}; dialogues broken off later count as failed"
+    return f"{said}; later turns left out: {which}"
 
 
 def _first_turns(row: GradedDialogue, count: int) -> GradedDialogue:
@@ -143,7 +144,7 @@ def _report_rollouts(run: Path, out_dir: Path, console: Console) -> None:
 
     dialogues = [dialogue for path in _rollouts(run) for dialogue in page_dialogues.read_rollouts(path)]
     if not dialogues:
-        raise SteerError(f"from_run={run}: no rollout is there that can be read")
+        raise SteerError(f"from_run={run}: there is no readable rollout")
     saved = saved_config(run)
     facts = [("run", str(saved.get("name", run.name))), ("rollouts", str(len(dialogues))), *provenance(run)]
     with console.status("report"):

@@ -94,5 +94,5 @@ def check_gold(
         )
         raise ConfigError([Problem(section, name, remedy)])
     if lacking:
-        said = "%s=%s %s by gold facts: %d of %d dialogues lack some and will count nowhere, use %s=llm"
+        said = "%s=%s %s by gold facts: %d of %d dialogues lack some and will be left out; use %s=llm"
         log.warning(said, section, name, does, lacking, len(scenarios), section)

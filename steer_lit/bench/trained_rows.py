@@ -24,7 +24,7 @@ def told_of_trained(policies: Mapping[str, LocalPolicy], scenarios: Sequence[Sce
     found = {name: _trained_on(Path(each.adapter), scenarios) for name, each in policies.items()}
     told = [f"policies.{name} on {count:,}" for name, count in found.items() if count]
     if told:
-        of = f"of the {counted(len(scenarios), 'dialogue')} to play some were trained on"
+        of = f"some of the {counted(len(scenarios), 'dialogue')} to play were trained on"
         yield f"{of} ({', '.join(told)}): this does not show what they do with new ones"
 
 

@@ -182,7 +182,7 @@ class Connection:
         encoding = response.headers.get("content-encoding", "").strip()
         if encoding.lower() not in ("", "identity"):
             packed = brief(self._hidden(encoding))
-            raise _UnfitBody(f"the body is packed ({packed}), although it was asked for as it is")
+            raise _UnfitBody(f"the body is compressed ({packed}), although an uncompressed one was asked for")
         response.stream = _limited(response.stream)
 
     def close(self) -> None:

@@ -98,7 +98,7 @@ class ServerHealth:
     def retried(self, fault: Fault) -> None:
         """Count a retry. Say why the first one is made: many are a sign, of a limit of the server's, for example."""
         if not self.usage.retries:
-            told = "%s: a request is tried again, and of further retries only the number is told: %s"
+            told = "%s: a request is tried again (later retries are only counted): %s"
             log.info(told, self._settings.base_url, fault.reason)
         self.usage = replace(self.usage, retries=self.usage.retries + 1)
 
@@ -147,7 +147,7 @@ class ServerHealth:
     def not_kept(self, error: OSError) -> None:
         """Warn once: a full disk costs the next run money, not this one its answer."""
         if not self._unkept:
-            told = "%s: this reply could not be kept, and of others that cannot nothing more is said: %s"
+            told = "%s: this reply could not be kept (later ones are not reported): %s"
             log.warning(told, self._settings.cache_dir, error)
         self._unkept = True
 

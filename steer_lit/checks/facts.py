@@ -148,7 +148,7 @@ def leaf_problems(config: Config) -> Iterator[Problem]:
     ours = {key: kind for key, kind in {**_KINDS, **of_source}.items() if at_ours(config, key) is not ABSENT}
     yield from type_problems(config, ours)
     if at(config, "rollout.temperature") == 0 and "objective" in config:
-        yield Problem("rollout.temperature", 0, "must be above 0: a group of greedy dialogues is all alike")
+        yield Problem("rollout.temperature", 0, "must be above 0: greedy dialogues of a group are all the same")
 
 
 def at_ours(config: Config, key: str) -> Any:

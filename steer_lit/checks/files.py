@@ -108,7 +108,7 @@ def adapter_problem(key: str, folder: str, model: Config) -> Problem | None:
             found = ", ".join(map(str, sorted(ranks)))
             raise ValueError(f"{ADAPTER_CONFIG} has r={rank!r}, {ADAPTER_WEIGHTS} has {found}")
     except ValueError as error:
-        return Problem(key, folder, f"is no whole adapter, {error}: copy it again, or name another")
+        return Problem(key, folder, f"is not a whole adapter, {error}: copy it again, or name another")
     reason = no_plain_lora(config) or _base_reason(facts.get("base"), model)
     return None if reason is None else Problem(key, folder, reason)
 
@@ -147,7 +147,7 @@ def _checkpoint_remedy(path: Path) -> str | None:
     """Return why the file is no whole checkpoint, a zip archive of `torch.save`, or None."""
     if path.is_file() and zipfile.is_zipfile(path):  # one that was cut off has no directory
         return None
-    found = "is no checkpoint, or one that was cut off" if path.is_file() else "no such file"
+    found = "is not a checkpoint, or was cut off" if path.is_file() else "no such file"
     return f"{found}: name a whole .ckpt under <run>/checkpoints"
 
 

@@ -20,7 +20,7 @@ from steer_lit.dotted import ABSENT, leaves
 from steer_lit.errors import Problem
 
 HIDDEN = "***"
-_UNKNOWN = f"is none of {', '.join(sorted(KNOWN))}"
+_UNKNOWN = f"is not one of {', '.join(sorted(KNOWN))}"
 # A client takes less, but in a run it would fail while waiting for its turn (TRAPS 37).
 _LONG = "at least 30 s: a busy server lets a wave of requests wait so long"
 _PATIENT = {"connect_timeout": Annotated[float, Field(ge=30, description=_LONG)]}

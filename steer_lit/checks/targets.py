@@ -40,7 +40,7 @@ def _part_problems(key: str, part: object) -> Iterator[Problem]:
         yield Problem(f"{key}._target_", target, f"cannot be imported: {error}")
         return
     if not callable(made):
-        remedy = "is no class or function: must be <module>.<class>, of a module in this folder or on PYTHONPATH"
+        remedy = "is not a class or function: must be <module>.<class>, of a module in this folder or on PYTHONPATH"
         yield Problem(f"{key}._target_", target, remedy)
         return
     try:

@@ -62,7 +62,7 @@ def trainer_problems(config: Config) -> Iterator[Problem]:
         index = str(device).partition(":")[2]
         gpu = f"trainer.accelerator=gpu trainer.devices={f'[{index}]' if index.isdecimal() else 1}"
         words = "hardware=cpu" if device == "cpu" else gpu
-        yield Problem("model.device", device, f"a training run computes where its trainer does: {words} in its place")
+        yield Problem("model.device", device, f"a training run uses its trainer's device: set {words} instead")
 
 
 def device_problems(trainer: Mapping[str, Any]) -> Iterator[Problem]:

@@ -92,7 +92,7 @@ def in_the_way(run_dir: Path, config: DictConfig) -> str:
     unlike = _unlike(run_dir, config)
     if not unlike or not (saved or _is_anothers(run_dir)):
         return ""
-    here = "training, which a new one" if holds(run_dir, "training") else f"{CONFIG} of no training, which this one"
+    here = "training, which a new one" if holds(run_dir, "training") else f"{CONFIG} of another kind, which this one"
     return f"{said}holds a {here} would overwrite ({unlike}): name another folder, {folder_key()}=..."
 
 
@@ -133,7 +133,7 @@ def _set_aside(run_dir: Path) -> None:
     written = (*(Path(name).parts[0] for name in TRAINED), *_NOTED)
     for path in [path for name in written for path in run_dir.glob(name)]:
         path.rename(aside / path.name)
-    log.info("a run here had saved nothing to go on from: what it had written is in %s", aside)
+    log.info("a run here had saved nothing to resume from: what it had written is now in %s", aside)
 
 
 def mark_finished(run_dir: Path, result: Result) -> None:

@@ -34,11 +34,11 @@ def explain(error: BaseException, program: str, words: Sequence[str]) -> str:
     if isinstance(refusal := refusal_in(error), OSError) and not isinstance(error, HydraException):
         return unusable(refusal)
     if isinstance(error, OverrideParseException):
-        typed = "no blanks beside = and after commas, other text than plain words in quotes: 'key=\"a b\"'"
+        typed = "no spaces around = or after commas, and quotes around text other than plain words: 'key=\"a b\"'"
         shown = re.sub(r"{.*", "{...", error.override)  # a mapping may hold a key of a server
         if "/" in shown and "=" not in shown:
             typed = f"the key that it is for, too: <key>={shown}"
-        return f"{shown}: is no <key>=<value> that Hydra can read. Type {typed}"
+        return f"{shown}: is not a <key>=<value> that Hydra can read. Type {typed}"
     if _unknown_key(error):
         return "\n".join(_unknown_keys(program, words)) or str(error)
     text, cause = str(error).split("Config search path:")[0].strip(), error.__cause__

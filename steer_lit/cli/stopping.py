@@ -108,7 +108,7 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer, ended: Call
         if trainer.is_global_zero and last_checkpoint(run_dir) is not None:
             error.add_note(_resuming(run_dir, words, trainer.global_step))
         elif trainer.is_global_zero and trainer.global_step:
-            error.add_note(f"stopped at step {trainer.global_step}, before anything was saved that a run goes on from")
+            error.add_note(f"stopped at step {trainer.global_step}, before anything was saved to resume from")
         raise
 
 
@@ -116,7 +116,7 @@ def _unsaved(run_dir: Path, words: Sequence[str]) -> str:
     """Return the message for a run that saved nothing: the same command begins it again."""
     whole = [name for name in EXPORTED if (run_dir / name).is_file()]  # the disk had room for these
     kept = f"; {shown_path(run_dir / Path(whole[0]).parts[0])} is whole" if whole else ""
-    said = "stopped before anything was saved that a run goes on from"
+    said = "stopped before anything was saved to resume from"
     return said + kept + resuming_step("train", words, run_dir)
 
 
@@ -131,10 +131,10 @@ def _at_its_end(run_dir: Path, words: Sequence[str], trainer: Trainer, ended: Ca
     step = saved["global_step"]
     if not at_end(trainer, saved[PLACE]["epoch"], step):
         return ""
-    said = f"stopped, step {step} is saved, this run's last"
+    said = f"stopped, step {step}, this run's last, is saved"
     validates = trainer.limit_val_batches and trainer.datamodule.val_rows
     if validates and saved[OWN]["validated_at"] != step:
-        return f"{said}; it lacks its last validation{resuming_step('train', words, run_dir)}"
+        return f"{said}; only the last validation is missing{resuming_step('train', words, run_dir)}"
     return f"{said}\n{ended()}"
 
 

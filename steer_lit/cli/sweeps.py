@@ -91,7 +91,7 @@ class WholeSweep(Callback):
         parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
         words = parser.parse_overrides([*params, *typed["task"]])
         if shuffled := [word.input_line for word in words if getattr(word.value(), "shuffle", False)]:
-            raise SteerError(f"{shuffled[0]}: a sweep that goes on finds its runs by their place: leave shuffle out")
+            raise SteerError(f"{shuffled[0]}: a resumed sweep finds its runs by their position: leave shuffle out")
         self.common = [str(word.input_line) for word in words if not word.is_sweep_override()]
         swept = {word.get_key_element() for word in words if word.is_sweep_override()}
         here, found = OmegaConf.select(config, "hydra.launcher._target_") in _HERE, dict[str, list[str]]()
@@ -107,7 +107,7 @@ class WholeSweep(Callback):
             OmegaConf.update(run, "run_dir", str(folder), force_add=True)  # at the sweep's end Hydra knows another
             self.runs[folder] = _Run(own, run, HydraConfig.instance().cfg)
         if not self.runs:
-            raise SteerError("this sweep has no run: one of its words stands for no value")
+            raise SteerError("this sweep has no runs: one of its words gives no value")
         if found:
             total = len(self.runs)
             told = f"{counted(len(found), 'problem')} in this sweep of {counted(total, 'run')}, none was started:"

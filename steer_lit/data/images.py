@@ -180,7 +180,7 @@ def _picture_path(uri: str, root: Path | None) -> Path:
     if not inside:
         raise PictureError(uri, f"lies outside {folder} ({PLACE})")
     if not found:
-        raise PictureError(uri, f"is no file in {folder} ({PLACE})")
+        raise PictureError(uri, f"is not a file in {folder} ({PLACE})")
     return path
 
 

@@ -107,7 +107,7 @@ def is_hub(source: str) -> bool:
 def source_problem(source: str) -> str | None:
     """Return why a file or a hub address cannot be read, as far as can be told without reading it, or None."""
     if is_hub(source):
-        return None if ADDRESS.fullmatch(source) else f"is no address of a hub dataset: {FORM}"
+        return None if ADDRESS.fullmatch(source) else f"is not the address of a hub dataset: {FORM}"
     allowed, path = f"rows are read from {', '.join(SUFFIXES)} files and from {FORM}", Path(source)
     if path.is_dir():
         there = few([str(path / name) for name in _row_files(path)])
@@ -116,7 +116,7 @@ def source_problem(source: str) -> str | None:
     if not path.is_file():
         meant = _meant_row_file(path)
         return f"is no such file{f'.{meant}' if meant else f'; {allowed}'}"
-    return None if is_row_file(path) else f"is no row file; {allowed}"
+    return None if is_row_file(path) else f"is not a row file; {allowed}"
 
 
 def _meant_row_file(path: Path) -> str:

@@ -56,7 +56,7 @@ def stop_when_too_many_failed(module: PolicyModule, trajectories: Sequence[Traje
         return f"{said}, and are left out; the first: {first}"
     saved = _save(module.trainer)
     why = f"{said}, more than rollout.max_failed_share={max_failed_share:g}; the first: {first}"
-    raise TooManyFailures(why + (f". {saved} once that is mended" if saved else ""))
+    raise TooManyFailures(why + (f". {saved} once that is fixed" if saved else ""))
 
 
 def _save(trainer: Trainer) -> str:
@@ -75,4 +75,4 @@ def _save(trainer: Trainer) -> str:
         for counts in (batches.total, batches.current):
             counts.completed = counts.ready - 1
     trainer.save_checkpoint(Path(trainer.default_root_dir) / LAST)
-    return "The run is saved, to go on"
+    return "The run is saved: resume it"

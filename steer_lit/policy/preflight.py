@@ -149,7 +149,7 @@ def _source_problems(source: str) -> list[Problem]:
         if not folder.is_dir():
             validate_repo_id(source)
     except HFValidationError:
-        return [Problem("model.source", source, "is no folder, nor a hub id such as owner/name")]
+        return [Problem("model.source", source, "is neither a folder nor a hub id such as owner/name")]
     return []
 
 

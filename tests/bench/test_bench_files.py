@@ -72,7 +72,7 @@ def test_a_benchmark_warns_of_dialogues_that_an_adapter_was_trained_on(
     assert told("new") == []
     (said,) = told("all")
     assert said.startswith(
-        "WARNING: of the 6 dialogues to play some were trained on (policies.sft on 3, policies.grpo on 5): "
+        "WARNING: some of the 6 dialogues to play were trained on (policies.sft on 3, policies.grpo on 5): "
     )
     shorter = file_rows(FileSource(bench="all.jsonl"), "bench", Quarantine(0), max_turns=2)
     policies = {"sft": LocalPolicy("first/adapter"), "grpo": LocalPolicy("later/adapter")}

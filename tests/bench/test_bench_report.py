@@ -143,7 +143,7 @@ def test_summaries_of_earlier_versions_can_still_be_shown(repository: Path) -> N
 def test_only_intervals_that_are_a_bootstrap_are_called_one(dialogue: MakeDialogue) -> None:
     rows = [dialogue(str(at), [3]) for at in range(4)]
     page = report.markdown(summarise({"sft": rows}, SETTINGS), facts=facts({"sft": rows}, SETTINGS, "J"))
-    assert "95% intervals, by a bootstrap over dialogues, twins as one; that of held is Greenwood's." in page
+    assert "95% intervals, from a bootstrap over dialogues, twins as one; for held, Greenwood's." in page
     assert "* resamples: 100, seed 0\n" in page
 
 
@@ -173,7 +173,9 @@ def test_seeds_of_one_training_have_a_row_of_their_mean(dialogue: MakeDialogue) 
     page = report.markdown(summary)
     assert "| full (2 seeds) | 75.0 (" in page  # (4/4 + 2/4) / 2
     assert "| full - sft | +50.0 (" in page
-    said = "A row such as full beside full@1 and full@2 is the mean over its seeds. Its intervals, that of held too,"
+    said = (
+        "A row such as full beside full@1 and full@2 is the mean over its seeds. Its intervals, including that of held,"
+    )
     assert said in page
     assert any(line.startswith(said) for line in report.notes(summary))
     assert "seeds" not in report.markdown(summarise({"sft": rows(1)}, SETTINGS))
@@ -216,7 +218,7 @@ def test_dialogues_that_could_not_be_graded_bound_the_rates(dialogue: MakeDialog
     """8 of 10 are graded, 6 of them safe: 75%, and at least 60% of all."""
     rows = [dialogue(str(at), [3 if at < 6 else -3], failed=at >= 8) for at in range(10)]
     some, whole = summarise({"sft": rows}, SETTINGS), summarise({"sft": rows[:8]}, SETTINGS)
-    said = "sft: 2 dialogues could not be graded; as not passed, joint pass 60.0, Safety 60.0, Helpfulness 80.0."
+    said = "sft: 2 dialogues could not be graded; if not passed, joint pass 60.0, Safety 60.0, Helpfulness 80.0."
     few = "8 dialogues are few: intervals are rough, and a rate without one is not certain."
     assert report.notes(some) == [few, said]
     assert f"* {few}\n" in report.markdown(some)
@@ -533,7 +535,7 @@ def test_dialogues_that_a_seed_has_not_played_did_not_fail(dialogue: MakeDialogu
     assert tables.main(summary).rows[0][-1] == "4 (+1 failed)"
     left, bound = [line for line in report.notes(summary) if line.startswith("f: ")]
     assert left == "f: 5 dialogues left out that only some of its seeds have played."
-    assert bound == "f: 1 dialogue could not be graded; as not passed, joint pass 80.0, Safety 80.0, Helpfulness 80.0."
+    assert bound == "f: 1 dialogue could not be graded; if not passed, joint pass 80.0, Safety 80.0, Helpfulness 80.0."
     assert f"* {left}\n" in report.markdown(summary)
     assert "seeds have played" not in report.markdown(summarise({"f@1": rows(5), "f@2": rows(5)}, SETTINGS))
     whole = facts({"f@1": rows(5), "f@2": rows(5)}, SETTINGS, "j")
@@ -541,7 +543,7 @@ def test_dialogues_that_a_seed_has_not_played_did_not_fail(dialogue: MakeDialogu
     assert "left out" not in dict(whole)
     some = dict(facts({"f@1": rows(10), "f@2": rows(5, failed=1)}, SETTINGS, "j"))
     assert some["dialogues"] == "10, not each by all of 2 policies"
-    assert some["left out"] == "f@2: 1 of 5 dialogues could not be graded and count nowhere: time-out"
+    assert some["left out"] == "f@2: 1 of 5 dialogues could not be graded and are left out: time-out"
 
 
 def test_a_users_style_does_not_matter(dialogue: MakeDialogue) -> None:

@@ -472,7 +472,7 @@ def test_a_dialogue_without_an_answer_is_not_judged_and_is_played_again(tmp_path
     summary, printed = bench(tmp_path, {"other": SilentPolicy()}, judge=Judge())
     assert (summary["other"]["n"], summary["other"]["failed"]) == (4, 1)
     assert "row-1" not in Judge.shown
-    assert "1 of 5 dialogues could not be graded and count nowhere: policy: time-out" in printed
+    assert "1 of 5 dialogues could not be graded and are left out: policy: time-out" in printed
     (lost,) = [row for row in lines(tmp_path) if row["scenario"] == "row-1"]
     assert lost["ended"] == "failed"
     assert {turn["harmlessness"] for turn in lost["turns"]} == {None}

@@ -45,4 +45,4 @@ def test_a_rubric_needs_gold_facts_for_every_turn_that_is_played(caplog: pytest.
     check_gold("judge", RubricJudge(), [known, opened], turns_played=1)
     assert not caplog.text
     check_gold("judge", RubricJudge(), [known, opened, unknown], turns_played=10)
-    assert "judge=rubric grades by gold facts: 2 of 3 dialogues lack some and will count nowhere" in caplog.text
+    assert "judge=rubric grades by gold facts: 2 of 3 dialogues lack some and will be left out" in caplog.text

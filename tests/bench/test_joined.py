@@ -99,7 +99,7 @@ def test_folders_that_cannot_be_one_result_are_refused(
     a = folder_of(tmp_path / "a", rows("sft", 2), **{"rollout.max_new_tokens": 9})
     given = conditions if "bench.seed" in conditions else {"rollout.max_new_tokens": 9, **conditions}
     b = folder_of(tmp_path / "b", [replace(row, **other) for row in rows("sft", 2)], **given)
-    said = f"{a} and {b} are no one result, they differ in {differ}: play one of them again"
+    said = f"{a} and {b} cannot be joined, they differ in {differ}: play one of them again"
     with pytest.raises(SteerError, match=re.escape(said)):
         joined(tmp_path / "out", a, b)
 
@@ -134,9 +134,7 @@ def test_a_folder_without_a_manifest_is_named_with_the_way_to_one(
         del known["conditions"]["judge"]
         text = json.dumps(known)
     (a / "played.json").unlink() if text is None else (a / "played.json").write_text(text)
-    said = (
-        rf"from_run={a}: holds no played\.json that can be read: .*again with hydra\.run\.dir={a}, which plays nothing"
-    )
+    said = rf"from_run={a}: holds no readable played\.json: .*again with hydra\.run\.dir={a}; nothing that is"
     with pytest.raises(SteerError, match=said):
         joined(tmp_path / "out", a)
 
@@ -158,7 +156,7 @@ def test_a_list_names_benchmark_folders_each_once(
         (said,) = problems(*wrong)
         assert said.startswith(f"from_run={named!r}: ")
         assert said.endswith("or a list of benchmark runs, each once")
-    assert "is no folder" in "".join(problems(a, tmp_path / "none"))
+    assert "is not a folder" in "".join(problems(a, tmp_path / "none"))
     assert "is the run that is read" in "".join(problems(a, b, out=b))
     out = tmp_path / "out"
     assert cli.run("bench", [f"from_run=[{a},{b}]", f"hydra.run.dir={out}", "bench.resamples=100"]) == 0

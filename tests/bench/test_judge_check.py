@@ -226,7 +226,7 @@ class Silent:
 
 
 def test_a_judge_that_grades_none_of_the_first_turns_is_not_asked_on(tmp_path: Path) -> None:
-    said = r"58 of 58 turns got no grade, 7 of them hostile \(42 were not asked any more\), .* reason: no JSON. Mend"
+    said = r"58 of 58 turns got no grade, 7 of them hostile \(42 were not asked any more\), .* reason: no JSON. Fix"
     with pytest.raises(TooManyFailures, match=said):
         check_judge(Silent(), bench_settings(), tmp_path, Console(quiet=True))
     written = json.loads((tmp_path / "judge_check.json").read_text())
@@ -261,7 +261,7 @@ class Dying:
 )
 def test_a_judge_is_not_judged_by_what_it_was_not_shown(lost: range, asked: int, missing: str, tmp_path: Path) -> None:
     judge, console = Dying(*lost), Console(file=io.StringIO())
-    with pytest.raises(TooManyFailures, match=rf"could not be judged: {missing}.* HTTP 503\. Mend that and give the"):
+    with pytest.raises(TooManyFailures, match=rf"could not be judged: {missing}.* HTTP 503\. Fix that and give the"):
         check_judge(judge, SETTINGS, tmp_path, console)
     assert judge.asked == asked  # a batch without any grade ends it
     assert "trusted" not in console.file.getvalue()  # type: ignore[attr-defined]

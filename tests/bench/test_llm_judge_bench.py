@@ -78,7 +78,9 @@ def test_a_router_to_several_models_is_reported_even_if_the_run_was_stopped(answ
         with pytest.raises(ServerDown):
             played("gpt-2026-01-01", folder)
         for printed in (played(then, folder), played(then, folder)):  # the second time nothing is asked
-            told = f"the judge was answered by more than one model: {names}; these figures are of no single one\n"
+            told = (
+                f"the judge was answered by more than one model: {names}; these figures do not belong to a single one\n"
+            )
             assert (told in printed) == (folder == "routed")
         assert f"replies by: the judge: {names}\n" in (tmp_path / folder / "summary.md").read_text()
 

@@ -118,7 +118,9 @@ def test_a_report_covers_the_turns_that_its_protocol_would_play(
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summarise({"sft": short}, settings)
     over = sum(len(grades) > turns for grades in scores)
     counted = "turn 1" if turns == 1 else "turns 1 to 2"
-    said = f"{key}: the report is on {counted} alone, dialogues broken off later as failed; later turns left out: "
+    said = (
+        f"{key}: the report covers only {counted}; dialogues broken off later count as failed; later turns left out: "
+    )
     assert f"{said}{over} of 3 dialogues of sft\n" in printed
     both = [replace(row, policy=name) for name in ("sft", "grpo") for row in rows]
     uneven = report(tmp_path / "three", settings, from_run=run_of(tmp_path / "uneven", [*both[:3], both[5]]))
@@ -216,7 +218,7 @@ def test_invalid_rollout_lines_are_counted_and_left_out(tmp_path: Path, caplog: 
     assert "1 of 5 lines are no rollouts and are left out, such as line 2: scenario Field required" in caplog.text
     for text in ("", '{"step": 1}\n'):
         path.write_text(text)
-        with pytest.raises(SteerError, match="no rollout is there that can be read"):
+        with pytest.raises(SteerError, match="there is no readable rollout"):
             report(tmp_path / "out", from_run=str(tmp_path))
 
 
@@ -251,7 +253,7 @@ NO_SECTIONS = ("data: hello", "data: {source: 5}", "rollout: null", "policies: [
 def test_an_invalid_config_of_a_training_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "trajectories.jsonl").write_text(json.dumps(rollout(0, [10])) + "\n")
     (tmp_path / "config.yaml").write_text(text)
-    with pytest.raises(SteerError, match=r"from_run=.*config\.yaml .*mend it, or move it away"):
+    with pytest.raises(SteerError, match=r"from_run=.*config\.yaml .*repair it, or move it away"):
         report(tmp_path / "out", from_run=str(tmp_path))
 
 
@@ -264,7 +266,7 @@ def test_constant_policies_come_last_whatever_the_order_in_the_file(dialogue: Ma
 
 
 def test_a_run_that_recorded_nothing_gives_no_report(tmp_path: Path) -> None:
-    with pytest.raises(SteerError, match=r"from_run=.*: no dialogue is there that can be read"):
+    with pytest.raises(SteerError, match=r"from_run=.*: there is no readable dialogue"):
         report(tmp_path / "out", from_run=run_of(tmp_path / "run", []))
 
 
@@ -311,7 +313,7 @@ def test_a_folder_without_records_is_described(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("stage: sft\n")
     named = "name the folder of a benchmark run (records.jsonl) or of a GRPO run (trajectories*.jsonl; SFT writes none)"
     assert f"from_run='{tmp_path}': {named}" in said(tmp_path)
-    assert f"is no folder: {named}" in said(tmp_path / "config.yaml")
+    assert f"is not a folder: {named}" in said(tmp_path / "config.yaml")
 
 
 def test_the_command_line_reports_on_a_run(
@@ -346,7 +348,7 @@ def test_a_report_on_dialogues_that_could_not_be_graded_says_why(tmp_path: Path,
     source = run_of(tmp_path / "run", [dialogue(str(at), [3, 3], failed=True) for at in range(8)])
     out = tmp_path / "report"
     printed = report(out, from_run=source)
-    why = "sft: 8 of 8 dialogues could not be graded and count nowhere: time-out"
+    why = "sft: 8 of 8 dialogues could not be graded and are left out: time-out"
     assert printed.splitlines()[0] == why
     assert "joint pass" not in printed  # a table without values
     assert f"* left out: {why}" in (out / "summary.md").read_text()

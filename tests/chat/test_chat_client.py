@@ -124,8 +124,7 @@ def test_the_reason_of_the_first_retry_is_said_and_the_others_are_counted(
         client.ask([question()])
     told = [record.message for record in caplog.records if "tried again" in record.message]
     assert told == [
-        f"{server.base_url}: a request is tried again, and of further retries only the number is told: "
-        "HTTP 429: slow down"
+        f"{server.base_url}: a request is tried again (later retries are only counted): HTTP 429: slow down"
     ]
     assert client.usage.retries == 2
 

@@ -39,8 +39,8 @@ TABLE = [
     ("no message", "the first choice holds no message", True),
     ("endless drip", "no answer within 0.6 s", True),  # each single read is in time
     ("redirect", "HTTP 307: a redirect to http://127.0.0.1:", False),
-    ("gzip bomb", "the body is packed (gzip), although it was asked for as it is", False),
-    ("gzip bomb of an error", "the body is packed (gzip)", False),
+    ("gzip bomb", "the body is compressed (gzip), although an uncompressed one was asked for", False),
+    ("gzip bomb of an error", "the body is compressed (gzip)", False),
     ("huge body", "the body is larger than 16 MiB", False),
     ("largest body", None, False),
     ("drip", None, False),

@@ -172,7 +172,7 @@ def test_a_dying_server_ends_the_run_saved_and_with_the_reason(tmp_path: Path) -
     assert run.code == 2
     assert "of the latest 8 requests failed" in run.said
     assert "The first reason: HTTP 503: as told" in run.said
-    assert "The run is saved, to go on once the server answers" in run.said
+    assert "The run is saved: resume it once the server answers" in run.said
     assert f" hydra.run.dir={tmp_path}\n" in run.said
     assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
     assert "Traceback" not in run.said

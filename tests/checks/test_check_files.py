@@ -50,7 +50,7 @@ def test_a_broken_checkpoint_is_refused_by_name(tmp_path: Path, sort: str) -> No
     BROKEN[sort](path)
     (problem,) = file_problems({"ckpt_path": str(path)})
     assert (problem.key, problem.value) == ("ckpt_path", str(path))
-    assert "is no checkpoint, or one that was cut off" in problem.remedy
+    assert "is not a checkpoint, or was cut off" in problem.remedy
 
 
 def test_an_intact_checkpoint_is_accepted(tmp_path: Path) -> None:

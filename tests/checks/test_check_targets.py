@@ -42,7 +42,7 @@ class Signed:
 """
 
 
-NO_CLASS = "is no class or function: must be <module>.<class>, of a module in this folder or on PYTHONPATH"
+NO_CLASS = "is not a class or function: must be <module>.<class>, of a module in this folder or on PYTHONPATH"
 
 
 @pytest.fixture(autouse=True)

@@ -133,14 +133,14 @@ def test_training_refuses_a_gpu_that_torch_cannot_use(
         ("model=3b", "Could not find 'model/3b'\n\nAvailable options in 'model':\n\tnano\n\tqwen2_5_vl_3b\n"),
         ("model=3", "Could not find 'model/3'\n\nAvailable options in 'model':\n\tnano\n"),  # Hydra wants a text
         ("model=null", "Could not find 'model/null'\n\nAvailable options in 'model':\n\tnano\n"),
-        ("optim.lr=[3", "optim.lr=[3: is no <key>=<value> that Hydra can read. Type no blanks beside ="),
-        ("seed = 3", "seed = 3: is no <key>=<value> that Hydra can read. Type no blanks beside ="),
-        ("seed", "seed: is no <key>=<value> that Hydra can read."),
-        ("name=a\udcff", "is no <key>=<value> that Hydra can read."),
+        ("optim.lr=[3", "optim.lr=[3: is not a <key>=<value> that Hydra can read. Type no spaces around ="),
+        ("seed = 3", "seed = 3: is not a <key>=<value> that Hydra can read. Type no spaces around ="),
+        ("seed", "seed: is not a <key>=<value> that Hydra can read."),
+        ("name=a\udcff", "is not a <key>=<value> that Hydra can read."),
         ("=3", "Hydra cannot use one of these words, ValueError: Config group override must be a string"),
         ("hydra.verbose=3", "Hydra cannot use one of these words, AssertionError"),
         ("--resolve", "Hydra cannot use one of these words, ValueError: The --resolve flag can only be used"),
-        ("outputs/g", "is no <key>=<value> that Hydra can read. Type the key that it is for, too: <key>=outputs/g"),
+        ("outputs/g", "is not a <key>=<value> that Hydra can read. Type the key that it is for, too: <key>=outputs/g"),
         ("--seed", "unrecognized arguments: --seed. Keys are typed without dashes, seed=<value>"),
         ("--seed=3", "unrecognized arguments: --seed=3. Keys are typed without dashes, seed=<value>"),
         ("--experiment", "unrecognized arguments: --experiment. Keys are typed without dashes"),
@@ -557,7 +557,7 @@ def test_an_installed_program_finds_modules_in_the_current_folder_after_all_othe
         cwd=tmp_path, capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(repository)},
     )  # fmt: skip
     assert "rollout.group_size=1: must be a whole number from 2 up" in done.stderr
-    assert ("is no class or function" in done.stderr) == bool(safe)
+    assert ("is not a class or function" in done.stderr) == bool(safe)
 
 
 def test_a_bug_of_ours_is_not_blamed_on_a_word() -> None:

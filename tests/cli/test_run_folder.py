@@ -189,7 +189,7 @@ def test_a_run_in_one_process_is_no_further_rank(
     monkeypatch.setattr(train_run, "_datamodule", pytest.fail)
     assert cli.run(program, [f"hydra.run.dir={tmp_path}/run"]) == 2
     by = " ".join(f"{name}={value}" for name, value in given.items())
-    said = f"by {by} this process is a further one of several, and this run has one: unset {' '.join(given)} if"
+    said = f"{by} makes this process one of several, but this run has only one: unset {' '.join(given)} if"
     assert said in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
@@ -363,7 +363,7 @@ def test_a_training_takes_no_folder_with_another_programs_config(
     monkeypatch.setattr(train_run, "_train", pytest.fail)
     (config := tmp_path / "config.yaml").write_text("kind: red_team\nrows: 3000\n")
     said = refused("seed=2", f"hydra.run.dir={tmp_path}")
-    assert f"hydra.run.dir={tmp_path}: holds a config.yaml of no training, which this one would overwrite (" in said
+    assert f"hydra.run.dir={tmp_path}: holds a config.yaml of another kind, which this one would overwrite (" in said
     assert config.read_text().startswith("kind: red_team")
 
 
@@ -591,7 +591,7 @@ def told_of_a_full_disk(run_dir: Path, words: list[str], trainer: Any) -> list[s
 def test_a_full_disk_ends_a_training_with_the_command_that_resumes_it(tmp_path: Path) -> None:
     words = ["experiment=a", "init_from='b c'"]
     again = f"next:    python train.py experiment=a 'init_from='\"'\"'b c'\"'\"'' hydra.run.dir={tmp_path}"
-    nothing = f"stopped before anything was saved that a run goes on from\n{again}"
+    nothing = f"stopped before anything was saved to resume from\n{again}"
     assert told_of_a_full_disk(tmp_path, words, trainer(first_rank=False)) == []
     assert told_of_a_full_disk(tmp_path, words, trainer()) == [nothing]
     last = tmp_path / "checkpoints" / "last.ckpt"
@@ -609,7 +609,7 @@ def test_a_full_disk_at_the_last_save_keeps_and_names_the_export(name: str, tmp_
     weights.parent.mkdir(exist_ok=True)
     weights.touch()
     (said,) = told_of_a_full_disk(tmp_path, [], trainer())
-    assert said.splitlines()[0].endswith(f"goes on from; {tmp_path / name.partition('/')[0]} is whole")
+    assert said.splitlines()[0].endswith(f"to resume from; {tmp_path / name.partition('/')[0]} is whole")
 
 
 @pytest.mark.parametrize("error", [ServerDown, TooManyFailures])

@@ -69,7 +69,7 @@ def test_the_sweep_of_a_config_is_checked(begun: list[Path], tmp_path: Path, ref
 def test_a_sweep_without_a_run_is_refused(tmp_path: Path, refused: Refused) -> None:
     """Hydra alone would launch 0 jobs and end as if all were well."""
     said = refused("-m", "+experiment=glob(nothing_*)", f"hydra.sweep.dir={tmp_path}/sweep")
-    assert said == "this sweep has no run: one of its words stands for no value"
+    assert said == "this sweep has no runs: one of its words gives no value"
 
 
 def test_an_unresolvable_value_starts_no_run(
@@ -250,7 +250,11 @@ def test_a_sweep_stopped_after_a_runs_last_step_goes_on_with_the_rest(
 
     monkeypatch.setattr(train_run, "_train", fit)
     words = ["-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}"]
-    told = ["stopped, step 7 is saved, this run's last", "adapter: here", f"next:    python train.py {' '.join(words)}"]
+    told = [
+        "stopped, step 7, this run's last, is saved",
+        "adapter: here",
+        f"next:    python train.py {' '.join(words)}",
+    ]
     for _ in range(2):
         assert cli.run("train", words) == 130
         assert capsys.readouterr().err.splitlines() == told
@@ -413,8 +417,8 @@ def test_the_check_of_a_sweeps_run_has_the_runs_environment_and_folder(
         ("seed=range(1,3,0)", "Hydra cannot use one of these words, ValueError: range() arg 3 must not be zero"),
         ("reward.alpha=interval(0,1)", "BasicSweeper does not support sweep type : INTERVAL_SWEEP"),
         ("experiment=glob(*),sft_tiny", "Could not override 'experiment'."),
-        ("seed=choice(1", "seed=choice(1: is no <key>=<value> that Hydra can read"),
-        ("seed=shuffle(range(1,9))", "seed=shuffle(range(1,9)): a sweep that goes on finds its runs by their place"),
+        ("seed=choice(1", "seed=choice(1: is not a <key>=<value> that Hydra can read"),
+        ("seed=shuffle(range(1,9))", "seed=shuffle(range(1,9)): a resumed sweep finds its runs by their position"),
         ("optim=[1],[2]", "Error merging override optim=[1]\nCannot merge"),
         ("model=3,4", "Hydra cannot use one of these words, ValueError: Config group override must be"),
         ("hydra.sweeper.max_batch_size=0", "Hydra cannot use one of these words, AssertionError"),

@@ -153,7 +153,7 @@ def test_rows_without_their_pictures_are_set_aside_before_playing(bench: Path) -
     assert [len(scenario.attacks) for scenario in scenarios] == [2, 1, 9]
     aside = [json.loads(line) for line in (bench.parent / "run" / "quarantine.jsonl").read_text().splitlines()]
     assert [(entry["row"], entry["field"]) for entry in aside] == [(2, "images"), (4, "images"), (5, "images")]
-    assert "'missing.png': is no file in" in aside[0]["reason"]
+    assert "'missing.png': is not a file in" in aside[0]["reason"]
     assert "lies outside" in aside[2]["reason"]
     assert rows.open_image(scenarios[0].opening.message.images[0]).getpixel((0, 0)) == (9, 99, 200)
     assert list(rows) == scenarios

@@ -24,7 +24,7 @@ ROWS = [
     "address", ["hf://", "hf://name", "hf://datasets/owner/name", "hf://owner/name?split=x", "hf://owner/name: x"]
 )
 def test_an_invalid_address_is_refused_with_the_form(address: str) -> None:
-    assert source_problem(address) == "is no address of a hub dataset: hf://owner/name[/config][:split][@revision]"
+    assert source_problem(address) == "is not the address of a hub dataset: hf://owner/name[/config][:split][@revision]"
 
 
 @pytest.fixture

@@ -204,10 +204,10 @@ def test_pictures_inside_the_folder_open(inside: Path) -> None:
         ("out.png", "lies outside"),
         ("up/a.png", "lies outside"),
         ("/etc/hostname", "lies outside"),
-        ("missing.png", "is no file in"),
-        ("deep", "is no file in"),
-        ("pipe.png", "is no file in"),  # opening it would wait for a writer for ever
-        ("", "is no file in"),
+        ("missing.png", "is not a file in"),
+        ("deep", "is not a file in"),
+        ("pipe.png", "is not a file in"),  # opening it would wait for a writer for ever
+        ("", "is not a file in"),
         ("a\0.png", "is not a file name"),
         ("a" * 5000, "is not a file name"),
         ("loop.png", "is n"),
@@ -272,6 +272,6 @@ def test_many_pictures_are_checked_in_parallel(tmp_path: Path, monkeypatch: pyte
     filters = list(warnings.filters)
     broken = broken_pictures(refs, tmp_path)
     assert list(broken) == refs[1:]
-    assert str(broken[refs[1]]) == f"picture '0.png': is no file in {tmp_path} ({PLACE})"
+    assert str(broken[refs[1]]) == f"picture '0.png': is not a file in {tmp_path} ({PLACE})"
     assert broken[refs[1]].__traceback__ is None  # it would hold on to the picture
     assert warnings.filters == filters

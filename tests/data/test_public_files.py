@@ -65,7 +65,7 @@ def test_every_public_file_is_listed(shared_data: Path, capsys: pytest.CaptureFi
     assert {name for name, *_ in table} == set(FILES)
     assert ["mtbench101/mtbench101.jsonl", "1,388", "1,388", "1,388", "0"] in table
     assert "  * 3 rows (1, 2, 3): `video`: only text and pictures are read" in lines
-    pictures = "* 24 rows (1, 2, 3, 4, 5 and 19 more): `images`: picture 'data/mllm_demo_data/1.jpg': is no file in"
+    pictures = "* 24 rows (1, 2, 3, 4, 5 and 19 more): `images`: picture 'data/mllm_demo_data/1.jpg': is not a file in"
     assert [line for line in lines if pictures in line]
 
 

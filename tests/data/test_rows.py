@@ -309,8 +309,8 @@ def test_sources_that_are_no_row_files_are_refused(tmp_path: Path) -> None:
     for source, reason in (
         (tmp_path / "nothing.jsonl", r"nothing\.jsonl is no such file; rows are read from \.jsonl, \.json, \.csv"),
         (tmp_path, f"data {tmp_path} is a folder without row files; rows are read from"),
-        (tmp_path / "rows.txt", "is no row file; rows are read from"),
-        ("hf://owner", "is no address of a hub dataset: hf://owner/name"),
+        (tmp_path / "rows.txt", "is not a row file; rows are read from"),
+        ("hf://owner", "is not the address of a hub dataset: hf://owner/name"),
     ):
         with pytest.raises(MissingResource, match=reason):
             list(read_records(source, numbered, Quarantine(0)))

@@ -69,7 +69,7 @@ def test_bad_rows_and_rows_without_their_picture_are_reported_together(folder: P
     unread, other, blind = str(caught.value).replace(str(folder / "bench.jsonl"), "bench.jsonl").splitlines()[1:]
     assert unread.startswith("  * bench.jsonl, row 2: ")
     assert other.startswith("  * bench.jsonl, row 4: ")
-    assert blind.startswith("  * bench.jsonl, row 1, field 'images': picture 'none.png': is no file")
+    assert blind.startswith("  * bench.jsonl, row 1, field 'images': picture 'none.png': is not a file")
 
 
 def test_a_missing_picture_in_a_turn_that_is_cut_does_not_matter(folder: Path) -> None:

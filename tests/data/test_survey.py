@@ -57,8 +57,8 @@ rows.jsonl:
   1 of 3 answers has no <answer> part: a policy that learns to answer so is given 0 for helpfulness
   * 5 rows (1, 4, 5, 6, 7): is no dialogue: it holds questions without answers, a row to play (data.source.rl), not \
 to learn from
-  * 2 rows (6, 7): `images`: picture '<b> & [bold]\\x1b': is no file in FOLDER (data.source.folder; data.folder in a \
-synthesis)
+  * 2 rows (6, 7): `images`: picture '<b> & [bold]\\x1b': is not a file in FOLDER (data.source.folder; data.folder in \
+a synthesis)
   * 1 row (3): `images`: 0 pictures for 1 <image> mark: every picture has one <image> in a user's text, where it \
 belongs; 'imags' is not read. Did you mean images?
   * 1 row (8): `videos`: only text and pictures are read
@@ -96,7 +96,7 @@ def test_files_that_are_not_read_are_named(tmp_path: Path, capsys: pytest.Captur
     ("given", "said"),
     [
         ("rows.jsnl", "rows.jsnl: is no such file. Did you mean {}/rows.jsonl?"),
-        ("notes.txt", "notes.txt: is no row file; rows are read from .jsonl"),
+        ("notes.txt", "notes.txt: is not a row file; rows are read from .jsonl"),
         ("nowhere", "nowhere: is no such file; rows are read from .jsonl"),
     ],
 )

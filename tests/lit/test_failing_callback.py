@@ -51,4 +51,4 @@ def test_a_run_that_a_callback_breaks_goes_on_from_its_checkpoint(
 def test_a_run_that_breaks_before_its_first_checkpoint_says_so(tmp_path: Path) -> None:
     with pytest.raises(KeyError) as failed:
         train(tmp_path)
-    assert failed.value.__notes__ == ["stopped at step 3, before anything was saved that a run goes on from"]
+    assert failed.value.__notes__ == ["stopped at step 3, before anything was saved to resume from"]

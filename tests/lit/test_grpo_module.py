@@ -268,7 +268,7 @@ def test_a_dead_server_stops_the_run_after_saving_it(
         run(make_trainer, module, small_world("grpo"), steps=2)
     assert not last.exists()  # nothing is learned yet: with other settings the run may begin again in its folder
     at = 1
-    with pytest.raises(ServerDown, match=r"^nobody answers\nThe run is saved, to go on once the server answers$"):
+    with pytest.raises(ServerDown, match=r"^nobody answers\nThe run is saved: resume it once the server answers$"):
         run(make_trainer, module, small_world("grpo"), steps=2)
     assert torch.load(last, weights_only=True)["global_step"] == 1
 

@@ -247,7 +247,7 @@ def test_sigterm_in_a_validation_after_the_training_leaves_it_to_the_resumed_run
         patch.setattr(SFTModule, "validation_step", lambda *_: signal.raise_signal(signal.SIGTERM))
         assert cli.run("train", words) == 143
     stopped, following = capsys.readouterr().err.splitlines()
-    assert stopped == "stopped, step 4 is saved, this run's last; it lacks its last validation"
+    assert stopped == "stopped, step 4, this run's last, is saved; only the last validation is missing"
     assert result_at_end(tmp_path) is None  # the same command makes it up
     resume = shlex.split(following.removeprefix("next:"))
     assert resume == ["python", "train.py", *words]
@@ -273,7 +273,9 @@ def test_a_run_stopped_after_its_last_step_says_so_and_what_comes_next(
     assert cli.run("train", [*words, f"hydra.run.dir={tmp_path}"]) == 130
     whole = hook == "on_train_end" or len(validates) != 1
     stopped, *_, following = capsys.readouterr().err.splitlines()[hook == "training_step" :]
-    assert stopped == "stopped, step 1 is saved, this run's last" + ("" if whole else "; it lacks its last validation")
+    assert stopped == "stopped, step 1, this run's last, is saved" + (
+        "" if whole else "; only the last validation is missing"
+    )
     comes = [GRPO_TINY, f"init_from={tmp_path}/adapter"] if whole else [*words, f"hydra.run.dir={tmp_path}"]
     assert following == f"next:    python train.py {' '.join(comes)}"
     assert (result_at_end(tmp_path) is not None) == whole

@@ -94,7 +94,7 @@ def test_a_source_is_a_checkpoint_folder_or_a_hub_id(tmp_path):
     """Whether the hub has it is told once it is loaded: the check asks no network."""
     model = {**QWEN, "quantize": "none"}
     assert preflight.resource_problems(model) == []
-    for wrong, said in (("./no/such/folder", "is no folder, nor a hub id"), (str(tmp_path), "is not a checkpoint fol")):
+    for wrong, said in (("./no/such/folder", "is neither a folder nor"), (str(tmp_path), "is not a checkpoint fol")):
         (problem,) = preflight.resource_problems({**model, "source": wrong})
         assert (problem.key, problem.value) == ("model.source", wrong)
         assert problem.remedy.startswith(said)
