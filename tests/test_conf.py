@@ -382,6 +382,14 @@ def test_the_ablation_sweeps_over_all_rows_in_separate_folders(base: str) -> Non
     assert subdir == "no_tcsr_3/optim.lr=1e-4,run_dir=unused,trainer.max_steps=8"
 
 
+def test_the_row_without_tcsr_needs_a_credit_in_which_tcsr_takes_part() -> None:
+    """Else it would be `full` trained once more, or differ from that in its credit as well."""
+    words = ["experiment=grpo_nano", "ablation=no_tcsr", "init_from=null"]
+    (problem,) = value_problems(resolved(compose(*words)))
+    assert (problem.key, problem.value) == ("ablation", "no_tcsr")
+    assert value_problems(resolved(compose(*words, "reward.credit=trajectory"))) == []
+
+
 def test_the_row_without_bootstrapping_refuses_an_adapter(tmp_path: Path) -> None:
     empty_adapter(tmp_path)
     config = compose("experiment=ablation_smol", "ablation=no_bootstrapping", f"init_from={tmp_path}")

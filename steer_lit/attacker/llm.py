@@ -7,9 +7,11 @@ be used, the scripted question is asked.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
+from steer_lit.attacker.adaptive import AdaptiveAttacker
 from steer_lit.attacker.strategy import last_verdict, strategy_for, written
 from steer_lit.prompts.ask import MAX_QUESTION, Failed, NamedClient, Question, TurnAsker
 from steer_lit.prompts.fill import fence
@@ -17,6 +19,8 @@ from steer_lit.prompts.pictures import MAX_SENT_PIXELS
 from steer_lit.prompts.reply import Reply
 from steer_lit.prompts.transcript import NO_SCRIPT, attached, everything, history
 from steer_lit.types import Attack, OpenImage, Scenario, SoFar, Strategy, Turn
+
+log = logging.getLogger(__name__)
 
 Way = Strategy | Literal["follow_up"]
 
@@ -49,6 +53,7 @@ class LlmAttacker:
     ) -> None:
         self.extra_turns = extra_turns
         self.client = client
+        self._instead, self._warned = AdaptiveAttacker(extra_turns), False
         self._asker = TurnAsker(
             "attacker", AttackReply, client, open_image, max_tokens, temperature, max_pixels, prompts
         )
@@ -56,7 +61,7 @@ class LlmAttacker:
     @property
     def fingerprint(self) -> str:
         """A text that changes with server, model, prompts and every setting."""
-        return self._asker.fingerprint(self.extra_turns)
+        return self._asker.fingerprint((self.extra_turns, self._instead.fingerprint))
 
     def attack(self, dialogues: Sequence[SoFar]) -> list[Attack | None]:
         """Return the next attack of each dialogue, None if the script is over and there is nothing to press on.
@@ -71,14 +76,22 @@ class LlmAttacker:
         questions = [self._question(dialogues[at][1], scripted[at], way) for at, way in ways.items()]
         for (at, way), answer in zip(ways.items(), self._asker.ask(questions), strict=True):
             if isinstance(answer, Failed) or not 0 < len(question := answer.question.strip()) <= MAX_QUESTION:
-                attacks[at] = self.unwritten(scripted[at], answer)
+                attacks[at] = self.unwritten(dialogues[at], answer)
             else:
                 attacks[at] = written(question, scripted[at], f"llm_{way}")
         return attacks
 
-    def unwritten(self, scripted: Attack | None, answer: AttackReply | Failed) -> Attack | None:
-        """Return what to ask if the model wrote nothing, or nothing that can be asked (SaFeR-Steer, Eq. 17)."""
-        return scripted
+    def unwritten(self, dialogue: SoFar, answer: AttackReply | Failed) -> Attack | None:
+        """Return what to ask if the model wrote nothing, or nothing that can be asked (SaFeR-Steer, Eq. 17): the row's
+        own question, or after the script what the adaptive attacker asks. A dialogue that ended there would be shorter
+        than its group's others, and its return smaller, for no answer of its own.
+        """
+        scenario, turns = dialogue
+        if not self._warned:
+            why = answer.reason if isinstance(answer, Failed) else f"{len(answer.question.strip()):,} characters"
+            log.warning("attacker: no question that can be asked (%s): others take its place, now and later", why)
+            self._warned = True
+        return scenario.attack_at(len(turns)) or self._instead.attack([dialogue])[0]
 
     def _way(self, scenario: Scenario, turns: Sequence[Turn]) -> Way | None:
         """Return how to go on after the last turn, None if no verdict tells or nothing is left to ask."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.checks.facts import makes_rows
 from steer_lit.data.sources import files_named
@@ -44,7 +44,7 @@ def following(config: DictConfig, export: Path, words: Sequence[str]) -> str:
         return next_step(command("train", f"+experiment={grpo}", path_word("init_from", export), *rows, *kept), *notes)
     policies = {"sft": _start(config), config.stage: export}  # a GRPO adapter, and the SFT adapter it started from
     named = [path_word(f"policies.{stage}", Path(folder)) for stage, folder in policies.items() if folder]
-    return _benchmark(config, named, words, _files(config, "bench"))
+    return _benchmark([config], named, words, _files(config, "bench"))
 
 
 def compared(
@@ -69,7 +69,7 @@ def compared(
         named.append(f"bench.baseline={_FULL}")
     notes = [f"without {counted(unfinished, 'run')} of this sweep that did not finish"] if unfinished else []
     shared = all(other.data.source == config.data.source for other in configs)
-    return _benchmark(config, named, words, _files(config, "bench") if shared else [], *notes)
+    return _benchmark(configs, named, words, _files(config, "bench") if shared else [], *notes)
 
 
 def _base(config: DictConfig) -> list[Any]:
@@ -97,9 +97,13 @@ def _start(config: DictConfig) -> str | None:
 
 
 def _benchmark(
-    config: DictConfig, named: Sequence[str], words: Sequence[str], files: Sequence[str], *notes: str
+    configs: Sequence[DictConfig], named: Sequence[str], words: Sequence[str], files: Sequence[str], *notes: str
 ) -> str:
-    """Return the command that plays the policies in the words `named`, of rows of one's own those in `files`."""
+    """Return the command that plays the policies in the words `named`, of rows of one's own those in `files`.
+
+    `configs` are those of the policies' runs. Answers may be as long as in any of them.
+    """
+    config, max_new_tokens = configs[0], max(OmegaConf.select(one, "rollout.max_new_tokens") or 0 for one in configs)
     rows, judge = _own_rows(config, "bench", words, files), list[str]()
     if rows and "client" in (config.get("tutor") or {}):  # the rows may be beyond a rubric
         own = words_setting(words, ["tutor.client.*"])
@@ -107,7 +111,7 @@ def _benchmark(
     if rows and files and config.stage == "grpo" and not config.data.source.get("bench"):
         notes = (*notes, "those are the rows it was trained on: to see what it does on others, name their file there")
     played = [*named, f"bench.limit={_RANDOM if config.model.name == UNTRAINED else _DIALOGUES}"]
-    played += [f"rollout.max_new_tokens={config.rollout.max_new_tokens}"] if "rollout" in config else []
+    played += [f"rollout.max_new_tokens={max_new_tokens}"] if max_new_tokens else []
     kept = words_setting(words, _KEPT)
     return next_step(command("bench", f"model={config.model.name}", *played, *rows, *judge, *kept), *notes)
 

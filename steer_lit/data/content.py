@@ -34,6 +34,7 @@ _ROLES: dict[str, Role] = {
 _MARKS = 64  # in a row; normalising a text takes the square of their number
 _CLOSE = 0.75  # `kidn` is `kind`, but `messages` is not `images`
 PICTURES = ("images", "image", "metadata.image")  # a row of any shape names its pictures in one of these
+MESSAGE_KEYS = frozenset({"role", "from", "content", "value", "images", "image", "strategy", "gold", "score"})
 _PICTURE_TYPES = ("image", "image_url")
 _UNREAD = ("videos", "video", "audios", "audio", "tools")
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from steer_lit.data import plain
-from steer_lit.data.content import RawRow, meant, says_something
+from steer_lit.data.content import MESSAGE_KEYS, RawRow, meant, says_something
 from steer_lit.data.formats import STAGE1_FACTS, read_bench_row, read_rl_row, read_sft_row, read_stage1_row
 from steer_lit.data.plain import ANSWERS, NO_DIALOGUE, PROMPTS, QUESTIONS, read_answered, read_asked, read_turns
 from steer_lit.errors import RowError
@@ -39,6 +39,7 @@ _KNOWN = frozenset([
     "id", "question_id", "images", "image", "unsafe_image_id", "system", "kind", "subset", "picture", "metadata",
     "risk_trajectory", "is_safe", "is_response_safe", "chosen", "rejected", "kto_tag", "options", "choices",
 ])  # fmt: skip
+_OF_MESSAGES = ("messages", "conversations", "messages_fixed", "multiturn_qa", "question")
 _LONGEST = 40  # characters shown of a key
 
 
@@ -73,13 +74,19 @@ def read_scenario(value: object, source: str, number: int, kind: Kind = "red_tea
 def unknown_keys(row: object) -> list[str]:
     """Return the keys that say something and that no reader of any shape asks for."""
     values = row if isinstance(row, Mapping) else {}
-    return [key for key, value in values.items() if key not in _KNOWN and says_something(value)]
+    found = [key for key, value in values.items() if key not in _KNOWN and says_something(value)]
+    for key in _OF_MESSAGES:
+        messages = values[key] if isinstance(values.get(key), list | tuple) else ()
+        said = (name for one in messages if isinstance(one, Mapping) for name in one if says_something(one[name]))
+        found += dict.fromkeys(f"{key}[].{name}" for name in said if name not in MESSAGE_KEYS)
+    return found
 
 
 def told_of_unknown(rows: Counter[str]) -> str:
     """Say which keys are unknown, with the number of rows that have each, and which known ones may be meant."""
     shown = few([f"{key[:_LONGEST] or '(no name)'} ({counted(count, 'row')})" for key, count in rows.most_common()], 12)
-    near = did_you_mean([name for key in rows if (name := meant(key[:_LONGEST], _KNOWN))])
+    keys = [key for key in rows if "[]." not in key]
+    near = did_you_mean([name for key in keys if (name := meant(key[:_LONGEST], _KNOWN))])
     return visible_line(f"unknown keys: {shown}{near and f'.{near}'}")
 
 

@@ -17,7 +17,7 @@ from steer_lit.rollout.server_policy import ServerSession, was_cut
 from steer_lit.synthesis.outcome import RowEnds
 from steer_lit.tutor.clauses import normalised, read_clauses
 from steer_lit.tutor.llm import LlmTutor
-from steer_lit.types import Attack, Completion, ImageRef, Message, Scenario
+from steer_lit.types import Completion, ImageRef, Message, Scenario, SoFar
 
 _KEPT_CHARACTERS = 2000  # of a reply that could not be read
 
@@ -58,7 +58,7 @@ class RowAttacker(LlmAttacker):
     If it cannot rewrite a turn, `attack` raises RowEnds: a turn asked as scripted would pass for a rewritten one.
     """
 
-    def unwritten(self, scripted: Attack | None, answer: AttackReply | Failed) -> NoReturn:
+    def unwritten(self, dialogue: SoFar, answer: AttackReply | Failed) -> NoReturn:
         if isinstance(answer, Failed):
             raise _end_of_row("red agent", answer)
         question = answer.question.strip()

@@ -51,7 +51,8 @@ def stage_starts(
 def _scripts_of(settings: SynthesisSettings, run_dir: Path, bad: Quarantine) -> list[Scenario]:
     """Return the first scripts of the file that Stage II starts from, cut after its `max_turns`."""
     file = settings.scripts or run_dir / SCRIPTS
-    return _told(file, _source(file, settings.folder).first(settings.rows, settings.stage2.max_turns, bad), bad)
+    source = _source(file, settings.folder, settings.stage1.kind)
+    return _told(file, source.first(settings.rows, settings.stage2.max_turns, bad), bad)
 
 
 def _told(file: Path | str, rows: list[T], bad: Quarantine) -> list[T]:
@@ -66,7 +67,7 @@ def read_seed_questions(
     """Return the opening questions of a file's first `rows` usable rows, in any shape that scenarios are read from.
 
     Rows that are benign if `kind` is not, or the reverse, are passed over: their scripts would be judged as what they
-    are not. Put aside are rows that open without words.
+    are not. Put aside are rows that open without words, or with several pictures.
     """
     passed_over = []
 
@@ -85,18 +86,19 @@ def read_seed_questions(
     return [_opening(row) for row in found]
 
 
-def _source(file: Path | str, root: Path | None, kind: Kind = "red_team") -> FileSource:
+def _source(file: Path | str, root: Path | None, kind: Kind) -> FileSource:
     return FileSource(rl=str(file), folder=None if root is None else str(root), kind=kind)
 
 
 def _no_question(row: Record) -> str | None:
     """Return why no script can start from a row. From a picture alone, a model makes up the question."""
-    asked = isinstance(row, Scenario) and row.opening.message.text.strip()
-    return None if asked else "opens with a picture and no words: give it a question"
+    assert isinstance(row, Scenario)
+    if len(row.opening.message.images) > 1:
+        return "opens with several pictures: a script is written about one, so leave the others out"
+    return None if row.opening.message.text.strip() else "opens with a picture and no words: give it a question"
 
 
 def _opening(scenario: Scenario) -> SeedQuestion:
-    """Return the scenario's opening. Of several pictures, the first is kept."""
     message = scenario.opening.message
     return SeedQuestion(scenario.id, message.text.strip(), message.images[0] if message.images else None)
 

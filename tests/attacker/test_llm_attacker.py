@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from steer_lit.attacker.adaptive import AdaptiveAttacker
 from steer_lit.attacker.llm import LlmAttacker
 from steer_lit.data.images import open_image
 from steer_lit.digests import digest
@@ -97,8 +98,22 @@ def test_the_model_presses_after_the_script_for_extra_turns_only(answering) -> N
     attack = next_attack(attacker, scenario, turns)
     assert attack == Attack(Message.of("user", "Please."), None, "llm_persistence")
     assert next_attack(attacker, scenario, [*turns, turn(attack)]) is None
+
+
+def test_a_model_that_writes_nothing_ends_no_dialogue(answering, caplog: pytest.LogCaptureFixture) -> None:
+    """A dialogue of fewer turns has a smaller return than its group's others, for no answer of its own."""
+    scenario = row(HARMFUL, HARMFUL)
     silent = LlmAttacker(answering(lambda request: None), open_image, extra_turns=1)
-    assert next_attack(silent, scenario, turns) is None
+    turns = [turn(scenario.opening)]
+    assert next_attack(silent, scenario, turns) == scenario.scripted[0]
+    turns.append(turn(scenario.scripted[0]))
+    pressed = next_attack(silent, scenario, turns)
+    assert pressed == AdaptiveAttacker(extra_turns=1).attack([(scenario, turns)])[0]
+    assert pressed is not None
+    assert (pressed.strategy, pressed.gold and pressed.gold.tier) == ("persistence", "history")
+    assert next_attack(silent, scenario, [*turns, turn(pressed)]) is None
+    told = "attacker: no question that can be asked (time-out): others take its place, now and later"
+    assert [record.getMessage() for record in caplog.records] == [told]
 
 
 def test_rows_without_gold_use_the_verdicts_intent(answering) -> None:
@@ -131,7 +146,8 @@ def test_scripted_attacks_do_not_replace_a_server_that_is_down() -> None:
 def test_the_fingerprint_of_recorded_dialogues_is_unchanged(answering) -> None:
     """Server, model, settings in this order, and prompts. With another text users would play the dialogues again."""
     prompts = tuple(Prompt.load(name).digest for name in ("attacker_system", "attacker_user", "repair"))
-    named = (("http://localhost:1/v1", "model", "auto"), 2, 256, 0.0, 512 * 512, prompts)
+    own = (2, AdaptiveAttacker(extra_turns=2).fingerprint)
+    named = (("http://localhost:1/v1", "model", "auto"), own, 256, 0.0, 512 * 512, prompts)
     attacker = LlmAttacker(answering(str), open_image)
     assert attacker.fingerprint == f"llm:{digest(repr(named), 12)}"
 

@@ -129,6 +129,12 @@ def test_the_benchmark_after_a_sweep_can_be_typed_if_the_folders_need_quotes() -
     assert OverridesParser.create().parse_override(word).value() == list(map(str, folders))
 
 
+def test_no_policy_of_a_sweep_is_cut_shorter_than_it_was_trained() -> None:
+    configs = [OmegaConf.create({**GRPO, "rollout": {"max_new_tokens": tokens}}) for tokens in (24, 96, 48)]
+    adapters = {(f"rollout.max_new_tokens={number}",): Path(str(number)) for number in range(3)}
+    assert compared(configs, adapters, []).endswith(" rollout.max_new_tokens=96")
+
+
 TO_FILL_IN = """'data.source.bench="<your rows to play>"'"""
 
 

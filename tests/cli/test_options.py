@@ -71,7 +71,7 @@ def test_a_stopped_sweep_names_the_own_config_folder_once(
     ("word", "said"),
     [
         ("judge=mien", "Available options in 'judge':\n\tllm\n\tmine\n\trubric"),
-        ("judge.cup=4", "Did you mean judge.cap or judge?"),
+        ("judge.cup=4", "Did you mean judge.cap?"),
     ],
 )
 def test_suggestions_know_the_own_config_folder(own: Path, refused: Refused, word: str, said: str) -> None:

@@ -105,6 +105,14 @@ def test_a_twin_is_a_row_of_the_same_file(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_unknown_keys_inside_messages_are_named() -> None:
+    """Such as those by which a row says that an answer is not to be learned."""
+    answer = {"role": "assistant", "content": "Sure.", "weight": 0, "is_safe": False, "gold": {}, "tool_calls": None}
+    row = {"messages": [{"role": "user", "content": "Hi.", "name": "me"}, answer, answer]}
+    assert unknown_keys(row) == ["messages[].name", "messages[].weight", "messages[].is_safe"]
+    assert told_of_unknown(Counter(unknown_keys({"messages": [{"x": 1}]}))) == "unknown keys: messages[].x (1 row)"
+
+
 @pytest.mark.parametrize("split", ["sft", "rl", "bench"])
 def test_a_run_warns_once_of_keys_that_no_reader_knows(
     tmp_path: Path, split: SourceSplit, caplog: pytest.LogCaptureFixture

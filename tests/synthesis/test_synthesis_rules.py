@@ -154,17 +154,19 @@ def test_seeds_are_read_from_any_format_and_bad_rows_set_aside(
         read_seed_questions(file, tmp_path, "red_team", 10, Quarantine(0))
 
 
-def test_a_picture_alone_is_no_seed_question(tmp_path: Path) -> None:
+def test_a_picture_alone_and_several_pictures_are_no_seed_question(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    contents: list[object] = ["What is this?", [{"type": "image", "image": "a.png"}]]
+    picture = {"type": "image", "image": "a.png"}
+    contents: list[object] = ["What is this?", [picture], [picture, picture, "Compare them."]]
     file = tmp_path / "seeds.jsonl"
     file.write_text("".join(json.dumps({"prompt": content}) + "\n" for content in contents))
-    quarantine = Quarantine(1)
+    quarantine = Quarantine(2)
     assert [seed.question for seed in read_seed_questions(file, tmp_path, "red_team", 10, quarantine)] == [
         "What is this?"
     ]
     assert [error.reason for error in quarantine.errors] == [
-        "'row-2' opens with a picture and no words: give it a question"
+        "'row-2' opens with a picture and no words: give it a question",
+        "'row-3' opens with several pictures: a script is written about one, so leave the others out",
     ]
 
 

@@ -62,6 +62,18 @@ def test_a_stopped_run_can_be_resumed_in_its_folder(tmp_path: Path, capsys: pyte
     assert after == before
 
 
+def test_scripts_that_name_no_kind_have_the_runs(tmp_path: Path) -> None:
+    """A benign row's refusal is of no use: as red team it might be kept."""
+    assert cli.run("synthesize", ["kind=benign", "rows=4", "stages=1", f"hydra.run.dir={tmp_path / 'one'}"]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "one" / "stage1.jsonl").read_text().splitlines()]
+    file = tmp_path / "scripts.jsonl"
+    unnamed = [{key: value for key, value in row.items() if key not in ("kind", "category")} for row in rows]
+    file.write_text("".join(json.dumps(row) + "\n" for row in unnamed))
+    words = ["stages=2", "kind=benign", f"data.scripts={file}", f"hydra.run.dir={tmp_path / 'two'}"]
+    assert cli.run("synthesize", words) == 0
+    assert json.loads((tmp_path / "two" / "manifest.json").read_text())["stages"]["stage2"]["kinds"] == ["benign"]
+
+
 def test_the_manifest_keeps_how_each_stage_was_made(tmp_path: Path) -> None:
     """The stages are made one after the other in one folder."""
     folder = f"hydra.run.dir={tmp_path}"
