@@ -36,6 +36,11 @@ _CHECKPOINTS = Path(LAST).parent
 _NOTED = (CONFIG, VERSIONS, CURVES, TRAINED_ROWS, "quarantine*.jsonl", "tensorboard", "csv", "wandb")
 _ASIDE = "before_restart_"
 _MAY_DIFFER = ("run_dir", "hardware", "ckpt_path")
+# What decides the value of a validation.
+_VALIDATION = (
+    "data.source", "data.val_size", "data.max_turns", "data.blank_images", "rollout.max_turns",
+    "rollout.max_new_tokens", "attacker", "tutor", "system_prompt", "trainer.limit_val_batches",
+)  # fmt: skip
 _NAMED, _SHOWN = 3, 60  # differing settings that are named; letters of each one's value
 
 
@@ -163,6 +168,26 @@ def _unlike(run_dir: Path, config: DictConfig) -> str:
 
     The folder's name may differ, the hardware, how servers are reached, and the checkpoint with which a run begins.
     """
+    if isinstance(compared := _compared(run_dir, config), str):
+        return compared
+    asked, there, keys = compared
+    derived = [key for key, value in _settings(asked, resolve=False).items() if "${" in str(value)]
+    given = [key for key in keys if not any(within(key, section) for section in derived)]
+    named = [f"{_shown(key, there)} there" for key in given] or [f"another {key} there" for key in keys]
+    named += [f"another prompt {name} there" for name in _changed_prompts(run_dir, config)]
+    return ", ".join(named[:_NAMED]) + (f" and {len(named) - _NAMED} more" if named[_NAMED:] else "")
+
+
+def validates_unlike(saved: Path, config: DictConfig) -> bool:
+    """Return whether the run of a checkpoint validated otherwise than `config` does, or left no config that says."""
+    compared = _compared(saved.parent.parent, config)
+    return isinstance(compared, str) or any(within(key, one) for key in compared[2] for one in _VALIDATION)
+
+
+def _compared(run_dir: Path, config: DictConfig) -> tuple[DictConfig, dict[str, Any], list[str]] | str:
+    """Return `config` with what may differ as in the folder's config, the folder's settings, and the keys in which they
+    differ, or why they cannot be compared.
+    """
     if not (run_dir / CONFIG).is_file():
         return f"without a {CONFIG}"
     try:
@@ -174,12 +199,7 @@ def _unlike(run_dir: Path, config: DictConfig) -> str:
     for key, value in theirs.items():  # before the keys that refer to them are resolved
         asked[key] = value
     here = _settings(asked)
-    keys = [key for key in {**here, **there} if there.get(key, ABSENT) != here.get(key, ABSENT)]
-    derived = [key for key, value in _settings(asked, resolve=False).items() if "${" in str(value)]
-    given = [key for key in keys if not any(within(key, section) for section in derived)]
-    named = [f"{_shown(key, there)} there" for key in given] or [f"another {key} there" for key in keys]
-    named += [f"another prompt {name} there" for name in _changed_prompts(run_dir, config)]
-    return ", ".join(named[:_NAMED]) + (f" and {len(named) - _NAMED} more" if named[_NAMED:] else "")
+    return asked, there, [key for key in {**here, **there} if there.get(key, ABSENT) != here.get(key, ABSENT)]
 
 
 def _changed_prompts(run_dir: Path, config: DictConfig) -> list[str]:

@@ -19,12 +19,13 @@ from steer_lit.checks.facts import TENSORBOARD, WANDB
 from steer_lit.checks.programs import train_problems
 from steer_lit.checks.rows import read_row_problems
 from steer_lit.cli.closing import Result, closing, opening
-from steer_lit.cli.going_on import begin_at, finished, go_on, lies_in, make_room, mark_finished
+from steer_lit.cli.going_on import begin_at, finished, go_on, lies_in, make_room, mark_finished, validates_unlike
 from steer_lit.cli.players import PLAYERS, build_player, greet, hanging_up
 from steer_lit.cli.quiet import quieten, say
 from steer_lit.cli.run_folder import alone_in, children_read, freeze
 from steer_lit.cli.stopping import resumable
 from steer_lit.errors import ConfigError, MissingResource, Problem, SteerError
+from steer_lit.files.run_files import BEST
 from steer_lit.policy.model_facts import UNTRAINED
 from steer_lit.ranks import not_alone
 from steer_lit.terminal.commands import path_word, shown_path, sweeping, typed_words
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from lightning import Trainer
 
     from steer_lit.data.datamodule import SteerDataModule
+    from steer_lit.lit.best_adapter import BestAdapter
     from steer_lit.lit.policy_module import PolicyModule
 
 
@@ -97,6 +99,10 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
         begins_at = saved["global_step"]
     seed_everything(config.seed, verbose=False)
     trainer = _trainer(config, begins_at)
+    if at is not None and validates_unlike(at, config):
+        for keeper in _keepers(trainer):
+            keeper.forgets = True
+            say(f"{BEST}/ is chosen anew: {path_word('ckpt_path', at)} validated otherwise")
     datamodule = _datamodule(config, run_dir, saved)
     asked = {name: config.module[name] for name in PLAYERS if name in config.module}
     players = {name: build_player(node, datamodule.open_image, name) for name, node in asked.items()}
@@ -227,17 +233,21 @@ def _loggers(config: DictConfig, begins_at: int | None) -> list[Any]:
     return [instantiate(node, **continued.get(node._target_, {})) for node in filter(None, config.logger.values())]
 
 
+def _keepers(trainer: Trainer) -> list[BestAdapter]:
+    from steer_lit.lit.best_adapter import BestAdapter
+
+    return [callback for callback in trainer.callbacks if isinstance(callback, BestAdapter)]
+
+
 def _result(trainer: Trainer, module: PolicyModule, begins_at: int | None) -> Result:
     """Return what came of a run that has ended. `begins_at` is the step at which it was resumed."""
-    from steer_lit.lit.best_adapter import BestAdapter
     from steer_lit.lit.validation_schedule import at_end
 
     # A run that was stopped may have no validation but an earlier one.
     last = trainer.callback_metrics if module.validated_at == trainer.global_step else {}
     metric = last.get(module.monitored.name)
     value = None if metric is None else float(metric)
-    keepers = (callback for callback in trainer.callbacks if isinstance(callback, BestAdapter))
-    best = next((keeper.before(trainer.global_step) for keeper in keepers), None)
+    best = next((keeper.before(trainer.global_step) for keeper in _keepers(trainer)), None)
     epochs = trainer.current_epoch if trainer.is_last_batch else 0  # Lightning counts one that was broken off, too
     early = trainer.global_step != begins_at and not at_end(trainer, epochs, trainer.global_step)
     steps = f"{trainer.global_step} of {trainer.max_steps}" if trainer.max_steps > 0 else str(trainer.global_step)

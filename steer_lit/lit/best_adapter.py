@@ -40,6 +40,7 @@ class BestAdapter(Callback):
 
     def __init__(self) -> None:
         self.best: Best | None = None
+        self.forgets = False  # what the checkpoint holds: of validations that those to come cannot be compared with
 
     def before(self, step: int) -> Best | None:
         """Return the best adapter if it is from before `step`, otherwise None."""
@@ -53,7 +54,7 @@ class BestAdapter(Callback):
         return {"step": best.step, "metric": best.metric, "value": best.value, "weights": dict(best.weights)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best = Best(**state_dict)
+        self.best = None if self.forgets else Best(**state_dict)
 
     def on_fit_start(self, trainer: Trainer, module: PolicyModule) -> None:
         """Restore the folder to the checkpoint's best: the run may have got further before it was killed."""

@@ -180,6 +180,26 @@ def test_an_extended_run_knows_the_best_validation_of_its_first_end(fit: Any, tm
     assert (longer.best.step, longer.best.value) == (2, pytest.approx(0.1))
 
 
+def test_a_best_adapter_is_not_compared_over_other_validations(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Dialogues of one turn are easier to get right than those of two: no later adapter could win."""
+    words = ["+experiment=grpo_tiny", "data.val_size=10", "data.batch_size=2", "rollout.group_size=2"]
+    words += ["rollout.max_new_tokens=4", "trainer.val_check_interval=1", "~logger.tensorboard"]
+
+    def trained(folder: str, turns: int, steps: int, *more: str) -> tuple[int, str]:
+        at = [f"hydra.run.dir={tmp_path / folder}", f"rollout.max_turns={turns}", f"trainer.max_steps={steps}"]
+        assert cli.run("train", [*words, *at, *more]) == 0
+        return json.loads((tmp_path / folder / "best_adapter/best.json").read_text())["step"], capsys.readouterr().out
+
+    saved = f"ckpt_path={tmp_path}/first/checkpoints/last.ckpt"
+    assert trained("first", 1, 1)[0] == 1
+    step, said = trained("longer", 1, 2, saved)  # no better, as no random policy is right
+    assert (step, "chosen anew" in said) == (1, False)
+    step, said = trained("other", 2, 2, saved)
+    assert (step, f"best_adapter/ is chosen anew: {saved} validated otherwise" in said) == (2, True)
+
+
 def test_a_run_resumed_from_before_any_validation_has_no_best_yet(fit: Any, tmp_path: Path) -> None:
     from lightning import Callback
 
