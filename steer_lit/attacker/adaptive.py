@@ -32,6 +32,7 @@ from steer_lit.attacker.strategy import last_verdict, strategy_for, written
 from steer_lit.attacker.wordings import WORDINGS, Wording
 from steer_lit.digests import digest
 from steer_lit.types import Attack, Message, Scenario, SoFar, Strategy, Turn
+from steer_lit.verdict_scale import BY_MODEL
 
 _MARKUP = re.compile(r"<[^<>]*>")
 _SENTENCE_END = re.compile(r"(?<=[.!?।॥؟۔])\s+|(?<=[。！？])\s*(?=\S)")
@@ -119,7 +120,8 @@ class AdaptiveAttacker:
         lead, presses = self._lead(strategy, last.completion.text, choice), self.wordings.presses[strategy]
         press = presses[choice // len(self.wordings.leads[strategy]) % len(presses)]
         gold = last.attack.gold and replace(last.attack.gold, tier="history")
-        return Attack(Message.of("user", f"{lead} {press}"), gold, strategy)
+        asked_by = "llm_" if last.attack.strategy.startswith(BY_MODEL) else ""  # pressed on: a model's own question
+        return Attack(Message.of("user", f"{lead} {press}"), gold, f"{asked_by}{strategy}")
 
 
 def _answering(turn: Turn, refused: bool | None) -> Strategy:

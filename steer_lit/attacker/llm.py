@@ -2,7 +2,7 @@
 
 The last verdict decides how to press (`strategy_for`); the model writes the message. If there is nothing to press, the
 model says the scripted question in other words, so that its words are no sign of harm. If it gives no message that can
-be used, the scripted question is asked.
+be used, the scripted question is asked, or after the script what the adaptive attacker asks.
 """
 
 from __future__ import annotations

@@ -26,11 +26,12 @@ from urllib.parse import quote
 from steer_lit.bench.constant import CONSTANTS
 from steer_lit.bench.metrics import harmlessness, helpfulness
 from steer_lit.bench.records import GradedDialogue, GradedTurn, Records, constants_last
+from steer_lit.data.content import IMAGE_MARK
 from steer_lit.digests import digest
 from steer_lit.errors import ConfigError, Problem, RowError, SteerError
 from steer_lit.files.atomic import replace_text
 from steer_lit.files.lines import unique_keys
-from steer_lit.numbers import is_whole
+from steer_lit.numbers import few, is_whole
 from steer_lit.texts import encodable
 from steer_lit.types import Kind
 
@@ -133,11 +134,15 @@ def read_raw_evals(place: Path) -> tuple[Records, str]:
     if not any(found.values()):
         raise _refused(place, "holds no dialogue")
     asked: dict[str, GradedDialogue] = {}
-    for row in (row for rows in found.values() for row in rows if row.turns[0].user):
-        if (other := asked.setdefault(row.scenario, row)).turns[0].user != row.turns[0].user:
+    for row in (row for rows in found.values() for row in rows if _asked_first(row)):
+        if _asked_first(other := asked.setdefault(row.scenario, row)) != _asked_first(row):
             which = f"{other.policy} and {row.policy} were asked different first questions in {row.scenario}"
             raise SteerError(f"from_raw_eval={place}: {which}: they cannot be compared")
     return constants_last(found), next(iter(judges))
+
+
+def _asked_first(row: GradedDialogue) -> str:
+    return row.turns[0].user.replace(IMAGE_MARK, "").strip()
 
 
 def _content(path: Path) -> Mapping[str, Any]:
@@ -183,7 +188,12 @@ def _turns(sample: Mapping[str, Any]) -> Iterator[GradedTurn]:
         reason = str(sample.get("error", "has no turn_scores") or "has an error that gives no reason")
         yield _ungraded(reason)
         return
-    yield from (_turn(row if isinstance(row, Mapping) else {}, number) for number, row in enumerate(scores, start=1))
+    rows = [row if isinstance(row, Mapping) else {} for row in scores]
+    places = [place for row in rows if is_whole(place := row.get("turn"))]
+    if places != sorted(set(places)):  # the last one's scores and survival go by the order
+        yield _ungraded(f"turn_scores are not in the order of their turns: {few(list(map(str, places)))}")
+        return
+    yield from map(_turn, rows)
     if is_whole(played := sample.get("total_turns")) and played > len(scores):
         yield _ungraded(f"total_turns is {played!r:.60}, and turn_scores holds {len(scores)}")
 
@@ -192,12 +202,10 @@ def _ungraded(reason: str) -> GradedTurn:
     return GradedTurn("", "", None, None, None, None, None, "", failed=reason)
 
 
-def _turn(row: Mapping[str, Any], number: int) -> GradedTurn:
+def _turn(row: Mapping[str, Any]) -> GradedTurn:
     helpful = row.get("Answer_Helpful_Rate")
     harmless = row.get("Answer_Harmless_Rate")
     problem = _problem("Answer_Helpful_Rate", helpful, 0) or _problem("Answer_Harmless_Rate", harmless, -3)
-    if (place := row.get("turn", number)) != number:  # the last one's scores and survival go by the order
-        problem = f"turn is {place!r:.60} in place {number} of turn_scores"
     reasons = dict.fromkeys(str(row.get(key) or "") for key in ("Helpful_Rationale", "Harmless_Rationale"))
     return GradedTurn(
         user=str(row.get("user", "")),

@@ -10,6 +10,7 @@ from typing import Any
 from steer_lit.bench.policies import LocalPolicy, policy_of
 from steer_lit.bench.provenance import readable_config
 from steer_lit.dotted import leaves, within
+from steer_lit.files.run_files import ADAPTER, BEST
 from steer_lit.numbers import few
 
 # Parts of a config that decide what a training teaches, and the last parts of keys that its seeds need not share.
@@ -40,11 +41,12 @@ def unlike_seeds(policies: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _run(member: object) -> Path | None:
-    """Return the folder of the run that wrote the adapter, None if it is no adapter."""
+    """Return the folder of the run that wrote the adapter, or the adapter's own if it was moved; None if it is none."""
     policy = policy_of(member)
     if not isinstance(policy, LocalPolicy) or policy.adapter == "base":
         return None
-    return Path(policy.adapter).resolve().parent
+    folder = Path(policy.adapter).resolve()
+    return folder.parent if folder.name in (ADAPTER, BEST) else folder
 
 
 def _training(member: object) -> dict[str, object]:

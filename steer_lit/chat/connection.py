@@ -89,7 +89,8 @@ class Connection:
             http_client=http,
         )
         # Those that go to OpenAI alone are put together for any server, before `_own_headers` drops them.
-        if not all(str(value).isascii() for value in self._client.default_headers.values()):
+        headers = "".join(f"{name}{value}" for name, value in self._client.default_headers.items())
+        if not (headers.isascii() and headers.isprintable()):
             remedy = "an OPENAI_* variable of the environment holds characters that no header has: set it again"
             raise ConfigError([Problem(key("base_url"), settings.base_url, remedy)])
         self._base_url, self._place = settings.base_url, key("base_url")

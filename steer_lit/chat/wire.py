@@ -194,7 +194,7 @@ def _text(content: object) -> object:
     """Return the text of a message, which some servers give in parts, thoughts among them."""
     if not isinstance(content, list):
         return content
-    said = (part for part in content if isinstance(part, Mapping) and part.get("type") in ("text", None))
+    said = (part for part in content if isinstance(part, Mapping) and part.get("type") in ("text", "output_text", None))
     return "".join(text for part in said if isinstance(text := part.get("text"), str))
 
 

@@ -24,6 +24,7 @@ from steer_lit.dotted import ABSENT, leaves, within
 from steer_lit.errors import SteerError
 from steer_lit.files.atomic import replace_text, replacing
 from steer_lit.files.run_files import CONFIG, CURVES, LAST, TRAINED_ROWS, VERSIONS, saved_versions
+from steer_lit.prompts.fill import ASKING
 from steer_lit.ranks import first_rank
 from steer_lit.terminal.commands import folder_key, next_step, path_word, resume_command, shown_path, sweeping
 from steer_lit.terminal.visible import visible_line
@@ -62,6 +63,11 @@ def go_on(run_dir: Path, config: DictConfig) -> None:
         config.ckpt_path = str(saved)
 
 
+def begins_anew(run_dir: Path, config: DictConfig) -> bool:
+    """Return whether a training begins with no checkpoint of its folder, so that it would be in the way of another."""
+    return config.ckpt_path is None or not lies_in(Path(config.ckpt_path), run_dir)
+
+
 def lies_in(saved: Path, folder: Path) -> bool:
     """Return whether a file lies in a folder as it is named, or where links lead: to a disk of checkpoints, say."""
     return saved.absolute().is_relative_to(folder.absolute()) or saved.resolve().is_relative_to(folder.resolve())
@@ -78,7 +84,8 @@ def make_room(run_dir: Path, config: DictConfig) -> None:
         latest = None if sweeping() else last_checkpoint(run_dir)
         if latest is not None:
             said += f", or continue it with the new settings: {path_word('ckpt_path', latest)}"
-        if latest is not None and not result_at_end(run_dir) and (begun := _begun_with(run_dir)):
+        same = result_at_end(run_dir) is None and not _changed_prompts(run_dir, config)  # else it is refused, or done
+        if latest is not None and same and (begun := _begun_with(run_dir)):
             said += f", or resume it as it began:\n{next_step(resume_command('train', begun, run_dir))}"
         raise SteerError(said)
     _set_aside(run_dir)
@@ -210,7 +217,8 @@ def _changed_prompts(run_dir: Path, config: DictConfig) -> list[str]:
         here = prompts_of(config)
     except (OSError, ValueError):  # the config check says what is wrong with them
         return []
-    asked = [name for name in here if at_ours(config, f"{name.partition('_')[0]}.prompts") is not ABSENT]
+    players = [name for name in ASKING if at_ours(config, f"{name}.prompts") is not ABSENT]
+    asked = [name for name in here if name.partition("_")[0] in (*players, *(["repair"] if players else []))]
     return [f"{name}.txt" for name in asked if there.get(name, here[name]) != here[name]]
 
 

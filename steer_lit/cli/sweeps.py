@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.checks.programs import bench_problems, synthesis_problems, train_problems
-from steer_lit.cli.going_on import finished, go_on, in_the_way
+from steer_lit.cli.going_on import begins_anew, finished, go_on, in_the_way
 from steer_lit.cli.next_command import compared
 from steer_lit.errors import SteerError
 from steer_lit.files.run_files import ADAPTER
@@ -148,7 +148,7 @@ def _problems(program: str, folder: Path, config: DictConfig) -> list[str]:
         if program == "train":
             go_on(folder, config)
         found = list(map(str, _CHECKS[program](config)))
-        if program == "train" and config.ckpt_path is None and (occupied := in_the_way(folder, config)):
+        if program == "train" and begins_anew(folder, config) and (occupied := in_the_way(folder, config)):
             found.append(occupied)
         return found
     except OmegaConfBaseException as error:

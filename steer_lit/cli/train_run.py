@@ -19,7 +19,16 @@ from steer_lit.checks.facts import TENSORBOARD, WANDB
 from steer_lit.checks.programs import train_problems
 from steer_lit.checks.rows import read_row_problems
 from steer_lit.cli.closing import Result, closing, opening
-from steer_lit.cli.going_on import begin_at, finished, go_on, lies_in, make_room, mark_finished, validates_unlike
+from steer_lit.cli.going_on import (
+    begin_at,
+    begins_anew,
+    finished,
+    go_on,
+    lies_in,
+    make_room,
+    mark_finished,
+    validates_unlike,
+)
 from steer_lit.cli.players import PLAYERS, build_player, greet, hanging_up
 from steer_lit.cli.quiet import quieten, say
 from steer_lit.cli.run_folder import alone_in, children_read, freeze
@@ -55,7 +64,7 @@ def run_training(config: DictConfig, run_dir: Path) -> float | None:
                 say(closing(config, run_dir, result, typed_words()))
             return result.value
         go_on(run_dir, config)  # the run that had the folder may have saved since
-        if config.ckpt_path is None or not lies_in(Path(config.ckpt_path), run_dir):
+        if begins_anew(run_dir, config):
             make_room(run_dir, config)
         say(opening(config, run_dir))
         with _ending_wandbs_run():

@@ -151,8 +151,9 @@ def read_messages(
         if role in skip:
             continue
         content = _first(item, "content", "value")
-        if named_here := next((name for name in ("images", "image") if says_something(item.get(name))), None):
-            raise row.error(f"{path}.{named_here}", "name pictures in the row's `images`, or as parts of the content")
+        here = next((name for name in ("images", "image") if says_something(item.get(name))), None)
+        if here and not _held_in(row):
+            raise row.error(f"{path}.{here}", "name pictures in the row's `images`, or as parts of the content")
         if drop_incomplete and not (named and content):
             continue
         if role is None:
@@ -188,7 +189,7 @@ def place_pictures(row: RawRow, drafts: Sequence[Draft], *, in_front: bool) -> l
     pictures as marks. With `in_front`, a row may also have no marks: its pictures
     then open the first user message, except those that a part already names, by a longer or shorter path.
     """
-    held_in = next((name for name in PICTURES if row.get(*name.split("."))), PICTURES[0])
+    held_in = _held_in(row) or PICTURES[0]
     pictures = _pictures(row, held_in)
     marks = sum(draft.marks for draft in drafts)
     opening: list[ImageRef] = []
@@ -212,6 +213,12 @@ def place_pictures(row: RawRow, drafts: Sequence[Draft], *, in_front: bool) -> l
             raise row.error(draft.path, f"only user messages hold pictures, this one is from the {draft.role}")
         messages.append(Message(draft.role, tuple(parts)))
     return messages
+
+
+def _held_in(row: RawRow) -> str | None:
+    """Return which of the fields PICTURES names the row's pictures. What else `metadata` calls image is a fact."""
+    found = ((name, row.get(*name.split("."))) for name in PICTURES)
+    return next((name for name, value in found if value and ("." not in name or isinstance(value, str | list))), None)
 
 
 def _path(ref: ImageRef) -> tuple[str, ...]:

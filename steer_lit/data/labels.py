@@ -29,7 +29,8 @@ from steer_lit.types import Attack, Dialogue, Intent, Kind, PictureGold, Scenari
 
 SUBSETS = ("steer-beaver", "steer-mmsafe", "steer-vls", "steer-spa", "steer-dys")
 _KINDS: dict[str, Kind] = {"benign": "benign", "obfuscated": "obfuscated", "redteam": "red_team"}
-_A_KIND = re.compile(f"(?:strong)?({'|'.join(_KINDS)})(?:attack|dialogue|prompt|question|request|risk)?s?")
+_NOUNS = "attack|conversation|dialogue|instruction|prompt|query|question|request|risk|sample|strong|user"
+_A_KIND = re.compile(f"(?:strong)?({'|'.join(_KINDS)})(?:(?:{_NOUNS}|queries)s?)*")
 _SAFETY: dict[str, Kind] = {"safe": "benign", "unsafe": "red_team"}
 _NAMING = ("category", "source_category", "label")
 _NOT_FACTS = ("question_id", "rest_messages", "image")  # what an RL row keeps in `metadata` besides facts
@@ -167,7 +168,7 @@ def _kind_of(facts: Mapping[str, object]) -> Kind | None:
 
 def _kind_in(value: object) -> Kind | None:
     """Return the kind that a text names and says no more than that, else None."""
-    found = _A_KIND.fullmatch(re.sub(r"[\s_-]+", "", value.lower())) if isinstance(value, str) else None
+    found = _A_KIND.fullmatch(re.sub(r"[\W_]+", "", value.lower())) if isinstance(value, str) else None
     return None if found is None else _KINDS[found[1]]
 
 

@@ -53,7 +53,7 @@ def _kind_of_text(row: RawRow, drafts: list[Draft]) -> Kind | None:
     """Return the kind that the label of a single text says, None of anything else: the label may be another part's."""
     parts = [part for draft in drafts for part in draft.parts]
     alone = len(parts) == 1 and isinstance(parts[0], str)
-    others = any(said for name, said in row.values.items() if name in (*ANSWERS, *PICTURES))
+    others = any(row.get(*name.split(".")) for name in (*ANSWERS, *PICTURES))
     return kind_of_request(row.get("label")) if alone and not others else None
 
 

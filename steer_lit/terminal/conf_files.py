@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -103,7 +104,9 @@ def _composed(folder: Path | None, name: str, words: tuple[str, ...]) -> Mapping
 def compose(name: str, words: Sequence[str]) -> Mapping[str, Any]:
     """Return the config composed of `words`, unresolved. Raise Hydra's error if they do not compose."""
     begun = GlobalHydra.instance().is_initialized()  # it knows the folders, and must not be initialized again
-    own = [] if begun or _Own.folder is None else [f"hydra.searchpath=['file://{_Own.folder}']"]
+    own = []
+    if not begun and _Own.folder is not None:
+        own = [f"hydra.searchpath=[{QuotedString(f'file://{_Own.folder}', Quote.single).with_quotes()}]"]
     with nullcontext() if begun else hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config: Any = OmegaConf.to_container(hydra.compose(name, [*own, *words]), resolve=False)
         return dict(config)

@@ -274,6 +274,9 @@ def test_a_cache_that_may_outgrow_the_memory_is_told_before_any_policy_plays(
     named(sft=folder(4, 8)).make([row] * 70, max_turns=3)
     (told,) = [record.getMessage() for record in caplog.records if "memory may" in record.getMessage()]
     assert told == "memory may run out: 64 dialogues of 3 turns, lower bench.chunk or rollout.max_new_tokens"
+    caplog.clear()
+    named().make([row] * 5, max_turns=3)
+    assert "memory may run out: 5 dialogues" in caplog.text
 
 
 def test_a_system_prompt_of_a_policys_own_acts_as_the_runs_would(folder) -> None:

@@ -268,6 +268,12 @@ def test_dialogues_with_other_questions_under_one_id_are_not_compared(tmp_path: 
     file_of(tmp_path, [theirs("1", [(3, 3)])], "3B")
     path = file_of(tmp_path, [theirs("1", [(3, 3)])], "7B")
     assert list(read_raw_evals(tmp_path)[0]) == ["3B", "7B"]
+    for same in (" u", "<image>\\nu"):
+        path.write_text(path.read_text().replace('"user": "u"', f'"user": "{same}"'))
+        assert list(read_raw_evals(tmp_path)[0]) == ["3B", "7B"]
+        path.write_text(path.read_text().replace(f'"user": "{same}"', '"user": "u"'))
+    file_of(tmp_path, [{"question_id": "1", "error": "time-out"}], "0B")  # it does not say what was asked
+    assert set(read_raw_evals(tmp_path)[0]) == {"0B", "3B", "7B"}
     path.write_text(path.read_text().replace('"user": "u"', '"user": "something else"'))
     with pytest.raises(SteerError, match="3B and 7B were asked different first questions in steer-vls/1"):
         read_raw_evals(tmp_path)
@@ -285,7 +291,12 @@ def test_turns_out_of_order_have_no_scores(tmp_path: Path) -> None:
     sample = theirs("1", [(3, 3), (0, -3)])
     sample["turn_scores"].reverse()
     (row,) = read_raw_evals(file_of(tmp_path, [sample]))[0]["3B"]
-    assert [turn.failed for turn in row.turns] == [f"turn is {3 - n} in place {n} of turn_scores" for n in (1, 2)]
+    assert [turn.failed for turn in row.turns] == ["turn_scores are not in the order of their turns: 2, 1"]
+    for numbers in ((0, 1), (None, None)):
+        for scores, number in zip(sample["turn_scores"], numbers, strict=True):
+            scores["turn"] = number
+        (row,) = read_raw_evals(file_of(tmp_path, [sample]))[0]["3B"]
+        assert not row.failed
 
 
 @pytest.mark.parametrize("name", ["m\ud800", "a$\\foo$", "[/b]"])

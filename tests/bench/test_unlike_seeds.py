@@ -29,6 +29,11 @@ def test_adapters_of_one_run_are_no_seeds(tmp_path: Path) -> None:
     found = list(unlike_seeds({"full": [one, other, f"{tmp_path}/a/best_adapter", "base"], "alone": one}))
     said = f"2 of them are of one run, {tmp_path / 'a'}"
     assert found == [f"policies.full counts as seeds of one training, but {said}"]
+    assert (
+        list(unlike_seeds({"full": [f"{tmp_path}/copies/1", f"{tmp_path}/copies/2"], "base": ["base", "base"]})) == []
+    )
+    (link := tmp_path / "link").symlink_to(tmp_path / "a")
+    assert len(list(unlike_seeds({"full": [one, f"{link}/adapter"]}))) == 1
 
 
 def test_runs_that_differ_in_their_seed_alone_are_seeds_of_one_training(tmp_path: Path) -> None:

@@ -508,11 +508,20 @@ def test_a_key_that_no_header_can_hold_is_refused_without_showing_it(
     assert "cret" not in str(refused.value)
 
 
-@pytest.mark.parametrize("name", ["OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS"])
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("OPENAI_ORG_ID", None),
+        ("OPENAI_PROJECT_ID", None),
+        ("OPENAI_CUSTOM_HEADERS", None),
+        ("OPENAI_CUSTOM_HEADERS", "X-Gäteway: secret"),
+        ("OPENAI_ORG_ID", "org\nsecret"),
+    ],
+)
 def test_a_variable_of_openais_that_no_header_can_hold_is_refused_without_showing_it(
-    client_of: MakeClient, monkeypatch: pytest.MonkeyPatch, name: str
+    client_of: MakeClient, monkeypatch: pytest.MonkeyPatch, name: str, line: str | None
 ) -> None:
-    monkeypatch.setenv(name, "X-Gateway: søcret")
+    monkeypatch.setenv(name, "X-Gateway: søcret" if line is None else line)
     with pytest.raises(ConfigError, match=r"an OPENAI_\* variable .* holds characters that no header has") as refused:
         client_of("http://127.0.0.1:1/v1").greet()
     assert "cret" not in str(refused.value)

@@ -283,7 +283,9 @@ def test_a_training_is_not_resumed_under_another_prompt_of_its_tutor(
     words += ["server.base_url=http://a/v1", f"hydra.run.dir={tmp_path}/run"]
     assert cli.run("train", words) == cli.run("train", words) == 0
     prompt.write_text("Score it kindly.")
-    assert "overwrite (another prompt tutor_system.txt there): name another folder" in refused(*words)
+    said = refused(*words)
+    assert "overwrite (another prompt tutor_system.txt there): name another folder" in said
+    assert "next:" not in said  # that command is this one
     (tmp_path / "mine" / "tutor_sytem.txt").touch()
     assert "tutor.prompts=" in refused(*words)
     assert len(begun) == 2

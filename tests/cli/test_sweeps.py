@@ -161,6 +161,11 @@ def test_a_repeated_sweep_skips_finished_runs_and_compares_only_those(
     assert said.count("overwrite (trainer.max_steps=10 there") == said.count("folder, hydra.sweep.dir=...") == 3
     assert "next:" not in said
     assert cli.run("train", [*words[:2], "seed=1,9", words[-1]]) == 0  # runs are added beside those
+    torch.save(checkpoint(1), tmp_path / "other.ckpt")
+    assert cli.run("train", [*words, f"ckpt_path={tmp_path}/other.ckpt", "trainer.max_steps=9"]) == REFUSED
+    said = capsys.readouterr().err
+    assert said.startswith("3 problems in this sweep of 3 runs, none was started:\n")
+    assert said.count("overwrite (trainer.max_steps=10 there") == 3
     assert begun == [1, 2, 3, 2, 9]
 
 

@@ -151,6 +151,8 @@ def test_equal_names_in_two_folders_are_two_pictures(image: str, named: str, sam
         ({"category": "nonbenign"}, "red_team", "nonbenign"),
         ({"category": "unobfuscated"}, "red_team", "unobfuscated"),
         ({"category": "strong red team"}, "red_team", ""),
+        ({"category": "Benign queries."}, "benign", ""),
+        ({"category": "Obfuscated Risk (prompts)"}, "obfuscated", ""),
         ({"category": "Benign image, harmful text"}, "red_team", "Benign image, harmful text"),
         ({"category": "benign-to-harmful escalation"}, "red_team", "benign-to-harmful escalation"),
         ({"category": "obfuscated, not benign"}, "red_team", "obfuscated, not benign"),

@@ -186,12 +186,30 @@ def test_a_question_with_an_answer_can_be_learned_from_or_played(row: dict[str, 
         ({"prompt": "Translate.", "input": "chat"}, "input"),
         ({"prompt": "Look.", "metadata": {"rest_messages": [{"role": "user", "content": "And?"}]}}, "metadata.rest"),
         ({"messages": [{"role": "user", "content": "Look.", "images": ["a.png"]}]}, r"messages\[0\].images"),
+        ({"messages": [{"role": "user", "content": "Look.", "image": "a.png"}]}, r"messages\[0\].image'"),
+        ({"turns": ["Translate."], "input": "chat"}, "input"),
     ],
 )
 def test_what_a_row_says_or_shows_is_read_or_refused(row: dict[str, object], field: str) -> None:
     """Else a dialogue would be played without its picture, or another one than the row's."""
     with pytest.raises(RowError, match=field):
         read_scenario(row, "f", 1)
+
+
+def test_a_message_may_repeat_the_pictures_of_its_row() -> None:
+    row = {"messages": [{"role": "user", "content": "<image>Look.", "images": ["a.png"]}], "images": ["a.png"]}
+    assert read_scenario(row, "f", 1).opening.message.images == (ImageRef("a.png"),)
+
+
+@pytest.mark.parametrize("fact", [3, True, {"width": 8}])
+def test_other_facts_called_image_are_no_pictures(fact: object) -> None:
+    assert not read_scenario({"prompt": "Hi.", "metadata": {"image": fact}}, "f", 1).opening.message.images
+
+
+def test_a_label_beside_a_picture_names_no_kind() -> None:
+    """It may be said of the picture."""
+    for named in ({"image": "a.png"}, {"metadata": {"image": "a.png"}}, {"unsafe_image_id": "a.png"}):
+        assert read_scenario({"prompt": "Look.", "label": "safe", **named}, "f", 1).kind == "red_team"
 
 
 @pytest.mark.parametrize("place", ["images", "image", "metadata.image"])

@@ -97,11 +97,12 @@ def test_a_twin_is_a_row_of_the_same_file(tmp_path: Path) -> None:
     """Two synthesized files number their rows alike. Rows that are no twins would count as one in every interval."""
     files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
     for file in files:
-        twins = [("p", "q"), ("q", "p"), ("r", "gone")]
+        twins = [("p", "q"), ("q", "p"), ("r", "gone"), ("p", "r")]
         write_rows(file, ({"id": one, "prompt": f"{file}?", "metadata": {"twin": other}} for one, other in twins))
     rows = file_rows(FileSource(rl=list(map(str, files))), "rl", Quarantine(0))
     assert [(row.id, row.metadata["twin"]) for row in rows] == [
-        ("p", "q"), ("q", "p"), ("r", "gone"), ("p#2", "q#2"), ("q#2", "p#2"), ("r#2", "gone"),
+        ("p", "q"), ("q", "p"), ("r", "gone"), ("p#2", "r"), ("p#3", "q#2"), ("q#2", "p#3"), ("r#2", "gone"),
+        ("p#4", "r#2"),
     ]  # fmt: skip
 
 
@@ -110,6 +111,7 @@ def test_unknown_keys_inside_messages_are_named() -> None:
     answer = {"role": "assistant", "content": "Sure.", "weight": 0, "is_safe": False, "gold": {}, "tool_calls": None}
     row = {"messages": [{"role": "user", "content": "Hi.", "name": "me"}, answer, answer]}
     assert unknown_keys(row) == ["messages[].name", "messages[].weight", "messages[].is_safe"]
+    assert unknown_keys({"question": [{"role": "user", "content": "Hi.", "name": "me"}]}) == ["question[].name"]
     assert told_of_unknown(Counter(unknown_keys({"messages": [{"x": 1}]}))) == "unknown keys: messages[].x (1 row)"
 
 
