@@ -291,6 +291,23 @@ def test_a_training_is_not_resumed_under_another_prompt_of_its_tutor(
     assert len(begun) == 2
 
 
+@pytest.mark.parametrize(
+    ("prompt", "resumes"), [("tutor_user", False), ("repair", False), ("attacker_user", True), ("judge_system", True)]
+)
+def test_the_packages_prompts_are_compared_where_a_model_was_asked_with_them(
+    prompt: str, resumes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = beginning_at(monkeypatch, saves=True)
+    words = ["+experiment=grpo_tiny", "tutor=llm", "server.model=m", "server.base_url=http://a/v1"]
+    words.append(f"hydra.run.dir={tmp_path}")
+    assert cli.run("train", words) == 0
+    saved = json.loads((tmp_path / "versions.json").read_text())
+    saved["prompts"][prompt] = "that of an earlier version"
+    (tmp_path / "versions.json").write_text(json.dumps(saved))
+    assert cli.run("train", words) == (0 if resumes else REFUSED)
+    assert len(begun) == 1 + resumes
+
+
 @pytest.mark.parametrize("text", ["", "[1]", "5", "a: ${nope.y}", "a: [", "\udcff"])
 def test_a_config_that_cannot_be_read_is_in_the_way(text: str, tmp_path: Path, refused: Refused) -> None:
     (tmp_path / "config.yaml").write_text(text, errors="surrogateescape")
