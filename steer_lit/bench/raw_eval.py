@@ -109,8 +109,8 @@ def read_raw_evals(place: Path) -> tuple[Records, str]:
     Policies come in the order of their files' timestamps, the constant ones last. Dialogues are named
     `<benchmark>/<question_id>`, since each benchmark numbers its own. Kinds other than ours are "unknown".
     Raises ConfigError if there is no file or dialogue, a file is no raw_eval.json, or one of several names no policy or
-    no judge, and SteerError if two files hold the same dialogues of a policy, or if several judges graded: their
-    figures do not belong in one table.
+    no judge, and SteerError if two files hold the same dialogues of a policy, if several judges graded, or if policies
+    were asked different questions under one id: their figures do not belong in one table.
     """
     found: dict[str, list[GradedDialogue]] = {}
     judges: dict[str, Path] = {}

@@ -218,7 +218,11 @@ def place_pictures(row: RawRow, drafts: Sequence[Draft], *, in_front: bool) -> l
 def _held_in(row: RawRow) -> str | None:
     """Return which of the fields PICTURES names the row's pictures. What else `metadata` calls image is a fact."""
     found = ((name, row.get(*name.split("."))) for name in PICTURES)
-    return next((name for name, value in found if value and ("." not in name or isinstance(value, str | list))), None)
+    return next((name for name, value in found if value and ("." not in name or _like_a_picture(value))), None)
+
+
+def _like_a_picture(value: object) -> bool:
+    return isinstance(value, str | list) or (isinstance(value, Mapping) and "bytes" in value)
 
 
 def _path(ref: ImageRef) -> tuple[str, ...]:

@@ -81,8 +81,8 @@ def _row(value: object, source: str, number: int) -> RawRow:
     row = RawRow.of(value, source, number)
     if row.get("metadata", "rest_messages"):
         raise row.error("metadata.rest_messages", "further turns are read beside a `question` of messages alone")
-    image = row.get("image") if row.get("image") or not row.get(_BY_ID) else row.get(_BY_ID)
-    return replace(row, values={**row.values, "category": row.get(row.first(CATEGORIES) or "category"), "image": image})
+    category, image = row.get(row.first(CATEGORIES) or "category"), row.get("image") or row.get(_BY_ID)
+    return replace(row, values={**row.values, "category": category, "image": image})
 
 
 def _check_choices(row: RawRow) -> None:

@@ -188,6 +188,7 @@ def test_a_question_with_an_answer_can_be_learned_from_or_played(row: dict[str, 
         ({"messages": [{"role": "user", "content": "Look.", "images": ["a.png"]}]}, r"messages\[0\].images"),
         ({"messages": [{"role": "user", "content": "Look.", "image": "a.png"}]}, r"messages\[0\].image'"),
         ({"turns": ["Translate."], "input": "chat"}, "input"),
+        ({"prompt": "Look.", "metadata": {"image": {"bytes": "..", "path": "a.png"}}}, "metadata.image"),
     ],
 )
 def test_what_a_row_says_or_shows_is_read_or_refused(row: dict[str, object], field: str) -> None:
