@@ -192,9 +192,7 @@ def _stage_problems(config: Config) -> Iterator[Problem]:
         remedy = "its questions have no gold facts, and without these tutor=rubric cannot score: add tutor=llm"
         yield Problem("attacker", "llm", remedy)
     if config.get("ablation") == "no_tcsr" and at(config, "reward.credit") == "score":
-        remedy = (
-            "TCSR takes no part with reward.credit=score: leave it out of an ablation_ experiment, or set trajectory"
-        )
+        remedy = "TCSR takes no part with reward.credit=score: use an ablation_ experiment, or credit=trajectory"
         yield Problem("ablation", "no_tcsr", remedy)
     if config.get("ablation") == "no_bootstrapping" and (adapter := config.get("init_from")) is not None:
         yield Problem("init_from", adapter, "this row starts from the base: leave it out; others take sft_adapter=")

@@ -111,7 +111,7 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     if at is not None and validates_unlike(at, config):
         for keeper in _keepers(trainer):
             keeper.forgets = True
-            say(f"{BEST}/ is chosen anew: {path_word('ckpt_path', at)} validated otherwise")
+            say(f"{BEST}/ is chosen anew: {path_word('ckpt_path', at)} validated otherwise, or does not say how")
     datamodule = _datamodule(config, run_dir, saved)
     asked = {name: config.module[name] for name in PLAYERS if name in config.module}
     players = {name: build_player(node, datamodule.open_image, name) for name, node in asked.items()}
