@@ -29,6 +29,7 @@ class Manifest:
     `conditions` holds whatever all its records share, by the key of the config, a player as a digest. `policies` holds
     the fingerprints by name, `dialogues` a digest of each one's content by id, both in the order shown. `judge` is the
     judge's name, `data` the config's section that its pictures are opened by, and `facts` say how the run was made.
+    `pictures` holds a digest of each picture's file by its uri; None if they were not recorded.
     """
 
     conditions: Mapping[str, Any]
@@ -37,6 +38,7 @@ class Manifest:
     judge: str
     data: Mapping[str, Any]
     facts: Facts = ()
+    pictures: Mapping[str, str] | None = None
 
     @property
     def judged(self) -> str:

@@ -68,6 +68,7 @@ class BenchRun:
     shown: Manifest | None = field(init=False)
     _conditions: Mapping[str, object] = field(init=False)
     _dialogues: Mapping[str, str] = field(init=False)
+    _pictures: Mapping[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
         asking = {JUDGE: self.judge, "attacker": self.suite.attacker, "tutor": self.suite.tutor}
@@ -75,6 +76,7 @@ class BenchRun:
         rules = {"bench.max_turns": self.settings.turns_played, "bench.seed": self.settings.seed}
         self._conditions = {**rules, **self.played_on, **who}
         self._dialogues = {row.id: self.suite.digest(row) for row in self.suite.scenarios}
+        self._pictures = self.suite.picture_digests
         self.out_dir.mkdir(parents=True, exist_ok=True)
         self.records = RecordFile(self.out_dir / RECORDS)
         self.shown = read_manifest(self.out_dir)
@@ -83,7 +85,8 @@ class BenchRun:
     def manifest(self) -> Manifest:
         """What this run's report will show, without facts."""
         marks = {name: policy.fingerprint for name, policy in self.policies.items()}
-        return Manifest(self._conditions, marks, self._dialogues, _judge_name(self.judge), self.config.get("data", {}))
+        judge, data = _judge_name(self.judge), self.config.get("data", {})
+        return Manifest(self._conditions, marks, self._dialogues, judge, data, pictures=self._pictures)
 
     def show(self) -> Manifest:
         """Make the folder's reports be on this run. Return its manifest."""

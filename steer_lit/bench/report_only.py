@@ -10,11 +10,11 @@ The report goes into a folder of its own; the files it reads stay as they are.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -23,13 +23,13 @@ from steer_lit.bench.seed_groups import baseline_problems
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.files.run_files import RAW_EVALS, RECORDS, ROLLOUTS
-from steer_lit.numbers import counted
+from steer_lit.numbers import counted, few
 from steer_lit.terminal.visible import print_lines
-from steer_lit.types import OpenImage, Split
 
 if TYPE_CHECKING:
     from steer_lit.bench.records import GradedDialogue, Records
 
+log = logging.getLogger(__name__)
 _RUN = (
     f"name the folder of a benchmark run ({RECORDS}) or of a GRPO run ({ROLLOUTS}; SFT writes none), or a list of "
     "benchmark runs, each once"
@@ -76,7 +76,9 @@ def report_on(
     """Write the report on what `config` names into `out_dir`, and print its table."""
     from steer_lit.bench import report
     from steer_lit.bench.joined import in_common, recorded
+    from steer_lit.bench.manifest import read_manifest
     from steer_lit.bench.outputs import write_outputs
+    from steer_lit.bench.pictures import judged_pictures, picture_opener
     from steer_lit.bench.raw_eval import read_raw_evals
     from steer_lit.bench.records import is_constant
 
@@ -92,7 +94,11 @@ def report_on(
         if manifest.conditions["bench.max_turns"] == 1 < settings.turns_played:
             remedy = "the run asked openings alone: report on it with bench.protocol=single_turn"
             raise ConfigError([Problem("bench.protocol", settings.protocol, remedy)])
-        judge, open_image, ran = manifest.judge, picture_opener(manifest.data), list(manifest.facts)
+        judge, ran = manifest.judge, list(manifest.facts)
+        open_image, others = judged_pictures([run for folder in folders if (run := read_manifest(folder))])
+        if others:
+            log.warning("not shown: %s", few(others, 3))
+            ran.append(("not shown", "pictures that are not, or may not be, those that were judged"))
         if lacking := [
             f"{len(rows)} of {len(manifest.dialogues)} by {name}"
             for name in manifest.policies
@@ -141,6 +147,7 @@ def _first_turns(row: GradedDialogue, count: int) -> GradedDialogue:
 
 def _report_rollouts(run: Path, out_dir: Path, console: Console) -> None:
     from steer_lit.bench import html, page_dialogues
+    from steer_lit.bench.pictures import picture_opener
 
     dialogues = [dialogue for path in _rollouts(run) for dialogue in page_dialogues.read_rollouts(path)]
     if not dialogues:
@@ -160,19 +167,3 @@ def _holds_records(run: Path) -> bool:
 
 def _rollouts(run: Path) -> list[Path]:
     return sorted(run.glob(ROLLOUTS))
-
-
-def picture_opener(data: Mapping[str, Any], started_in: Path = Path()) -> OpenImage:
-    """Return a function that opens a run's pictures, drawn ones too, by the `data` section of its config.
-
-    Paths in that section are relative to the folder `started_in`. Raises ConfigError if its files agree on no folder.
-    """
-    from steer_lit.data.images import open_image
-    from steer_lit.data.sources import FileSource
-
-    source = data.get("source")
-    given: dict[str, Any] = source if isinstance(source, dict) else {}
-    files = {key: given[key] for key in get_args(Split) if isinstance(given.get(key), str | list)}
-    folder = given.get("folder")
-    root = FileSource(**files, folder=folder if isinstance(folder, str) else None).image_root
-    return partial(open_image, root=None if root is None else started_in / root)

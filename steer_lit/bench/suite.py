@@ -43,6 +43,12 @@ class Suite:
         pictures = map(self.picture_digest, pictures_of(row))
         return digest(repr((row.id, row.kind, row.subset, row.system, row.picture, row.attacks, *pictures)), 16)
 
+    @property
+    def picture_digests(self) -> dict[str, str]:
+        """The digest of each picture that is a file, by uri."""
+        shown = (ref for row in self.scenarios for ref in pictures_of(row))
+        return {ref.uri: found for ref in shown if (found := self.picture_digest(ref))}
+
 
 class BenchPolicy(Policy, Fingerprinted, Protocol):
     """A policy that says who it is: `fingerprint` changes with its weights, adapter and decoding settings.

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from steer_lit.bench.pictures import picture_opener
 from steer_lit.bench.provenance import provenance, redacted
-from steer_lit.bench.report_only import picture_opener
 from steer_lit.data.images import PictureError
 from steer_lit.files.run_files import CONFIG, VERSIONS
 from steer_lit.types import ImageRef
