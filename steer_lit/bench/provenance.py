@@ -16,14 +16,24 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from steer_lit.bench.policies import ServedModel, any_local, named, policy_of
-from steer_lit.dotted import ABSENT, at
+from steer_lit.bench.policies import LocalPolicy, ServedModel, any_local, named, policy_of
+from steer_lit.bench.records import BASE
+from steer_lit.dotted import ABSENT, at, leaves, within
 from steer_lit.errors import SteerError
-from steer_lit.files.run_files import CONFIG, saved_versions
+from steer_lit.files.run_files import CONFIG, UNKNOWN, earlier_settings, saved_versions
+from steer_lit.numbers import few
 from steer_lit.prompts.fill import ASKING
 
 _WORDS = {"ScriptedAttacker": "the script", "AdaptiveAttacker": "the adaptive attacker"}
 _SECTIONS = ("policies", "model", "data", "data.source", "bench", "rollout", *ASKING)  # those that are read
+# Parts of a config that decide what a training teaches, and the last parts of keys that its seeds need not share.
+_TRAINING = (
+    "stage", "model", "data", "objective", "optim", "reward", "rollout", "attacker", "tutor", "ablation",
+    "trainer.max_steps", "trainer.max_epochs", UNKNOWN,
+)  # fmt: skip
+_OWN = ("seed", "init_from", "device", "cache_dir")
+_ROWS = "data.source.seed"  # makes other rows
+NOT_THERE = "not there"
 _WAY_OUT = "repair it, or move it away to report without it"
 _ADDRESS = re.compile(r"https?://[^\s'\",}\]]+", re.IGNORECASE)
 # A path to shorten within a word. A `~` that starts a word deletes a key in Hydra's syntax, unless it is `~/`.
@@ -43,6 +53,7 @@ def provenance(run: Path) -> tuple[tuple[str, str], ...]:
         ("answers", _decoding(saved.get("rollout", {}))),
         ("system prompts", "; ".join(f'{name}: "{text}"' for name, text in _prompts(saved).items())),
         ("prompts of one's own", ", ".join(_own_prompts(saved, found.get("prompts")))),
+        ("continued", "; ".join(_continued(run, saved))),
         ("command", redacted(command)),
         ("versions", ", ".join(f"{name} {number}" for name, number in versions.items())),
     ]
@@ -55,8 +66,12 @@ def redacted(command: str) -> str:
         typed = shlex.split(command)
     except ValueError:
         return ""
-    words = (_FAR.sub(_end, _ADDRESS.sub("<address>", word)) for word in typed)
+    words = map(_private, typed)
     return " ".join(word if re.fullmatch(r"[\w./=,+@:<>…-]*", word) else shlex.quote(word) for word in words)
+
+
+def _private(text: str) -> str:
+    return _FAR.sub(_end, _ADDRESS.sub("<address>", text))
 
 
 def _end(path: re.Match[str]) -> str:
@@ -87,6 +102,18 @@ def _own_prompts(saved: Mapping[str, Any], marks: object) -> Iterator[str]:
     players = [player for player in ASKING if saved.get(player, {}).get("prompts")]
     if isinstance(marks, dict):
         yield from (f"{name} {mark}" for name, mark in marks.items() if name.partition("_")[0] in players)
+
+
+def _continued(run: Path, saved: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what changed where the training in the folder, or that of a policy's adapter, was continued."""
+    folders = {"": run}
+    for name, value in named(saved.get("policies", {})).items():
+        if isinstance(policy := policy_of(value), LocalPolicy) and policy.adapter != BASE:
+            folders[f"{name} "] = Path(policy.adapter).parent
+    for whose, folder in folders.items():
+        several = {key: values for key, values in training_settings(folder).items() if len(values) > 1}
+        if told := [f"{key} {' -> '.join(map(_private, values))}" for key, values in several.items()]:
+            yield f"{whose}from a run with other settings: {few(told, 3)}"
 
 
 def _data(saved: Mapping[str, Any]) -> Iterator[str]:
@@ -140,6 +167,21 @@ def _configured_model(player: Mapping[str, Any]) -> str | None:
     """Return the model that the player of a config's section asks; None if it asks none."""
     found = (at(player, key) for key in ("client.model", "client.settings.model"))
     return next((model for model in found if isinstance(model, str)), None)
+
+
+def training_settings(run: Path) -> dict[str, list[str]]:
+    """Return the settings that decide what the training in the folder teaches and that its seeds share, by key.
+
+    A setting that differed before the training was continued has several values: "0.0001 to step 100", "1e-05".
+    """
+    now = {key: str(value) for key, value in leaves(readable_config(run))}
+    found: dict[str, list[str]] = {key: [] for key in now}
+    for step, settings in earlier_settings(run):
+        for key, value in settings.items():
+            found.setdefault(key, []).append(f"{value} to step {step}")
+    deciding = [key for key in found if any(within(key, part) for part in _TRAINING)]
+    shared = [key for key in deciding if key == _ROWS or key.rpartition(".")[2] not in _OWN]
+    return {key: [*found[key], now.get(key, "known" if key == UNKNOWN else NOT_THERE)] for key in shared}
 
 
 def readable_config(run: Path) -> dict[str, Any]:

@@ -8,19 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from steer_lit.bench.policies import LocalPolicy, policy_of
-from steer_lit.bench.provenance import readable_config
-from steer_lit.dotted import leaves, within
+from steer_lit.bench.provenance import NOT_THERE, training_settings
 from steer_lit.files.run_files import ADAPTER, BEST
 from steer_lit.numbers import few
-
-# Parts of a config that decide what a training teaches, and the last parts of keys that its seeds need not share.
-_TRAINING = (
-    "stage", "model", "data", "objective", "optim", "reward", "rollout", "attacker", "tutor", "ablation",
-    "trainer.max_steps", "trainer.max_epochs",
-)  # fmt: skip
-_OWN = ("seed", "init_from", "device", "cache_dir")
-_ROWS = "data.source.seed"  # makes other rows
-_ABSENT = "not there"
 
 
 def unlike_seeds(policies: Mapping[str, Any]) -> Iterator[str]:
@@ -32,7 +22,7 @@ def unlike_seeds(policies: Mapping[str, Any]) -> Iterator[str]:
             continue
         trainings = [found for member in members if (found := _training(member))]
         keys = dict.fromkeys(key for one in trainings for key in one)
-        values = {key: dict.fromkeys(str(one.get(key, _ABSENT)) for one in trainings) for key in keys}
+        values = {key: dict.fromkeys(one.get(key, NOT_THERE) for one in trainings) for key in keys}
         said = f"policies.{name} counts as seeds of one training, but"
         if differing := [f"{key} ({', '.join(found)})" for key, found in values.items() if len(found) > 1]:
             yield f"{said} they differ in {few(differing, 3)}"
@@ -49,9 +39,8 @@ def _run(member: object) -> Path | None:
     return folder.parent if folder.name in (ADAPTER, BEST) else folder
 
 
-def _training(member: object) -> dict[str, object]:
+def _training(member: object) -> dict[str, str]:
     """Return the deciding settings of the run that wrote the adapter, {} if they are not known."""
     policy = policy_of(member)
-    saved = readable_config(Path(policy.adapter).parent) if isinstance(policy, LocalPolicy) else {}
-    deciding = {key: value for key, value in leaves(saved) if any(within(key, part) for part in _TRAINING)}
-    return {key: value for key, value in deciding.items() if key == _ROWS or key.rpartition(".")[2] not in _OWN}
+    found = training_settings(Path(policy.adapter).parent) if isinstance(policy, LocalPolicy) else {}
+    return {key: " -> ".join(values) for key, values in found.items()}

@@ -23,7 +23,16 @@ from steer_lit.cli.run_folder import EXPORTED, TRAINED, holds, prompts_of, recor
 from steer_lit.dotted import ABSENT, leaves, within
 from steer_lit.errors import SteerError
 from steer_lit.files.atomic import replace_text, replacing
-from steer_lit.files.run_files import CONFIG, CURVES, LAST, TRAINED_ROWS, VERSIONS, saved_versions
+from steer_lit.files.run_files import (
+    CONFIG,
+    CURVES,
+    LAST,
+    TRAINED_ROWS,
+    UNKNOWN,
+    VERSIONS,
+    earlier_settings,
+    saved_versions,
+)
 from steer_lit.prompts.fill import ASKING
 from steer_lit.ranks import first_rank
 from steer_lit.terminal.commands import folder_key, next_step, path_word, resume_command, shown_path, sweeping
@@ -183,6 +192,20 @@ def _unlike(run_dir: Path, config: DictConfig) -> str:
     named = [f"{_shown(key, there)} there" for key in given] or [f"another {key} there" for key in keys]
     named += [f"another prompt {name} there" for name in _changed_prompts(run_dir, config)]
     return ", ".join(named[:_NAMED]) + (f" and {len(named) - _NAMED} more" if named[_NAMED:] else "")
+
+
+def earlier_than(step: int, saved: Path, run_dir: Path, config: DictConfig) -> list[tuple[int, dict[str, Any]]]:
+    """Return the `earlier_settings` of a training in `run_dir` that begins with a checkpoint `saved` at a `step`."""
+    run = run_dir if lies_in(saved, run_dir) else saved.parent.parent
+    earlier = earlier_settings(run)
+    if isinstance(compared := _compared(run, config), str):
+        return [*earlier, (step, {UNKNOWN: "not known"})]
+    asked, there, _ = compared
+    while earlier and earlier[-1][0] >= step:  # nothing that was learnt after that is kept
+        there |= earlier.pop()[1]
+    here = _settings(asked)
+    changed = {key: there.get(key) for key in {**here, **there} if there.get(key) != here.get(key)}
+    return [*earlier, (step, changed)] if changed else earlier
 
 
 def validates_unlike(saved: Path, config: DictConfig) -> bool:

@@ -7,7 +7,7 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.metadata import version
@@ -28,6 +28,7 @@ from steer_lit.files.run_files import (
     BASE,
     BEST,
     CONFIG,
+    EARLIER,
     LAST,
     MANIFEST,
     RECORDS,
@@ -114,8 +115,10 @@ def holds(run_dir: Path, kind: str) -> bool:
     return any(any(run_dir.glob(name)) for name in LEFT_BY[kind])
 
 
-def freeze(config: DictConfig, run_dir: Path) -> Path:
-    """Write the resolved config into the folder, with the command, the versions and the prompts; return its path."""
+def freeze(config: DictConfig, run_dir: Path, earlier: Sequence[tuple[int, dict[str, Any]]] = ()) -> Path:
+    """Write the resolved config into the folder, with the command, the versions, the prompts and, of a training that is
+    continued, the `earlier_settings`; return its path.
+    """
     run_dir.mkdir(parents=True, exist_ok=True)
     resolved = _escaped(OmegaConf.to_container(config, resolve=True))
     path = run_dir / CONFIG
@@ -125,6 +128,7 @@ def freeze(config: DictConfig, run_dir: Path) -> Path:
         found |= {"date": datetime.now().isoformat(" ", timespec="minutes"), "command": typed_command()}
         found["commands"] = _commands(run_dir)
         found["prompts"] = prompts_of(config)
+        found |= {EARLIER: earlier} if earlier else {}
         replace_text(run_dir / VERSIONS, json.dumps(found, indent=2) + "\n")
         replace_text(path, OmegaConf.to_yaml(OmegaConf.create(resolved)))
     return path

@@ -22,6 +22,7 @@ from steer_lit.cli.closing import Result, closing, opening
 from steer_lit.cli.going_on import (
     begin_at,
     begins_anew,
+    earlier_than,
     finished,
     go_on,
     lies_in,
@@ -119,7 +120,8 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
         greet(*players.values())
         module = _module(config, trainer, datamodule, players, saved)
         del saved
-        frozen, words = freeze(config, run_dir), typed_words()
+        earlier = [] if at is None or begins_at is None else earlier_than(begins_at, at, run_dir, config)
+        frozen, words = freeze(config, run_dir, earlier), typed_words()
         if at is not None and lies_in(at, run_dir):
             begin_at(at, run_dir)
         elif at is not None:

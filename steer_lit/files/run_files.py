@@ -1,4 +1,4 @@
-"""What modules share that may not import each other: the names of the files of a run's folder, and a reader of one."""
+"""What modules share that may not import each other: the names of the files of a run's folder, and readers of one."""
 
 import json
 from pathlib import Path
@@ -16,6 +16,7 @@ ADAPTER, TOWER, BASE = "adapter", "tower.safetensors", "base"
 BEST, BEST_FACTS = "best_adapter", "best.json"  # a PEFT folder, and the file in it with the step and the metric's value
 CURVES = "curves.png"  # of a training
 MANIFEST, VERSIONS = "manifest.json", "versions.json"
+EARLIER, UNKNOWN = "earlier", "settings"  # keys in versions.json and of `earlier_settings`
 # Files that runs and conversions write beside rows, but that hold no rows to read.
 NOTES = (MANIFEST, VERSIONS, "quarantine*.jsonl", "*.quarantine.jsonl", "work.stage*.jsonl")
 
@@ -27,3 +28,13 @@ def saved_versions(run: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def earlier_settings(run: Path) -> list[tuple[int, dict[str, Any]]]:
+    """Return what a training that was continued with other settings had before: (the last step, {key: value}), oldest
+    first. UNKNOWN is the key of settings that are not known.
+    """
+    try:
+        return [(int(step), dict(settings)) for step, settings in saved_versions(run)[EARLIER]]
+    except (KeyError, TypeError, ValueError):  # it was never continued so, or the file was edited
+        return []
