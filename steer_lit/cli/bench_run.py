@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from steer_lit.bench.policies import LocalPolicy, any_local, named, policy_of
 from steer_lit.checks.facts import makes_rows, reacts
 from steer_lit.checks.programs import bench_problems
-from steer_lit.cli.players import PLAYERS, build_player, greet, hanging_up
+from steer_lit.cli.players import PLAYERS, build, build_player, greet, hanging_up
 from steer_lit.cli.quiet import quieten, say
 from steer_lit.cli.run_folder import alone_in, freeze
 from steer_lit.cli.stopping import continuable
@@ -93,8 +93,6 @@ def _play(
     run_dir: Path,
 ) -> Summary:
     """Play what the folder does not hold. Servers that have something to do are greeted before a model loads."""
-    from hydra.utils import instantiate
-
     from steer_lit.bench.constant import WHY_LEFT_OUT
     from steer_lit.bench.playing import BenchRun
     from steer_lit.bench.policies import Policies
@@ -107,7 +105,7 @@ def _play(
     asking = {name: build_player(config[name], rows.open_image, name) for name in PLAYERS} if reacts(plain) else {}
     for section, player in (("judge", judge), *asking.items()):
         check_gold(section, player, scenarios, settings.turns_played, plain["server"])
-    policies = Policies(plain, partial(instantiate, config.model, open_image=rows.open_image), rows.open_image)
+    policies = Policies(plain, partial(build, config.model, "model", open_image=rows.open_image), rows.open_image)
     constant = _constants(plain, scenarios)
     suite = Suite(scenarios, rows.open_image, rows.picture_digest, **asking)
 
@@ -176,12 +174,10 @@ def _check_judge(
 
 def _bench_rows(config: DictConfig, turns_played: int, run_dir: Path) -> tuple[BenchRows, list[Scenario]]:
     """Return the benchmark's rows, and the scenarios chosen from them to be played."""
-    from hydra.utils import instantiate
-
     from steer_lit.data.bench_rows import READ, BenchRows
 
     data: dict[str, Any] = {str(name): value for name, value in config.data.items() if name in READ}
-    data["source"] = instantiate(config.data.source)
+    data["source"] = build(config.data.source, "data.source")
     given = {"split": config.bench.split, "system_prompt": config.system_prompt}
     rows = BenchRows(**data, **given, quarantine_dir=str(run_dir), turns_played=turns_played)
     scenarios = list(islice(rows, config.bench.limit))

@@ -26,7 +26,7 @@ from steer_lit.checks.servers import key_problems
 from steer_lit.cli.bench_run import run_benchmark
 from steer_lit.cli.going_on import last_checkpoint, result_at_end
 from steer_lit.cli.overrides import normalise_override, options_first
-from steer_lit.cli.refusals import explain, refusal_in, unforeseen, unusable
+from steer_lit.cli.refusals import explain, naming_own, refusal_in, unforeseen, unusable
 from steer_lit.cli.run_folder import holds_a_run, leave_nothing
 from steer_lit.cli.signals import FROZEN, leave_other_ranks, sigterm_ends
 from steer_lit.cli.sweeps import NotBegun, WholeSweep, name_sweeps_folders, runs_elsewhere, runs_in_process
@@ -73,7 +73,8 @@ def run(program: str, arguments: Sequence[str] | None = None) -> int:
         if words and words[0].startswith(FROZEN):  # a further process's only word: a path, which no check may refuse
             config = OmegaConf.load(words[0].removeprefix(FROZEN))
             assert isinstance(config, DictConfig)  # `freeze` wrote it
-            RUNS[program](config, Path(config.run_dir))
+            with naming_own(config):
+                RUNS[program](config, Path(config.run_dir))
         else:
             options, words, folder = options_first(words)
             find_configs_in(folder)
@@ -116,12 +117,13 @@ def _compose_and_run(program: str, options: Sequence[str], words: Sequence[str],
         if sweeping():
             rest[:] = [resume_sweep_command(program, words, Path(str(HydraConfig.get().sweep.dir)))]
         try:
-            with sigterm_ends(stopped), env_override({_FULL_ERROR: full}):  # for processes that the run starts
+            # The variable is for processes that the run starts.
+            with sigterm_ends(stopped), env_override({_FULL_ERROR: full}), naming_own(config):
                 return RUNS[program](config, folder)
         except (SteerError, InstantiationException, OmegaConfBaseException, OSError) as error:
             if debugging:
                 raise
-            _report(refusal_in(error) or error, folder, program, words)  # a user's class may raise anything
+            _report(refusal_in(error) or error, folder, program, words)
             if sweeping() and not several_ranks():
                 failed.append(f"#{HydraConfig.get().job.num}")  # the other runs may succeed
                 if runs_in_process(HydraConfig.get()):

@@ -1,4 +1,4 @@
-"""Attackers, tutors and judges of a run: built, greeted, and closed at its end."""
+"""The parts of a run: built as the config says. Its attackers, tutors and judges: greeted, and closed at the end."""
 
 from __future__ import annotations
 
@@ -7,13 +7,24 @@ from contextlib import contextmanager
 from inspect import iscoroutinefunction, signature
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from steer_lit.cli.run_folder import escaped
 from steer_lit.errors import ConfigError, Problem
 from steer_lit.types import AsksServer, OpenImage
 
 PLAYERS = ("attacker", "tutor")
 _CALLED = {"attacker": "attack", "tutor": "score", "judge": "grade"}  # the method of each player's protocol
+
+
+def build(node: DictConfig, key: str, **given: Any) -> Any:
+    """Build what the config names at `key`. Hydra resolves values twice, so those resolved here are escaped twice: a
+    text that holds `${` stays as it is.
+    """
+    from hydra.utils import instantiate
+
+    plain: Any = OmegaConf.to_container(node, resolve=True)
+    return instantiate(OmegaConf.create({key: escaped(escaped({"_convert_": "all", **plain}))})[key], **given)
 
 
 def build_player(node: DictConfig, open_image: OpenImage, name: str) -> Any:
@@ -22,13 +33,13 @@ def build_player(node: DictConfig, open_image: OpenImage, name: str) -> Any:
 
     Raise ConfigError if it lacks the method that it is called by.
     """
-    from hydra.utils import get_object, instantiate
+    from hydra.utils import get_object
 
     from steer_lit.chat import ChatClient
     from steer_lit.data.images import original
 
     sees = "open_image" in signature(get_object(node["_target_"])).parameters
-    player = instantiate(node, open_image=lambda ref: open_image(original(ref))) if sees else instantiate(node)
+    player = build(node, name, **({"open_image": lambda ref: open_image(original(ref))} if sees else {}))
     if not callable(method := getattr(player, _CALLED[name], None)) or iscoroutinefunction(method):
         found = "has it as a coroutine (async def), which is never awaited" if method else "has none"
         remedy = f"a {name} has a method {_CALLED[name]}, which is called with dialogues, and this {found}"

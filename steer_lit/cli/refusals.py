@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import product
 from pathlib import Path
-from traceback import extract_tb
+from pydoc import locate
+from traceback import TracebackException, extract_tb
+from types import FrameType, TracebackType
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
 from steer_lit.cli.overrides import groups
-from steer_lit.dotted import ABSENT, at, nodes
+from steer_lit.dotted import ABSENT, at, leaves, nodes, within
 from steer_lit.errors import SteerError
 from steer_lit.files.atomic import FULL
 from steer_lit.stages import STAGES
@@ -26,6 +31,7 @@ from steer_lit.terminal.words import key_of
 from steer_lit.texts import first_lines
 
 _PACKAGE = Path(__file__).parents[1]
+_NOT_OWN = ("steer_lit.", "lightning.")  # how the names of classes begin that are not the user's
 _LIBRARIES = ("callbacks", "logger", "trainer")  # sections of classes that take more than conf/ has
 
 
@@ -104,6 +110,49 @@ def unforeseen(error: Exception) -> str:
         return ""
     why = f"{type(error).__name__}: {first_lines(error)}" if str(error) else type(error).__name__
     return f"Hydra cannot use one of these words, {why} (HYDRA_FULL_ERROR=1 shows where)"
+
+
+@contextmanager
+def naming_own(config: DictConfig) -> Iterator[None]:
+    """Raise SteerError for what a class of the user's own raised, with the key that names the class in `config` and the
+    lines from its first one on: those above are Hydra's, Lightning's and ours.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not (said := _raised_by_own(error, config)):
+            raise
+        told = SteerError(said)
+        told.__notes__ = getattr(error, "__notes__", [])  # how to go on
+        raise told from error
+
+
+def _raised_by_own(error: BaseException, config: DictConfig) -> str:
+    error = error.__cause__ or error if isinstance(error, InstantiationException) else error
+    if isinstance(error, SteerError):
+        return ""
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    named = {key: str(value) for key, value in leaves(plain) if key.endswith("._target_") and not within(key, "module")}
+    own = {key: locate(name) for key, name in named.items() if not name.startswith(_NOT_OWN)}
+    lines: list[TracebackType] = []  # the error's tracebacks, each from one line further on
+    while (rest := lines[-1].tb_next if lines else error.__traceback__) is not None:
+        lines.append(rest)
+    for belongs in (_is_of, _is_beside):  # the first is surer: a module may hold several
+        for rest, (key, made) in product(lines, own.items()):
+            if belongs(rest.tb_frame, made):
+                told = TracebackException(type(error), error, rest)
+                told.__notes__ = None  # printed once, below
+                return f"{key}={named[key]} raised {type(error).__name__}\n{''.join(told.format()).strip()}"
+    return ""
+
+
+def _is_of(frame: FrameType, made: object) -> bool:
+    return isinstance(made, type) and isinstance(frame.f_locals.get("self"), made)
+
+
+def _is_beside(frame: FrameType, made: object) -> bool:
+    """Return whether a line is in the module of a class or function, such as one that makes a generator of others."""
+    return frame.f_globals.get("__name__") == getattr(made, "__module__", None)
 
 
 def refusal_in(error: BaseException | None) -> BaseException | None:

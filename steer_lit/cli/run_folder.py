@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import platform
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -120,7 +121,7 @@ def freeze(config: DictConfig, run_dir: Path, earlier: Sequence[tuple[int, dict[
     continued, the `earlier_settings`; return its path.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
-    resolved = _escaped(OmegaConf.to_container(config, resolve=True))
+    resolved = escaped(OmegaConf.to_container(config, resolve=True))
     path = run_dir / CONFIG
     if local_rank() == 0:
         found: dict[str, Any] = {"python": platform.python_version(), "steer-lit": __version__}
@@ -134,13 +135,13 @@ def freeze(config: DictConfig, run_dir: Path, earlier: Sequence[tuple[int, dict[
     return path
 
 
-def _escaped(value: Any) -> Any:
+def escaped(value: Any) -> Any:
     """Return a resolved config as it is read again: a `${` that is left was escaped itself, and is no reference."""
     if isinstance(value, dict):
-        return {key: _escaped(item) for key, item in value.items()}
+        return {key: escaped(item) for key, item in value.items()}
     if isinstance(value, list):
-        return list(map(_escaped, value))
-    return value.replace("${", r"\${") if isinstance(value, str) else value
+        return list(map(escaped, value))
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
 
 
 def prompts_of(config: DictConfig) -> dict[str, str]:

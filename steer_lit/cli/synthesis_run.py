@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.checks.programs import synthesis_problems
+from steer_lit.cli.players import build
 from steer_lit.cli.run_folder import alone_in, freeze, leave_nothing
 from steer_lit.cli.stopping import continuable
 from steer_lit.errors import ConfigError
@@ -32,7 +33,6 @@ def run_synthesizing(config: DictConfig, run_dir: Path) -> None:
 
 
 def _synthesize(config: DictConfig, run_dir: Path) -> None:
-    from hydra.utils import instantiate
     from rich.console import Console
 
     from steer_lit.data.rows import Quarantine
@@ -57,7 +57,7 @@ def _synthesize(config: DictConfig, run_dir: Path) -> None:
         bad.path = run_dir / QUARANTINE  # not before: a refused run leaves nothing
         bad.settle()
 
-    generator = instantiate(config.generator)
+    generator = build(config.generator, "generator")
     try:
         with continuable(run_dir, "synthesize", partial(any_finished, run_dir)):
             manifest = run_synthesis(generator, settings, run_dir, starts, console, begin)

@@ -30,7 +30,7 @@ from steer_lit.cli.going_on import (
     mark_finished,
     validates_unlike,
 )
-from steer_lit.cli.players import PLAYERS, build_player, greet, hanging_up
+from steer_lit.cli.players import PLAYERS, build, build_player, greet, hanging_up
 from steer_lit.cli.quiet import quieten, say
 from steer_lit.cli.run_folder import alone_in, children_read, freeze
 from steer_lit.cli.stopping import resumable
@@ -154,12 +154,10 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
 
 def _datamodule(config: DictConfig, run_dir: Path, saved: Mapping[str, Any] | None) -> SteerDataModule:
     """Read the rows. Raise ConfigError or SteerError if they cannot be used, or not by the checkpoint `saved`."""
-    from hydra.utils import instantiate
-
     from steer_lit.data.sources import FileSource
     from steer_lit.lit.training_checkpoint import PLACE
 
-    datamodule: SteerDataModule = instantiate(config.data)
+    datamodule: SteerDataModule = build(config.data, "data")
     plain: Any = OmegaConf.to_container(config, resolve=True)
     if isinstance(datamodule.source, FileSource) and (problems := list(read_row_problems(plain, datamodule.source))):
         raise ConfigError(problems)
@@ -177,11 +175,9 @@ def _module(
     saved: dict[str, Any] | None,
 ) -> PolicyModule:
     """Load the policy and make what trains it. Raise SteerError if it is not that of the checkpoint `saved`."""
-    from hydra.utils import instantiate
-
     device, resumed = str(trainer.strategy.root_device), saved is not None
-    policy = instantiate(config.model, device=device, resumed=resumed, open_image=datamodule.open_image)
-    module: PolicyModule = instantiate(config.module, policy=policy, **players)
+    policy = build(config.model, "model", device=device, resumed=resumed, open_image=datamodule.open_image)
+    module: PolicyModule = build(config.module, "module", policy=policy, **players)
     if saved is not None:
         module.on_load_checkpoint(saved)  # `fit` calls it again; here it refuses before the run is touched
         if policy.start_is_gone:  # the checkpoint has confirmed that this init_from is its run's, not mistyped
@@ -205,13 +201,12 @@ def _show_held_out(config: DictConfig, module: PolicyModule) -> None:
 def _trainer(config: DictConfig, begins_at: int | None) -> Trainer:
     """Build the trainer. Raise MissingResource for a GPU that torch does not see, SteerError if Lightning refuses."""
     from hydra.errors import InstantiationException
-    from hydra.utils import instantiate
     from lightning.pytorch.callbacks import Checkpoint
     from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 
     from steer_lit.policy.device import unseen_gpu
 
-    callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
+    callbacks = [build(node, f"callbacks.{name}") for name, node in config.callbacks.items() if node]
     loggers = _loggers(config, begins_at)
     accelerator = OmegaConf.select(config, "trainer.accelerator")
     if accelerator in ("gpu", "cuda") and (reason := unseen_gpu()):
@@ -223,7 +218,7 @@ def _trainer(config: DictConfig, begins_at: int | None) -> Trainer:
     waits = timedelta(minutes=config.hardware.rank_timeout_minutes)
     StrategyRegistry.register("ddp", DDPStrategy, override=True, start_method="popen", timeout=waits)
     try:
-        trainer: Trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers, **unsaved)
+        trainer: Trainer = build(config.trainer, "trainer", callbacks=callbacks, logger=loggers, **unsaved)
     except InstantiationException as error:
         raise SteerError(f"trainer: lightning.Trainer says: {first_lines(error.__cause__ or error)}") from error
     if trainer.world_size == 1 and (why := not_alone()):
@@ -233,15 +228,14 @@ def _trainer(config: DictConfig, begins_at: int | None) -> Trainer:
 
 def _loggers(config: DictConfig, begins_at: int | None) -> list[Any]:
     """Build the loggers. Steps that a resumed run takes again are shown once, and a folder has one W&B run."""
-    from hydra.utils import instantiate
-
     begun = sorted(path.name for path in Path(config.run_dir, "wandb").glob("*run-*-*"))
     ids = [name.partition("run-")[2].partition("-")[2] for name in begun]  # of offline-run-20260101_120000-<id>
     continued: dict[str, Any] = {
         TENSORBOARD: {} if begins_at is None else {"purge_step": begins_at + 1},
         WANDB: {"id": ids[0]} if ids else {},
     }
-    return [instantiate(node, **continued.get(node._target_, {})) for node in filter(None, config.logger.values())]
+    nodes = {f"logger.{name}": node for name, node in config.logger.items() if node}
+    return [build(node, key, **continued.get(node._target_, {})) for key, node in nodes.items()]
 
 
 def _keepers(trainer: Trainer) -> list[BestAdapter]:

@@ -509,11 +509,6 @@ def test_a_judge_with_the_parameter_open_image_gets_it(judge: str) -> None:
     players.build_player(config.judge, str, "judge")
 
 
-class Unmade:
-    def __init__(self) -> None:
-        raise KeyError("weights")
-
-
 class Awaited:
     async def score(self, dialogues: object) -> list[object]:
         return []
@@ -528,18 +523,6 @@ def test_a_player_that_cannot_be_called_is_refused_as_it_is_built(made: str, sai
     target = f"{__name__}.{made}"
     with pytest.raises(ConfigError, match=f"tutor._target_='{target}'.*{said}"):
         players.build_player(OmegaConf.create({"_target_": target}), str, "tutor")
-
-
-def test_a_class_that_raises_as_it_is_made_is_named_with_its_key_and_error(
-    run_dir: str, refused: Refused, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def run(config: DictConfig, folder: Path) -> None:
-        players.build_player(config.tutor, str, "tutor")
-
-    monkeypatch.setitem(cli.RUNS, "train", run)
-    target = f"{__name__}.Unmade"
-    said = f"Error in call to target '{target}':\nKeyError('weights')\nfull_key: tutor"
-    assert refused(f"tutor._target_={target}", run_dir) == said
 
 
 @pytest.mark.parametrize("safe", [[], ["-P"]])
