@@ -19,11 +19,12 @@ from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.suite import GRADES
 from steer_lit.checks.facts import Config, declares, leaf_problems, reacts
 from steer_lit.checks.files import adapter_problem, file_problems, folder_problems, prompt_problems, source_problems
+from steer_lit.checks.idle import idle_data_problems, idle_problems
 from steer_lit.checks.rows import made_row_problems, training_row_problems
 from steer_lit.checks.servers import HIDDEN, client_problems, saved_key_problems, server_problems
 from steer_lit.checks.targets import target_problems
 from steer_lit.checks.trainer import device_problems, part_problems, trainer_problems
-from steer_lit.checks.unread import idle_data_problems, idle_problems, own_config, removed_problems, unread_problems
+from steer_lit.checks.unread import own_config, removed_problems, unread_problems
 from steer_lit.dotted import ABSENT, at, leaves
 from steer_lit.errors import NOT_GIVEN, Problem, problems_of
 from steer_lit.numbers import is_whole

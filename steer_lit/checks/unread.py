@@ -6,20 +6,19 @@ Hydra takes any key that a file adds, and `~<key>` for any key.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from steer_lit.data.bench_rows import READ
-from steer_lit.dotted import at, leaves, nodes, within
+from steer_lit.dotted import leaves, nodes, within
 from steer_lit.errors import NOT_GIVEN, Problem
 from steer_lit.terminal.commands import given_words
 from steer_lit.terminal.conf_files import composed, conf_dir, conf_files, loaded
 from steer_lit.terminal.nearest import nearest
-from steer_lit.terminal.words import key_of, words_setting
+from steer_lit.terminal.words import key_of
 
 HYDRAS = ("_target_", "_args_", "_convert_", "_partial_", "_recursive_")  # keys that Hydra reads anywhere
 OWN_NAMES = ("callbacks", "logger", "policies", "callbacks.settings.settings")  # sections with keys of any name
@@ -58,29 +57,6 @@ def removed_problems(config: Mapping[str, Any], ours: Mapping[str, Any]) -> list
         for key in gone
         if any(within(key, other) for other in typed)
     ]
-
-
-def idle_problems(config: Mapping[str, Any]) -> list[Problem]:
-    """Return the keys of the return that words of the command line set in a run that does not learn from it: a sweep
-    over them would train the same policy again and again.
-    """
-    if at(config, "reward.credit") != "score":
-        return []
-    remedy = (
-        "changes nothing that this run learns with reward.credit=score: reward.credit=trajectory goes by the return"
-    )
-    return _typed_problems(config, ["reward.alpha", "reward.return"], remedy)
-
-
-def idle_data_problems(config: Mapping[str, Any]) -> list[Problem]:
-    """Return the keys of conf/data/ that words of the command line set and a benchmark does not read."""
-    idle = [f"data.{name}" for name in config["data"] if name not in READ]
-    return _typed_problems(config, idle, f"nothing of a benchmark reads it; of data it reads {', '.join(READ)}")
-
-
-def _typed_problems(config: Mapping[str, Any], keys: Sequence[str], remedy: str) -> list[Problem]:
-    typed = words_setting(given_words("task"), keys) if HydraConfig.initialized() else ()
-    return [Problem(key, at(config, key), remedy) for key in map(key_of, typed)]
 
 
 def own_config(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -20,6 +20,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from steer_lit.checks.idle import SWEEPER, idle_in_sweep
 from steer_lit.checks.programs import bench_problems, synthesis_problems, train_problems
 from steer_lit.cli.going_on import begins_anew, finished, go_on, in_the_way
 from steer_lit.cli.next_command import compared
@@ -30,9 +31,8 @@ from steer_lit.terminal.words import key_of
 from steer_lit.texts import first_lines
 
 _CHECKS = {"train": train_problems, "bench": bench_problems, "synthesize": synthesis_problems}
-# Hydra's own, by the names in its configs. If another version of Hydra renames them, sweeps are not checked as a whole:
-# each run is checked when it begins.
-_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+# Hydra's own, as SWEEPER, by the names in its configs. If another version of Hydra renames them, sweeps are not checked
+# as a whole: each run is checked when it begins.
 _LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 # Launchers of this machine. Others may start runs where there is a GPU that this machine lacks.
 _HERE = {
@@ -75,7 +75,7 @@ class WholeSweep(Callback):
         """Raise NotBegun with every problem of every run, before the first run begins."""
         try:
             folder = Path.cwd() / str(config.hydra.sweep.dir)  # fixes its time of day for every run, and for Hydra
-            if config.hydra.sweeper._target_ == _SWEEPER:
+            if config.hydra.sweeper._target_ == SWEEPER:
                 with env_override(dict(config.hydra.job.env_set)):
                     self._check(config, str(config_name))
         except Exception as error:
@@ -95,9 +95,11 @@ class WholeSweep(Callback):
         self.common = [str(word.input_line) for word in words if not word.is_sweep_override()]
         swept = {word.get_key_element() for word in words if word.is_sweep_override()}
         here, found = OmegaConf.select(config, "hydra.launcher._target_") in _HERE, dict[str, list[str]]()
+        plain: list[Any] = []
         for number, given in enumerate(BasicSweeper.split_arguments(words, None)[0]):
             numbers = [f"hydra.job.num={number}", f"hydra.job.id={number}"]
             folder, run = _composed(config, program, [*typed["hydra"], *numbers, *given])
+            plain.append(OmegaConf.to_container(run))  # before it is told where its checkpoint is
             own = tuple(word for word in given if word.partition("=")[0] in swept)
             for problem in _problems(program, folder, run) if here else []:
                 found.setdefault(problem, []).append(" ".join([f"#{number}", *own]))
@@ -108,6 +110,10 @@ class WholeSweep(Callback):
             self.runs[folder] = _Run(own, run, HydraConfig.instance().cfg)
         if not self.runs:
             raise SteerError("this sweep has no runs: one of its words gives no value")
+        if program == "train":
+            for number, idle in idle_in_sweep(plain, self.common):
+                own = list(self.runs.values())[number].swept
+                found.setdefault(str(idle), []).append(" ".join([f"#{number}", *own]))
         if found:
             total = len(self.runs)
             told = f"{counted(len(found), 'problem')} in this sweep of {counted(total, 'run')}, none was started:"
@@ -157,7 +163,7 @@ def _problems(program: str, folder: Path, config: DictConfig) -> list[str]:
 
 def runs_in_process(settings: Any) -> bool:
     """Return whether Hydra's `settings` name its own sweeper and its launcher that runs in this process."""
-    return (settings.sweeper._target_, settings.launcher._target_) == (_SWEEPER, _LAUNCHER)
+    return (settings.sweeper._target_, settings.launcher._target_) == (SWEEPER, _LAUNCHER)
 
 
 def runs_elsewhere(settings: Any) -> bool:
