@@ -143,6 +143,10 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
             # After a resume at its last step a run may lack that validation, or the value that it gave. And
             # `check_val_every_n_epoch` may have left it out.
             unvalidated = module.validated_at != trainer.global_step
+            if at is not None and trainer.global_step == begins_at:
+                say(_nothing_left(trainer, at))
+                if lies_in(at, run_dir) and not unvalidated:
+                    trainer.loggers = []  # they have that validation already
             if datamodule.val_rows and (unvalidated or module.monitored.name not in trainer.callback_metrics):
                 trainer.validate(module, datamodule, verbose=False)
     if trainer.is_global_zero:
@@ -150,6 +154,14 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
         _show_held_out(config, module)
         print(last_lines)
     return _result(trainer, module, begins_at).value
+
+
+def _nothing_left(trainer: Trainer, saved: Path) -> str:
+    """Return the line on a run whose checkpoint `saved` had taken its last step already."""
+    key = "max_steps" if trainer.global_step >= trainer.max_steps > 0 else "max_epochs"
+    end = f"trainer.{key}={getattr(trainer, key)}"
+    said = f"{path_word('ckpt_path', saved)} had taken step {trainer.global_step}, the last with {end}"
+    return f"nothing was left to train: {said}; a higher one trains on from there"
 
 
 def _datamodule(config: DictConfig, run_dir: Path, saved: Mapping[str, Any] | None) -> SteerDataModule:

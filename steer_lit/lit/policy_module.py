@@ -13,7 +13,6 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import ParallelStrategy
-from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
@@ -276,11 +275,6 @@ class PolicyModule(LightningModule):
     def is_last_step(self) -> bool:
         """Whether the step that was just taken is the run's last."""
         return at_end(self.trainer, self.current_epoch + self.trainer.is_last_batch, self.global_step)
-
-    def on_validation_start(self) -> None:
-        """Drop the loggers if a run resumed at its end is validated again: they have that validation already."""
-        if self.trainer.state.fn == TrainerFn.VALIDATING and self.validated_at == self.global_step:
-            self.trainer.loggers = []
 
     def on_validation_epoch_end(self) -> None:
         """Note that the validation is complete. Before callbacks hear of its end: they may save the run."""

@@ -46,6 +46,23 @@ def test_repeated_steps_are_shown_once(tmp_path: Path) -> None:
     assert shown(tmp_path)["train/loss"] == [1, 2, 3]
 
 
+def test_a_continuation_with_nothing_left_to_train_says_so_and_logs_its_validation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["data.source.scale=0.01", "data.val_size=10", "data.batch_size=2", "trainer.max_steps=2"]
+    words += ["replay.dialogues=0", "logger=[csv,tensorboard]"]
+    first, other = tmp_path / "first", tmp_path / "other"
+    assert cli.run("train", [*words, f"hydra.run.dir={first}"]) == 0
+    assert "nothing was left to train" not in "".join(capsys.readouterr())
+    saved = f"ckpt_path={first}/checkpoints/last.ckpt"
+    assert cli.run("train", [*words, f"hydra.run.dir={other}", saved, "optim.lr=1e-3"]) == 0
+    said = f"nothing was left to train: {saved} had taken step 2, the last with trainer.max_steps=2; a higher one"
+    assert said in "".join(capsys.readouterr())
+    (validated,), before = rows(other / "csv/metrics.csv"), rows(first / "csv/metrics.csv")[-1]
+    assert (validated["step"], validated["val/loss"]) == ("2", before["val/loss"])
+    assert shown(other)["val/loss"] == [2]
+
+
 @pytest.mark.parametrize("every_n_steps", [2, 9])
 def test_a_run_resumed_at_its_end_shows_nothing_twice(every_n_steps: int, tmp_path: Path) -> None:
     """The run is validated again for its final message. A checkpoint may be due at the last step or later."""
