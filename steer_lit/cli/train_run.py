@@ -68,6 +68,8 @@ def run_training(config: DictConfig, run_dir: Path) -> float | None:
         if begins_anew(run_dir, config):
             make_room(run_dir, config)
         say(opening(config, run_dir))
+        import numpy  # noqa: F401 - before torch, whose C code imports it too and ignores a Ctrl-C meanwhile
+
         with _ending_wandbs_run():
             return _train(config, run_dir)
 

@@ -699,6 +699,7 @@ runpy.run_path("{program}.py", run_name="__main__")
         ("train", "hydra", "stopped before anything was trained: nothing is lost, give the same command again\n"),
         ("bench", "hydra", "stopped before anything was played: nothing is lost, give the same command again\n"),
         ("synthesize", "hydra", "stopped before anything was made: nothing is lost, give the same command again\n"),
+        ("train", "numpy", f"{NOT_BEGUN}, give the same command again\n"),  # torch's C code would ignore the exception
         ("train", "torch", f"{NOT_BEGUN}, give the same command again\n"),
         ("bench", "torch", f"{NOT_BEGUN}, give the same command again\n"),
         ("synthesize", "steer_lit.synthesis.run", f"{NOT_BEGUN}, give the same command again\n"),
@@ -711,6 +712,7 @@ def test_a_signal_while_libraries_load_is_one_line(
 class Interrupt:
     def find_spec(self, name, *_):
         if name == {library!r}:
+            sys.meta_path.remove(self)  # pressed once
             signal.raise_signal(signal.{sent})
 sys.meta_path.insert(0, Interrupt())
 """
