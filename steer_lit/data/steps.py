@@ -181,7 +181,8 @@ class StepLoader(Generic[T]):
 class SliceLoader(Generic[T]):
     """The held-out slice: the same rows in the same steps at every pass, each row on one rank.
 
-    All ranks have as many steps. A rank's last one is empty if fewer rows than ranks are left for it.
+    Ranks take turns at the rows, also from step to step: the first `n` of each make the first ones of all. All ranks
+    have as many steps. One that has fewer rows than there are ranks is empty on some.
     """
 
     def __init__(
@@ -198,4 +199,4 @@ class SliceLoader(Generic[T]):
     def __iter__(self) -> Iterator[list[T]]:
         for start in range(0, len(self._order), self._batch_size):
             rows = self._order[start : start + self._batch_size]
-            yield [self._fetch(row) for row in rows[self._rank :: self._world_size]]
+            yield [self._fetch(row) for row in rows[(self._rank - start) % self._world_size :: self._world_size]]

@@ -117,7 +117,7 @@ def test_ranks_share_the_rows_of_each_step(world: int) -> None:
     [
         (20, 1, [[8, 8, 4]]),
         (20, 2, [[4, 4, 2], [4, 4, 2]]),
-        (17, 3, [[3, 3, 1], [3, 3, 0], [2, 2, 0]]),  # one row is left over
+        (17, 3, [[3, 3, 0], [3, 2, 1], [2, 3, 0]]),  # one row is left over
         (2, 3, [[1], [1], [0]]),  # fewer rows than ranks
         (0, 2, [[], []]),
     ],
@@ -128,6 +128,17 @@ def test_each_held_out_row_is_validated_on_one_rank(rows: int, world: int, sizes
     assert [[len(step) for step in loader] for loader in loaders] == sizes
     assert {len(loader) for loader in loaders} == {len(sizes[0])}
     assert sorted(row for loader in loaders for step in loader for row in step) == list(range(rows))
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("batch_size", [3, 4, 8])
+def test_the_first_rows_of_all_ranks_are_the_first_held_out(world: int, batch_size: int) -> None:
+    """`SFTModule` replays these. Others on another number of ranks would give the same policy another exact share."""
+    replayed = set()
+    for rank in range(world):
+        mine = [row for step in SliceLoader(lambda row: row, blocks_of(20, 1), batch_size, rank, world) for row in step]
+        replayed |= set(mine[: len(range(rank, 7, world))])
+    assert replayed == set(range(7))
 
 
 def test_the_cursor_counts_finished_steps_only() -> None:
