@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import threading
@@ -17,9 +18,13 @@ from steer_lit.errors import ConfigError, NothingWritten, ServerDown, SteerError
 from steer_lit.files.run_files import LAST
 from steer_lit.terminal.commands import resuming_step, shown_path, typed_words
 from steer_lit.terminal.stdout import CLOSED, INTERRUPTED
+from steer_lit.texts import first_lines
 
 if TYPE_CHECKING:
     from lightning import Trainer
+
+# What gloo and NCCL say of a rank that has ended. It said why before: its process prints that and then ends.
+_LOST = re.compile("by peer|remote |Broken pipe")
 
 
 @contextmanager
@@ -105,11 +110,17 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer, ended: Call
             raise SystemExit from None  # with exit code 0: Lightning kills the first rank if another fails
         raise SystemExit(TERMINATED if terminated else INTERRUPTED) from None
     except Exception as error:
+        told = error
+        if isinstance(error, RuntimeError) and _LOST.search(str(error)) and trainer.world_size > 1:
+            said = f"rank {trainer.global_rank} lost its connection to another rank, whose error stands above"
+            told = SteerError(f"{said} ({first_lines(error)})")
         if trainer.is_global_zero and last_checkpoint(run_dir) is not None:
-            error.add_note(_resuming(run_dir, words, trainer.global_step))
+            told.add_note(_resuming(run_dir, words, trainer.global_step))
         elif trainer.is_global_zero and trainer.global_step:
-            error.add_note(f"stopped at step {trainer.global_step}, before anything was saved to resume from")
-        raise
+            told.add_note(f"stopped at step {trainer.global_step}, before anything was saved to resume from")
+        if told is error:
+            raise
+        raise told from error
 
 
 def _unsaved(run_dir: Path, words: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,8 @@ import torch
 from lightning import LightningModule
 from torch import distributed
 
-from steer_lit.errors import ServerDown
+from steer_lit.cli.stopping import resumable
+from steer_lit.errors import ServerDown, SteerError
 from steer_lit.lit import lost_step
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.step_cost import StepCost
@@ -81,3 +83,23 @@ def test_trap_31_both_ranks_get_the_sums_the_maximum_and_each_ranks_value(tmp_pa
             "share": 0.25,
             "nothing": pytest.approx(float("nan"), nan_ok=True),
         }
+
+
+def lose_a_rank(rank: int, folder: str) -> None:
+    group = {"init_method": f"file://{folder}/rendezvous", "rank": rank, "world_size": 2}
+    distributed.init_process_group("gloo", timeout=timedelta(minutes=1), **group)
+    distributed.barrier()
+    if rank:
+        os._exit(0)
+    trainer: Any = SimpleNamespace(is_global_zero=True, global_rank=0, world_size=2, global_step=3)
+    with pytest.raises(SteerError) as lost, resumable(Path(folder), [], trainer, str):
+        distributed.barrier()
+    Path(folder, "said").write_text("\n".join([str(lost.value), *lost.value.__notes__]))
+
+
+def test_a_rank_that_lost_another_says_so_instead_of_a_traceback(tmp_path: Path) -> None:
+    """That of the other one, which says why, would stand far above it."""
+    on_two_ranks(lose_a_rank, str(tmp_path))
+    said, note = (tmp_path / "said").read_text().splitlines()
+    assert said.startswith("rank 0 lost its connection to another rank, whose error stands above (")
+    assert note == "stopped at step 3, before anything was saved to resume from"
