@@ -81,7 +81,7 @@ def synthesis_problems(config: DictConfig) -> list[Problem]:
 
 def _training_problems(config: Config, bad: Collection[str]) -> list[Problem]:
     """Return what is wrong with values that are valid by themselves. `bad` are the sections with others."""
-    return [
+    found = [
         *_reward_problems(config),
         *idle_problems(config),
         *trainer_problems(config),
@@ -96,6 +96,8 @@ def _training_problems(config: Config, bad: Collection[str]) -> list[Problem]:
         *prompt_problems(config),
         *_machine_problems(config, bad),
     ]
+    # Only if all else is well: a user's own module imports torch, and the other problems are told without.
+    return found if found or bad else [*target_problems(config, ["module"])]
 
 
 def _problems_in(

@@ -115,8 +115,8 @@ def client_problems(node: Config, prefix: str = "", root: Config | None = None) 
     root = node if root is None else root
     server = root.get("server", {})
     for key, value in node.items():
-        if not isinstance(value, Mapping) or key == "module":  # the module repeats clients from elsewhere
-            continue
+        if not isinstance(value, Mapping) or f"{prefix}{key}" in ("module", "callbacks.settings"):
+            continue  # they repeat clients from elsewhere
         if value.get("_target_") != "steer_lit.chat.ChatClient":
             yield from client_problems(value, f"{prefix}{key}.", root)
             continue

@@ -11,7 +11,8 @@ from steer_lit.checks.unread import HYDRAS
 from steer_lit.errors import Problem
 
 _SEVERAL = ("callbacks", "logger")  # sections of parts by name
-_PLAYERS = ("attacker", "tutor", "judge")  # given `open_image` by the program, if they take it
+# What the program gives beside the keys: of these, `open_image` if they take it.
+_GIVEN = {**dict.fromkeys(("attacker", "tutor", "judge"), "open_image"), "module": "policy"}
 # Parts of the kit itself, which import Lightning: known to be right, and their keys are checked one by one.
 _KNOWN = ("steer_lit.lit.", *LOGGERS)
 
@@ -48,7 +49,8 @@ def _part_problems(key: str, part: object) -> Iterator[Problem]:
     except (TypeError, ValueError):  # written in C without one, or with one of its own making
         return
     given = {str(name): value for name, value in part.items() if name not in HYDRAS}
-    given |= {"open_image": None} if key in _PLAYERS and "open_image" in takes.parameters else {}
+    more = _GIVEN.get(key, "")
+    given |= {more: None} if key == "module" or more in takes.parameters else {}
     bind = takes.bind_partial if part.get("_partial_") else takes.bind
     try:
         bind(*(part.get("_args_") or ()), **given)

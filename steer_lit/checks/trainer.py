@@ -12,6 +12,7 @@ from steer_lit.allowed import fits
 from steer_lit.checks.facts import Config
 from steer_lit.dotted import ABSENT, at
 from steer_lit.errors import NOT_GIVEN, Problem
+from steer_lit.lit.monitored_metric import EXACT_SHARE, RIGHT_SHARE, VAL_LOSS
 
 _STRATEGIES = ("auto", "ddp")
 
@@ -82,3 +83,17 @@ def part_problems(config: Config) -> Iterator[Problem]:
                 yield Problem(f"{section}.{name}", part, remedy)
     if str(at(config, "logger.wandb._target_")).endswith(".WandbLogger") and find_spec("wandb") is None:
         yield Problem("logger", "wandb", "needs the package wandb: pip install 'wandb>=0.31,<1'")
+    yield from _monitor_problems(config)
+
+
+def _monitor_problems(config: Config) -> Iterator[Problem]:
+    """Yield callbacks that wait for another stage's metric: Lightning's would end the run at its first validation."""
+    if not str(at(config, "module._target_")).startswith("steer_lit."):  # the user's own may log anything
+        return
+    stage = config.get("stage")
+    others, use = ((VAL_LOSS, EXACT_SHARE), RIGHT_SHARE) if stage == "grpo" else ((RIGHT_SHARE,), VAL_LOSS)
+    for name in config.get("callbacks", {}):
+        key = f"callbacks.{name}.monitor"
+        if at(config, key) in [metric.name for metric in others]:
+            mode = f"callbacks.{name}.mode={'min' if use.less_is_better else 'max'}"
+            yield Problem(key, at(config, key), f"stage={stage} never logs it: use {use.name}, with {mode}")

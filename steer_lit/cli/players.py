@@ -1,20 +1,21 @@
-"""The parts of a run: built as the config says. Its attackers, tutors and judges: greeted, and closed at the end."""
+"""The parts of a run: built as the config says. Those that ask a server: greeted, and closed at the end."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import iscoroutinefunction, signature
-from typing import Any
+from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.cli.run_folder import escaped
 from steer_lit.errors import ConfigError, Problem
+from steer_lit.reward.reward import Credit
 from steer_lit.types import AsksServer, OpenImage
 
 PLAYERS = ("attacker", "tutor")
-_CALLED = {"attacker": "attack", "tutor": "score", "judge": "grade"}  # the method of each player's protocol
+_CALLED = {"attacker": "attack", "tutor": "score", "judge": "grade", "reward": "of"}  # the method of each part
 
 
 def build(node: DictConfig, key: str, **given: Any) -> Any:
@@ -28,22 +29,26 @@ def build(node: DictConfig, key: str, **given: Any) -> Any:
 
 
 def build_player(node: DictConfig, open_image: OpenImage, name: str) -> Any:
-    """Build an attacker, tutor or judge. One that takes `open_image` sees the true pictures even if the policy is shown
-    blank ones. `name` is its key in the config, for messages about it and its server.
+    """Build an attacker, tutor, judge or reward. A player that takes `open_image` sees the true pictures even if the
+    policy is shown blank ones. `name` is its key in the config, for messages about it and its server.
 
-    Raise ConfigError if it lacks the method that it is called by.
+    Raise ConfigError if it lacks the method that it is called by, or a reward its `credit`.
     """
     from hydra.utils import get_object
 
     from steer_lit.chat import ChatClient
     from steer_lit.data.images import original
 
-    sees = "open_image" in signature(get_object(node["_target_"])).parameters
+    sees = name != "reward" and "open_image" in signature(get_object(node["_target_"])).parameters
     player = build(node, name, **({"open_image": lambda ref: open_image(original(ref))} if sees else {}))
     if not callable(method := getattr(player, _CALLED[name], None)) or iscoroutinefunction(method):
         found = "has it as a coroutine (async def), which is never awaited" if method else "has none"
-        remedy = f"a {name} has a method {_CALLED[name]}, which is called with dialogues, and this {found}"
+        given = "a trajectory" if name == "reward" else "dialogues"
+        remedy = f"must have a method {_CALLED[name]}, which is called with {given}, and this {found}"
         raise ConfigError([Problem(f"{name}._target_", node["_target_"], remedy)])
+    if name == "reward" and (credit := getattr(player, "credit", None)) not in get_args(Credit):
+        remedy = f"must have an attribute credit, one of {', '.join(get_args(Credit))}, and this has {credit!r}"
+        raise ConfigError([Problem("reward._target_", node["_target_"], remedy)])
     if isinstance(client := getattr(player, "client", None), ChatClient):
         client.place = f"{name}.client"
     return player

@@ -9,11 +9,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from steer_lit.checks.facts import TENSORBOARD, WANDB
 from steer_lit.checks.programs import train_problems
@@ -116,7 +117,7 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
             keeper.forgets = True
             say(f"{BEST}/ is chosen anew: {path_word('ckpt_path', at)} validated otherwise, or does not say how")
     datamodule = _datamodule(config, run_dir, saved)
-    asked = {name: config.module[name] for name in PLAYERS if name in config.module}
+    asked = {name: config.module[name] for name in (*PLAYERS, "reward") if name in config.module}
     players = {name: build_player(node, datamodule.open_image, name) for name, node in asked.items()}
     with hanging_up(*players.values()):
         greet(*players.values())
@@ -191,7 +192,12 @@ def _module(
     """Load the policy and make what trains it. Raise SteerError if it is not that of the checkpoint `saved`."""
     device, resumed = str(trainer.strategy.root_device), saved is not None
     policy = build(config.model, "model", device=device, resumed=resumed, open_image=datamodule.open_image)
-    module: PolicyModule = build(config.module, "module", policy=policy, **players)
+    settings = copy(config.module)
+    with open_dict(settings):
+        for name in players:
+            del settings[name]
+    # Given to the class itself: Hydra would take a part that is a dataclass for a config, and make it anew.
+    module: PolicyModule = build(settings, "module", _partial_=True)(policy=policy, **players)
     if saved is not None:
         module.on_load_checkpoint(saved)  # `fit` calls it again; here it refuses before the run is touched
         if policy.start_is_gone:  # the checkpoint has confirmed that this init_from is its run's, not mistyped

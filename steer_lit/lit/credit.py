@@ -60,8 +60,8 @@ def assign_credit(
 ) -> AssignedCredit:
     """Compute every turn's advantage. `rewards` holds groups of `group_size` in order, None for failed trajectories.
 
-    With `credit="trajectory"` each trajectory has one advantage, given to all its turns; any other compares the credits
-    of turns.
+    With `credit="trajectory"` each trajectory has one advantage, by its return, given to all its turns; any other
+    compares the credits of turns.
     """
     by_row = [() if reward is None else reward.turn_credits for reward in rewards]
     turns = max([1, *map(len, by_row)])
@@ -71,7 +71,9 @@ def assign_credit(
     lengths = torch.tensor([len(credits) for credits in by_row], dtype=torch.int64).view(groups)
     valid = lengths > 0  # a trajectory has at least one turn
     if credit == "trajectory":
-        table = advantages(credits[..., 0], valid, scale)[..., None].expand_as(credits)  # [G, K, T]
+        wholes = [0.0 if reward is None else reward.trajectory_return for reward in rewards]
+        returns = torch.tensor(wholes, dtype=torch.float64).view(groups)
+        table = advantages(returns, valid, scale)[..., None].expand_as(credits)  # [G, K, T]
     else:
         table = turn_advantages(credits, torch.arange(turns) < lengths[..., None], valid, scale)
     usable = usable_rows(valid)

@@ -106,12 +106,11 @@ class GRPOModule(PolicyModule):
 
     def training_step(self, batch: Sequence[Scenario], batch_idx: int) -> None:
         cost = StepCost(self)
-        group_size = self.rollout.group_size
-        members = [(scenario, number) for scenario in batch for number in range(group_size)]
+        members = [(scenario, number) for scenario in batch for number in range(self.rollout.group_size)]
         seeds = [stable_hash(self.seed, self.global_step, scenario.id, number) for scenario, number in members]
         trajectories = self.play([scenario for scenario, _ in members], seeds, self.rollout.temperature)
         rewards = rewards_of(self.reward, trajectories)
-        credit = assign_credit(rewards, group_size, self.objective.scale, self.reward.credit)
+        credit = self.credit_of(rewards)
         cost.log_part("rollout")
         self._log_rollouts(trajectories, rewards, credit)
         self._check_failures(trajectories)
@@ -119,6 +118,13 @@ class GRPOModule(PolicyModule):
         tokens = sum(len(trajectory.trace.token_ids) for trajectory in trajectories if trajectory.trace is not None)
         cost.log_speed(self.add_up(tokens)[0])
         cost.log_part("learn")
+
+    def credit_of(self, rewards: Sequence[TrajectoryReward | None]) -> AssignedCredit:
+        """Return every turn's advantage. `rewards` holds this rank's groups in order, None for failed trajectories.
+
+        For a subclass to override: what it returns is learned from, logged and written down.
+        """
+        return assign_credit(rewards, self.rollout.group_size, self.objective.scale, self.reward.credit)
 
     def play(self, scenarios: Sequence[Scenario], seeds: Sequence[int], temperature: float) -> list[Trajectory]:
         """Return one trajectory per scenario, in order. `temperature` 0 is greedy.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning import Callback, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
 from steer_lit.dotted import leaves
@@ -15,8 +15,8 @@ from steer_lit.lit.policy_module import PolicyModule
 
 
 class RunSettings(Callback):
-    """Logs the run's settings: as the run's config in W&B, and as hyper-parameters in TensorBoard, where the monitored
-    metric follows at the end as `hp_metric`.
+    """Gives every logger the run's settings: as the run's config in W&B, and as hyper-parameters in TensorBoard, where
+    the monitored metric follows at the end as `hp_metric`.
 
     The metric is registered together with the settings: TensorBoard shows -1 for one that only comes later (TRAPS 41).
     Until the end it is NaN, and stays so in a run that broke off.
@@ -27,9 +27,9 @@ class RunSettings(Callback):
 
     def on_fit_start(self, trainer: Trainer, module: PolicyModule) -> None:
         for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):  # its table of runs shows each metric's last value by itself
+            if not isinstance(logger, TensorBoardLogger):  # others show each metric's last value by themselves
                 logger.log_hyperparams(self.settings)
-            elif isinstance(logger, TensorBoardLogger) and not _registered(logger):
+            elif not _registered(logger):
                 logger.log_hyperparams(self.settings, {"hp_metric": float("nan")})
 
     def on_train_end(self, trainer: Trainer, module: PolicyModule) -> None:
@@ -54,9 +54,20 @@ def _registered(logger: TensorBoardLogger) -> bool:
 
 
 def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten settings to `a.b: value`, without Hydra's keys. Values that TensorBoard cannot show become text."""
+    """Flatten settings to `a.b: value`. Values that TensorBoard cannot show become text.
+
+    Of Hydra's keys only the names of classes that are not this package's are kept. Of a client only its model is: the
+    rest says where a server is and how it is reached. Nor are other addresses, which may be private, shown.
+    """
     return {
         key: value if isinstance(value, bool | int | float | str) else str(value)
         for key, value in leaves(settings)
-        if value is not None and not any(name.startswith("_") for name in key.split("."))
+        if value is not None and _shown(key.split("."), str(value))
     }
+
+
+def _shown(names: Sequence[str], value: str) -> bool:
+    if names[-1] == "_target_":
+        return not value.startswith("steer_lit.")
+    hydras = any(name.startswith("_") for name in names)
+    return not hydras and "://" not in value and ("client" not in names or names[-1] == "model")

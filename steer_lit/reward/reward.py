@@ -22,6 +22,7 @@ class TrajectoryReward:
 
     `turn_scores` is r_t in [0, 1], `turn_rewards` is r~_t in [0, 1], `trajectory_return` is R (0..T for `sum`, else
     0..1). `turn_credits` is the credit of each turn's tokens: R, the return-to-go, the turn's own part of that, or r_t.
+    What is learned comes from R with `credit=trajectory`, from `turn_credits` otherwise; the rest is logged.
     """
 
     turn_scores: tuple[float, ...]

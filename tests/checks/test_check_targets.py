@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from steer_lit.checks.programs import bench_problems, train_problems
 from steer_lit.checks.targets import target_problems
+from steer_lit.checks.trainer import part_problems
 from steer_lit.terminal.conf_files import conf_dir
 from tests.settings import Refused
 
@@ -36,6 +37,9 @@ def giving(function):
 
 @giving
 def wrapped(needed, more=2): ...
+
+class Module:
+    def __init__(self, policy, attacker, tutor, reward, rollout, objective, optim, micro_tokens, seed): ...
 
 class Signed:
     __signature__ = "none"
@@ -130,6 +134,42 @@ def test_a_run_is_refused_with_every_problem_and_no_traceback(tmp_path: Path, re
     told = refused(*words, run_dir, program="bench")
     assert f"judge._target_='own_parts.Judge': {NO_CLASS}" in told
     assert "attacker._target_" not in told
+
+
+def test_a_module_of_ones_own_is_looked_for_and_given_the_policy(refused: Refused, run_dir: str) -> None:
+    words = ["+experiment=grpo_tiny", "init_from=null", run_dir]
+    assert f"module._target_='own_parts.Nope': {NO_CLASS}" in refused(*words, "module._target_=own_parts.Nope")
+    told = refused(*words, "module._target_=own_parts.Module", "+module.more=1")
+    assert "module._target_='own_parts.Module': got an unexpected keyword argument 'more'" in told
+    told = refused(*words, "module._target_=own_raising.Mine", "seed=x")  # not imported in vain: it takes seconds
+    assert "module._target_" not in told
+
+
+def test_a_module_that_takes_what_ours_does_passes() -> None:
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        words = ["experiment=grpo_tiny", "init_from=null", "run_dir=unused", "module._target_=own_parts.Module"]
+        config = hydra.compose("train", words)
+    assert list(target_problems(OmegaConf.to_container(config, resolve=True), ["module"])) == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("stage", "monitor", "use"),
+    [
+        ("grpo", "val/loss", "val/right_share, with callbacks.early.mode=max"),
+        ("grpo", "val/exact_share", "val/right_share, with callbacks.early.mode=max"),
+        ("sft", "val/right_share", "val/loss, with callbacks.early.mode=min"),
+        ("grpo", "val/right_share", None),
+        ("sft", "val/loss", None),
+        ("sft", "val/mine", None),
+    ],
+)
+def test_a_callback_that_waits_for_another_stages_metric_is_refused(stage: str, monitor: str, use: str | None) -> None:
+    """Lightning's EarlyStopping ended such a run at its first validation."""
+    part = {"_target_": "lightning.pytorch.callbacks.EarlyStopping", "monitor": monitor}
+    config = {"stage": stage, "module": {"_target_": "steer_lit.lit.any.Module"}, "callbacks": {"early": part}}
+    said = [f"callbacks.early.monitor='{monitor}': stage={stage} never logs it: use {use}"] if use else []
+    assert list(map(str, part_problems(config))) == said
+    assert list(part_problems({**config, "module": {"_target_": "mine.Module"}})) == []
 
 
 def test_a_reward_of_ones_own_needs_no_key_of_ours(refused: Refused, run_dir: str) -> None:

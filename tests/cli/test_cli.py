@@ -15,8 +15,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hydra.core.hydra_config import HydraConfig
@@ -24,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.bench.constant import ALWAYS_REFUSE
 from steer_lit.cli import main as cli
-from steer_lit.cli import overrides, players, refusals, run_folder, sweeps
+from steer_lit.cli import overrides, players, refusals, run_folder, sweeps, train_run
 from steer_lit.cli.quiet import quieten
 from steer_lit.cli.refusals import refusal_in
 from steer_lit.errors import ConfigError, SteerError
@@ -516,13 +519,55 @@ class Awaited:
 
 @pytest.mark.parametrize(
     ("made", "said"),
-    [("Seeing", "a tutor has a method score, which is called with dialogues, and this has none"), ("Awaited", "async")],
+    [("Seeing", "must have a method score, which is called with dialogues, and this has none"), ("Awaited", "async")],
 )
 def test_a_player_that_cannot_be_called_is_refused_as_it_is_built(made: str, said: str) -> None:
     """A coroutine would be made for each call and never awaited."""
     target = f"{__name__}.{made}"
     with pytest.raises(ConfigError, match=f"tutor._target_='{target}'.*{said}"):
         players.build_player(OmegaConf.create({"_target_": target}), str, "tutor")
+
+
+@dataclass
+class OwnReward:
+    credit: str = "turn"
+    made: int = field(default=0, init=False)
+
+    def of(self, trajectory: object) -> None: ...
+
+
+class WithoutCredit:
+    def of(self, trajectory: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [
+        ({"_target_": "Awaited"}, "a method of, which is called with a trajectory, and this has none"),
+        ({"_target_": "WithoutCredit"}, "one of trajectory, turn, gain, score, and this has None"),
+        ({"_target_": "OwnReward", "credit": "turns"}, "one of trajectory, turn, gain, score, and this has 'turns'"),
+        ({"_target_": "OwnReward"}, None),
+        ({"_target_": "OwnReward", "credit": "trajectory"}, None),
+    ],
+)
+def test_a_reward_without_of_or_a_known_credit_is_refused_as_it_is_built(
+    node: dict[str, str], said: str | None
+) -> None:
+    """It was found out after a step of rollouts, or never: an unknown credit was taken for `turn`."""
+    config = OmegaConf.create({**node, "_target_": f"{__name__}.{node['_target_']}"})
+    if said is None:
+        assert players.build_player(config, str, "reward").credit in ("turn", "trajectory")
+        return
+    with pytest.raises(ConfigError, match=f"reward._target_='{config._target_}': must have .*{said}"):
+        players.build_player(config, str, "reward")
+
+
+def test_a_run_with_a_reward_that_cannot_be_used_stops_before_the_policy_loads(
+    run_dir: str, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_run, "_module", lambda *_: pytest.fail("the policy would load"))
+    words = ["+experiment=grpo_tiny", "init_from=null", "reward=custom", f"reward._target_={__name__}.OwnReward"]
+    assert "and this has 'turns'" in refused(*words, "+reward.credit=turns", run_dir)
 
 
 @pytest.mark.parametrize("safe", [[], ["-P"]])
@@ -568,16 +613,17 @@ class Seeing:
 
 def test_a_tutor_behind_a_server_reaches_the_module() -> None:
     """`run_training` builds it once, with the pictures, and passes it on unchanged."""
-    from hydra.utils import instantiate
-
     from steer_lit.tutor.llm import LlmTutor
 
     config = OmegaConf.create(composed("train", ["experiment=grpo_tiny", "tutor=llm", *SERVED]))
-    config.module = {"_target_": "builtins.dict", "tutor": "${tutor}"}
+    config.module = {"_target_": "types.SimpleNamespace", "tutor": "${tutor}", "reward": "${reward}", "unfit": None}
+    config.model = {"_target_": "builtins.dict"}
     made = players.build_player(config.module.tutor, str, "tutor")
     assert type(made) is LlmTutor
     assert made.client.place == "tutor.client"
-    assert instantiate(config.module, tutor=made)["tutor"] is made
+    given = {"tutor": made, "reward": OwnReward()}  # which Hydra would make anew: it is a dataclass
+    module: Any = train_run._module(config, Mock(), Mock(), given, None)
+    assert all(getattr(module, name) is part for name, part in given.items())
 
 
 def test_one_runs_expected_failure_does_not_end_a_sweep(

@@ -27,6 +27,16 @@ def test_one_advantage_for_all_turns_of_a_trajectory() -> None:
     assert (credit.skipped, credit.flat) == (0, 1)
 
 
+def test_credit_by_trajectory_compares_the_returns_whatever_the_turns_credits_are() -> None:
+    # Of a reward of one's own. Returns 2.2, 1.6, 2.2 and 1.1, their mean 1.775; every first turn has credit 1.
+    turns = ((1.0, 1.2), (1.0, 0.6), (1.0, 1.2), (1.0, 0.1))
+    rewards = [TrajectoryReward(credits, credits, sum(credits), credits) for credits in turns]
+    credit = assign_credit(rewards, group_size=4, scale="none", credit="trajectory")
+    for row, advantage in zip(credit.advantages, (0.425, -0.175, 0.425, -0.675), strict=True):
+        assert row == pytest.approx((advantage, advantage))
+    assert credit.flat == 0
+
+
 class Own:
     """A user's own reward, which returns what it was made with."""
 

@@ -11,13 +11,14 @@ import torch
 
 from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.errors import ServerDown, TooManyFailures
+from steer_lit.lit.credit import AssignedCredit
 from steer_lit.lit.grpo_module import GRPOModule
 from steer_lit.lit.last_checkpoint import LastCheckpoint
 from steer_lit.lit.step_batch import StepBatch
 from steer_lit.lit.training_checkpoint import OWN
 from steer_lit.lit.trajectory_log import TrajectoryLog
 from steer_lit.objective.normalise import StepCounts
-from steer_lit.reward.reward import Reward
+from steer_lit.reward.reward import Reward, TrajectoryReward
 from steer_lit.rollout import engine
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.types import Scenario, SoFar, TokenTrace, Turn, Verdict
@@ -44,7 +45,7 @@ class LetterTutor:
         return verdicts
 
 
-def make_module(policy: Any, **changes: Any) -> GRPOModule:
+def make_module(policy: Any, kind: type[GRPOModule] = GRPOModule, **changes: Any) -> GRPOModule:
     settings: dict[str, Any] = {
         "attacker": ScriptedAttacker(),
         "tutor": LetterTutor(),
@@ -55,7 +56,7 @@ def make_module(policy: Any, **changes: Any) -> GRPOModule:
         "micro_tokens": 4096,
         "seed": 1,
     }
-    return GRPOModule(policy, **{**settings, **changes})
+    return kind(policy, **{**settings, **changes})
 
 
 def run(make_trainer: Any, module: GRPOModule, world: Any, steps: int, **settings: Any) -> list[dict[str, float]]:
@@ -110,7 +111,6 @@ def test_trap_17_tokens_are_scored_at_the_temperature_of_their_rollout(
 def test_rows_without_advantage_are_left_out_only_if_their_gradient_is_zero(
     tiny_policy: Any, make_trainer: Any
 ) -> None:
-    from steer_lit.lit.credit import AssignedCredit
     from steer_lit.types import Attack, Message, Trajectory
 
     scenario = Scenario("row", "benign", Attack(Message.of("user", "hello")))
@@ -124,6 +124,21 @@ def test_rows_without_advantage_are_left_out_only_if_their_gradient_is_zero(
         assert len(step_batch.traces) == kept
         # The denominators count the row left out, but not the failed one (TRAPS 25).
         assert (step_batch.counts.dialogues, step_batch.counts.tokens) == (2, 4)
+
+
+def test_an_advantage_of_ones_own_is_learned_from_logged_and_written_down(
+    make_trainer: Any, small_world: Any, tiny_policy: Any
+) -> None:
+    class Own(GRPOModule):
+        def credit_of(self, rewards: Sequence[TrajectoryReward | None]) -> AssignedCredit:
+            credit = super().credit_of(rewards)
+            return replace(credit, advantages=tuple((0.5,) * len(row) for row in credit.advantages))
+
+    module = make_module(tiny_policy(), kind=Own)
+    (step,) = run(make_trainer, module, small_world("grpo"), steps=1)
+    assert step["train/advantage_std"] == 0.5
+    assert {turn.advantage for rollout in module.rollouts for turn in rollout.turns} == {0.5}
+    assert step["train/grad_norm"] > 0  # in groups of equal returns too
 
 
 def test_trap_25_a_failed_row_changes_nothing_for_the_others(

@@ -351,7 +351,7 @@ def test_trap_41_the_headline_is_registered_first_and_written_at_the_end(sft: Ru
 
 def test_the_settings_shown_are_those_that_the_stage_reads(sft: Run, grpo: Run) -> None:
     common = {"name", "ablation", "seed", "model", "quantize", "lora", "data", "optim"}
-    for run, own in ((sft, set()), (grpo, {"init_from", "rollout", "objective", "reward"})):
+    for run, own in ((sft, set()), (grpo, {"init_from", "rollout", "objective", "reward", "attacker"})):
         shown = OmegaConf.load(run.folder / "tensorboard/hparams.yaml")
         assert {str(key).partition(".")[0] for key in shown} == common | own
 
