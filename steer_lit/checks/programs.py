@@ -173,7 +173,7 @@ def _stage_problems(config: Config) -> Iterator[Problem]:
         own = f"{stage}_{str(model).removeprefix('qwen2_5_vl_')}"
         there = conf_file(f"experiment/{own}.yaml") is not None
         other = f"+experiment={own}, or experiment=null" if there else "experiment=null"
-        yield Problem("model", model, f"this experiment's settings are for {tuned_for}: take {other}")
+        yield Problem("model", model, f"this experiment's settings are for model.name={tuned_for}: take {other}")
     if stage == "pretrain" and model != "nano":
         yield Problem("model", model, "stage pretrain makes model=nano alone: the others have weights")
     if stage == "pretrain" and at(config, "model.quantize") == "nf4":
@@ -192,8 +192,9 @@ def _stage_problems(config: Config) -> Iterator[Problem]:
         remedy = "makes scored log-probs differ from sampled ones: set it to 0 for GRPO"
         yield Problem("model.lora.dropout", at(config, "model.lora.dropout"), remedy)
     if stage == "grpo" and declares(config, "attacker", "without_gold") and declares(config, "tutor", "needs_gold"):
-        remedy = "its questions have no gold facts, and without these tutor=rubric cannot score: add tutor=llm"
-        yield Problem("attacker", "llm", remedy)
+        rules = f"without these tutor={_named(config, 'tutor')} cannot score"
+        remedy = f"its questions have no gold facts, and {rules}: add tutor=llm, or a class of your own"
+        yield Problem("attacker", _named(config, "attacker"), remedy)
     if config.get("ablation") == "no_tcsr" and at(config, "reward.credit") == "score":
         remedy = "TCSR takes no part with reward.credit=score: use an ablation_ experiment, or credit=trajectory"
         yield Problem("ablation", "no_tcsr", remedy)
@@ -262,16 +263,25 @@ def _asking_problems(config: Config) -> Iterator[Problem]:
     """Yield what keeps an attacker that reacts from being played: it needs verdicts, and its questions need grades."""
     if not reacts(config):
         return
-    name = str(at(config, "attacker._target_")).rpartition(".")[2]
     if config["bench"]["protocol"] == "single_turn":
-        yield Problem("attacker", name, "a single_turn benchmark asks openings alone: leave it at scripted")
+        yield Problem(
+            "attacker", _named(config, "attacker"), "a single_turn benchmark asks openings alone: leave it at scripted"
+        )
     if config["judge_check"] is True:
         return
     ruled = [section for section in ("tutor", "judge") if declares(config, section, "needs_gold")]
-    if declares(config, "attacker", "without_gold") or declares(config, "tutor", "writes_questions"):
+    facts = (("attacker", "without_gold"), ("tutor", "writes_questions"))
+    for asker in [section for section, fact in facts if declares(config, section, fact)][:1]:
         for section in ruled:
-            remedy = f"{GRADES[section]} by gold facts, and questions that a model writes have none: use {section}=llm"
-            yield Problem(section, "rubric", remedy)
+            none = f"questions of {asker}={_named(config, asker)} have none"
+            remedy = f"{GRADES[section]} by gold facts, and {none}: use {section}=llm, or a class of your own"
+            yield Problem(section, _named(config, section), remedy)
+
+
+def _named(config: Config, section: str) -> str:
+    """Return what a section names: an option of ours, such as `llm` of `steer_lit.attacker.llm`, or a user's class."""
+    module, _, name = str(at(config, f"{section}._target_")).rpartition(".")
+    return module.rpartition(".")[2] if module.startswith("steer_lit.") else name
 
 
 def _synthesis_problems(config: Config) -> Iterator[Problem]:

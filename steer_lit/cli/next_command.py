@@ -1,5 +1,6 @@
 """The command that comes next, after a run or a whole sweep: it can be pasted. It repeats those of the run's words that
-describe the model, the rows and the server; whether these are enough is said by its own config check.
+describe the model, the rows and the server, and what a config file of the user's own makes of the model; whether these
+are enough is said by its own config check.
 """
 
 from __future__ import annotations
@@ -9,23 +10,30 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from steer_lit.checks.facts import makes_rows
+from steer_lit.checks.facts import declares, makes_rows
 from steer_lit.data.sources import files_named
+from steer_lit.dotted import ABSENT, at
 from steer_lit.numbers import counted
 from steer_lit.policy.model_facts import UNTRAINED, no_adapter
 from steer_lit.stages import STAGES
 from steer_lit.terminal.commands import command, next_step, path_word
-from steer_lit.terminal.conf_files import conf_file
+from steer_lit.terminal.conf_files import composed, conf_file
 from steer_lit.terminal.words import words_setting
 
 _DIALOGUES = 300  # of a first benchmark: enough for meaningful intervals, minutes on a CPU
 _RANDOM = 20  # of random weights, which only show that it runs
-_KEPT = ("model.*", "system_prompt", "server", "server.*")
+_KEPT = ("system_prompt", "server", "server.*")
+_BASE = ("source", "weights", "tower", "quantize", "min_pixels", "max_pixels")  # of `model`: what an adapter belongs to
+_SHAPE = ("lora.r", "lora.alpha", "lora.targets")  # its own, which a training that goes on with it must have
 _FILL_IN = "<your rows to play>"  # refused as no file
 _FULL = "full"  # the ablation's row that leaves nothing out
-_TUTOR = "rows without gold facts need a model as tutor: tutor=llm server.base_url=<address> server.model=<name>"
+_SCORER = (
+    "rows without gold facts need a model as {0}: {0}=llm server.base_url=<address> server.model=<name>, "
+    "or a class of your own"
+)
 _OF_A_RUN = ("init_from", "seed", "device")  # under `model`; may differ between runs of one model
 
 
@@ -39,8 +47,8 @@ def following(config: DictConfig, export: Path, words: Sequence[str]) -> str:
         return next_step(command("train", f"+experiment=sft_{name}", *below, path_word("model.tower", export)))
     if config.stage == "sft" and conf_file(f"experiment/{grpo}.yaml") is not None:
         rows = _own_rows(config, "rl", words, _files(config, "rl") or _scripts(config))
-        kept = words_setting(words, ["debug", "model", "hardware", *_KEPT])
-        notes = [_TUTOR] if rows else []
+        kept = [*_same_model(config, words, f"experiment={grpo}"), *words_setting(words, ["debug", "hardware", *_KEPT])]
+        notes = [_SCORER.format("tutor")] if rows else []
         return next_step(command("train", f"+experiment={grpo}", path_word("init_from", export), *rows, *kept), *notes)
     policies = {"sft": _start(config), config.stage: export}  # a GRPO adapter, and the SFT adapter it started from
     named = [path_word(f"policies.{stage}", Path(folder)) for stage, folder in policies.items() if folder]
@@ -96,6 +104,28 @@ def _start(config: DictConfig) -> str | None:
     return start if start and no_adapter(Path(start)) is None else None
 
 
+def _same_model(config: DictConfig, words: Sequence[str], *experiment: str) -> list[str]:
+    """Return the words that give the next run this run's model, whose option and keys files of one's own may have set.
+
+    That run is a training by this `experiment`, of which the words only say what differs, else a benchmark.
+    """
+    program, keys = ("train", (*_BASE, *_SHAPE)) if experiment else ("bench", _BASE)
+    option = HydraConfig.get().runtime.choices.get("model") if HydraConfig.initialized() else None
+    chosen, typed = [path_word("model", option or config.model.name)], words_setting(words, ["model.*"])
+    made = composed(program, [*experiment, *chosen, *typed]) or {}
+    if experiment and made == composed(program, [*experiment, *typed]):
+        chosen = []
+    given = {key: at(config.model, key) for key in keys if at(made, f"model.{key}") is not ABSENT}
+    differ = {key: value for key, value in given.items() if value not in (ABSENT, at(made, f"model.{key}"))}
+    return [*chosen, *typed, *(_word(f"model.{key}", value) for key, value in differ.items())]
+
+
+def _word(key: str, value: Any) -> str:
+    if isinstance(value, ListConfig):
+        return f"{key}=[{','.join(map(str, value))}]"
+    return path_word(key, value) if isinstance(value, str) else f"{key}={'null' if value is None else value}"
+
+
 def _benchmark(
     configs: Sequence[DictConfig], named: Sequence[str], words: Sequence[str], files: Sequence[str], *notes: str
 ) -> str:
@@ -108,12 +138,14 @@ def _benchmark(
     if rows and "client" in (config.get("tutor") or {}):  # the rows may be beyond a rubric
         own = words_setting(words, ["tutor.client.*"])
         judge = ["judge=llm", *(word.replace("tutor", "judge", 1) for word in own)]
+    elif rows and not (config.stage == "grpo" and declares(config, "tutor", "needs_gold")):
+        notes = (*notes, _SCORER.format("judge"))
     if rows and files and config.stage == "grpo" and not config.data.source.get("bench"):
         notes = (*notes, "those are the rows it was trained on: to see what it does on others, name their file there")
     played = [*named, f"bench.limit={_RANDOM if config.model.name == UNTRAINED else _DIALOGUES}"]
     played += [f"rollout.max_new_tokens={max_new_tokens}"] if max_new_tokens else []
-    kept = words_setting(words, _KEPT)
-    return next_step(command("bench", f"model={config.model.name}", *played, *rows, *judge, *kept), *notes)
+    (model, *changed), kept = _same_model(config, words), words_setting(words, _KEPT)
+    return next_step(command("bench", model, *played, *rows, *judge, *changed, *kept), *notes)
 
 
 def _files(config: DictConfig, split: str) -> list[str]:

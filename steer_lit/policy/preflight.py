@@ -61,14 +61,16 @@ def value_problems(model: Mapping[str, Any]) -> list[Problem]:
     problems = type_problems({"model": model}, {**_KINDS, "model.max_pixels": most})
     name = model.get("name")
     if name not in BUILT_HERE and not model.get("source"):
-        problems.append(Problem("model.source", model.get("source"), f"model {name!r} needs a hub id or a folder"))
+        built = f"only with model.name={', '.join(BUILT_HERE[:-1])} or {BUILT_HERE[-1]} is it built here"
+        remedy = f"model {name!r} needs a hub id or a folder: {built}"
+        problems.append(Problem("model.source", model.get("source"), remedy))
     if name in BUILT_HERE and model.get("source"):
         problems.append(Problem("model.source", model["source"], f"model {name!r} is built here and reads no source"))
     if name not in ("nano", "smol") and model.get("tower"):
-        remedy = "only model=nano and model=smol take vision tower weights"
+        remedy = "only model.name=nano and model.name=smol take vision tower weights"
         problems.append(Problem("model.tower", model["tower"], remedy))
     if name != "nano" and model.get("weights"):
-        remedy = "only model=nano takes these: the others name a model.source or are built here"
+        remedy = "only model.name=nano takes these: the others name a model.source or are built here"
         problems.append(Problem("model.weights", model["weights"], remedy))
     if name == "nano" and model.get("weights") != "shipped" and model.get("tower") == "trained":
         remedy = "learnt to see for model.weights=shipped: name a file of +experiment=ground_nano, or null"

@@ -14,7 +14,7 @@ from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.suite import Suite
 from steer_lit.chat import ChatClient
-from steer_lit.checks.programs import bench_problems
+from steer_lit.checks.programs import bench_problems, train_problems
 from steer_lit.cli import main as cli
 from steer_lit.errors import TooManyFailures
 from steer_lit.rollout.known_answers import KnownAnswers
@@ -47,6 +47,20 @@ class Yielding:
 class NoVerdicts:
     def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]:
         return [Verdict(failed="the tutor is gone") for _ in dialogues]
+
+
+class Asks:
+    without_gold = True
+
+    def attack(self, dialogues: Sequence[SoFar]) -> list[None]:
+        return [None for _ in dialogues]
+
+
+OWN = f"attacker._target_={__name__}.Asks"
+OF_LLM = (
+    "judge='rubric': grades by gold facts, and questions of attacker=llm have none: use judge=llm, "
+    "or a class of your own"
+)
 
 
 def played(out_dir: Path, suite: Suite) -> list[GradedDialogue]:
@@ -107,10 +121,17 @@ def test_a_dialogue_whose_tutor_gave_no_verdict_is_not_counted(tmp_path: Path, r
     ("words", "problems"),
     [
         (["attacker=adaptive"], []),
-        (["attacker=adaptive", "bench.protocol=single_turn"], ["attacker: leave it at scripted"]),
-        (["attacker=llm"], ["tutor: use tutor=llm", "judge: use judge=llm"]),
-        (["attacker=llm", "tutor=llm"], ["judge: use judge=llm"]),
-        (["attacker=adaptive", "tutor=llm"], ["judge: use judge=llm"]),
+        (
+            ["attacker=adaptive", "bench.protocol=single_turn"],
+            ["attacker='adaptive': a single_turn benchmark asks openings alone: leave it at scripted"],
+        ),
+        (
+            ["attacker=llm"],
+            [OF_LLM.replace("judge", "tutor").replace("grades", "gives the attacker its verdicts"), OF_LLM],
+        ),
+        (["attacker=llm", "tutor=llm"], [OF_LLM]),
+        (["attacker=adaptive", "tutor=llm"], [OF_LLM.replace("attacker", "tutor")]),
+        ([OWN, "tutor=llm"], [OF_LLM.replace("=llm", "=Asks", 1)]),
         (["attacker=llm", "tutor=llm", "judge=llm"], []),
         (["attacker=adaptive", f"tutor._target_={NoVerdicts.__module__}.NoVerdicts"], []),  # it writes no questions
         (["tutor=llm"], []),  # nobody asks the tutor
@@ -118,7 +139,13 @@ def test_a_dialogue_whose_tutor_gave_no_verdict_is_not_counted(tmp_path: Path, r
 )
 def test_attacker_tutor_and_judge_must_fit_together(words: list[str], problems: list[str]) -> None:
     found = bench_problems(compose(*words, *SERVER, name="bench"))
-    assert [f"{problem.key}: {problem.remedy.split(': ')[-1]}" for problem in found] == problems
+    assert list(map(str, found)) == problems
+
+
+def test_grpo_refuses_an_attacker_whose_questions_the_rubric_cannot_score_by_its_name() -> None:
+    (problem,) = train_problems(compose("experiment=grpo_tiny", "attacker=scripted", OWN))
+    assert str(problem).startswith("attacker='Asks': its questions have no gold facts, and without these tutor=rubric ")
+    assert str(problem).endswith(": add tutor=llm, or a class of your own")
 
 
 def test_an_attacked_benchmark_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

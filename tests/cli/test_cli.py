@@ -716,6 +716,21 @@ def test_child_processes_of_a_run_do_not_inherit_hydra_full_error(
     assert os.environ.get("HYDRA_FULL_ERROR") == wanted
 
 
+def test_the_guides_run_from_python_works(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (repository / "docs/runs.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(snippet, {})
+    assert "adapter: outputs/try/adapter" in capsys.readouterr().out
+    command = json.loads(Path("outputs/try/versions.json").read_text())["commands"][-1]
+    assert command == "python train.py +experiment=sft_tiny debug=step hydra.run.dir=outputs/try"
+    with pytest.raises(AssertionError):
+        exec(snippet.replace("=step", "=stepp"), {})
+    assert "stepp" in capsys.readouterr().err
+
+
 def test_a_refused_run_leaves_nothing_on_disk(refused: Refused, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     message = refused("+experiment=grpo_tiny", "tutor=llm", "server.api_key_env=sk-1234", f"hydra.run.dir={folder}")

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import numpy
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from safetensors.numpy import save_file
 
 from steer_lit.checks.programs import bench_problems, train_problems
 from steer_lit.cli import main as cli
 from steer_lit.cli.closing import Result, closing
 from steer_lit.cli.next_command import compared
 from steer_lit.cli.overrides import normalise_override
+from steer_lit.errors import Problem
 from steer_lit.policy import gpus, preflight
+from steer_lit.terminal.commands import typed_words
 from steer_lit.terminal.conf_files import composed
 from tests.test_conf import compose, empty_adapter
 
 SERVER = ["server.base_url=http://localhost:9/v1", "server.model=any"]
 OWN = ["tutor.client.base_url=http://localhost:9/v1", "tutor.client.model=any"]
 TRAINED = "those are the rows it was trained on: to see what it does on others, name their file there"
-UNSCORED = "rows without gold facts need a model as tutor: tutor=llm server.base_url=<address> server.model=<name>"
+UNSCORED = (
+    "rows without gold facts need a model as tutor: tutor=llm server.base_url=<address> server.model=<name>, "
+    "or a class of your own"
+)
+UNGRADED = UNSCORED.replace("tutor", "judge")
 
 
 @pytest.mark.parametrize(
@@ -43,6 +53,8 @@ UNSCORED = "rows without gold facts need a model as tutor: tutor=llm server.base
           *SERVER], []),
         (["experiment=grpo_tiny", "data=steer", "data.source.rl=a.jsonl", "tutor=llm", *OWN],
          ["data.source.bench=a.jsonl", "judge=llm", *(word.replace("tutor", "judge") for word in OWN)], [TRAINED]),
+        (["experiment=grpo_tiny", "data=steer", "data.source.rl=a.jsonl", "~tutor", "+tutor._target_=mine.Tutor"],
+         ["data.source.bench=a.jsonl"], [UNGRADED, TRAINED]),
     ],
 )  # fmt: skip
 def test_the_next_command_runs_as_it_is(
@@ -80,8 +92,60 @@ def test_a_next_command_whose_rows_are_not_filled_in_is_refused(
     assert f"data.source.{part}='<your rows to play>': is no such file" in capsys.readouterr().err
 
 
+OWN_FILES = {
+    "experiment/sft_own.yaml": "# @package _global_\ndefaults: [sft_nano, override /model: nano_small]\n"
+    "model: {lora: {r: 8, targets: [q_proj]}}\n",
+    "experiment/grpo_own.yaml": "# @package _global_\ndefaults: [grpo_nano]\nmodel: {tower: null}\n",
+    "model/nano_small.yaml": "defaults: [nano, _self_]\nlora: {alpha: 24}\nmax_pixels: 6272\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "following"),
+    [
+        (["+experiment=sft_own"],
+         "train.py --config-dir=conf +experiment=grpo_nano init_from=run/adapter model=nano_small "
+         "model.lora.r=8 model.lora.targets=[q_proj]"),
+        (["+experiment=sft_nano", "model=nano_small", "model.lora.r=8", "model.lora.targets=[q_proj]"],
+         "train.py --config-dir=conf +experiment=grpo_nano init_from=run/adapter model=nano_small "
+         "model.lora.r=8 model.lora.targets=[q_proj]"),
+        (["+experiment=grpo_own", "init_from=null", "model=nano_small"],
+         "bench.py --config-dir=conf model=nano_small policies.grpo=run/adapter bench.limit=300 "
+         "rollout.max_new_tokens=64 model.tower=null"),
+    ],
+)  # fmt: skip
+def test_the_next_command_has_the_model_that_a_file_of_ones_own_made(
+    words: list[str],
+    following: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, text in OWN_FILES.items():
+        (path := Path("conf", name)).parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    Path("run/adapter").mkdir(parents=True)
+    Path("run/adapter/adapter_config.json").write_text(json.dumps({"r": 8, "lora_alpha": 24}))
+    save_file({"layer.q_proj.lora_A.weight": numpy.zeros((8, 1))}, "run/adapter/adapter_model.safetensors")
+
+    def ended(problems: Callable[[DictConfig], list[Problem]], config: DictConfig, folder: Path) -> None:
+        assert problems(config) == []
+        print(closing(config, folder, Result("val/loss"), typed_words()))
+
+    monkeypatch.setitem(cli.RUNS, "train", partial(ended, train_problems))
+    assert cli.run("train", ["--config-dir=conf", *words, "hydra.run.dir=run"]) == 0
+    said = capsys.readouterr().out.splitlines()[1]
+    assert shlex.split(said) == shlex.split(f"next: python {following}")
+    monkeypatch.setitem(cli.RUNS, "bench", lambda config, folder: print(bench_problems(config)))
+    _, _, script, *given = shlex.split(said)
+    assert cli.run(script.removesuffix(".py"), [*given, "hydra.run.dir=next"]) == 0
+    assert script == "train.py" or capsys.readouterr().out == "[]\n"
+
+
 MADE = {"source": {"_target_": "steer_lit.data.sources.MiniSource"}}
-GRPO = {"stage": "grpo", "model": {"name": "nano"}, "rollout": {"max_new_tokens": 64}, "data": MADE}
+RUBRIC = {"_target_": "steer_lit.tutor.rubric.RubricTutor"}
+GRPO = {"stage": "grpo", "model": {"name": "nano"}, "rollout": {"max_new_tokens": 64}, "data": MADE, "tutor": RUBRIC}
 SMOL = {**GRPO, "model": {"name": "smol"}}
 GROUND = {**GRPO, "stage": "ground"}
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from steer_lit.data.formats import read_bench_row, read_rl_row, read_sft_row, read_stage1_row
 from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.errors import RowError
-from steer_lit.types import ImageRef, Message
+from steer_lit.types import ImageRef, Message, PictureGold, TurnGold
 
 Reader = Callable[[object, str, int], object]
 
@@ -325,3 +327,13 @@ def test_each_bad_row_is_named_by_file_row_and_field(reader: Reader, row: object
         reader(row, "rows.jsonl", 12)
     assert (caught.value.source, caught.value.row, caught.value.field) == ("rows.jsonl", 12, field)
     assert reason in caught.value.reason
+
+
+def test_the_guides_rows_are_read_with_all_that_they_say(repository: Path) -> None:
+    page = (repository / "docs/rows.md").read_text(encoding="utf-8")
+    learned, *played = [json.loads(line) for line in page.splitlines() if line.startswith("{")]
+    assert len(read_dialogue(learned, "f.jsonl", 1).messages) == 2
+    turns, gold = (read_scenario(row, "f.jsonl", 1) for row in played)
+    assert len(turns.attacks) == 2
+    assert gold.opening.gold == TurnGold("harmless", "none", "It is a red match.", keywords=("match",))
+    assert (gold.picture, gold.subset) == (PictureGold("match", "red", hazardous=True), "mine")
