@@ -66,7 +66,7 @@ def judged_pictures(runs: Sequence[Manifest]) -> tuple[OpenImage, list[str]]:
         return open_image(ref, found.get(ref.uri, next(iter(folders), None)))
 
     told = [str(PictureError(uri, fault)) for uri, fault in faults.items()]
-    return opened, [f"every picture file: {_UNKNOWN}"] if unknown else told
+    return opened, [f"picture files, if there are any: {_UNKNOWN}"] if unknown else told
 
 
 def _digest(uri: str, folder: Path) -> str:

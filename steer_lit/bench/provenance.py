@@ -20,7 +20,16 @@ from steer_lit.bench.policies import LocalPolicy, ServedModel, any_local, named,
 from steer_lit.bench.records import BASE
 from steer_lit.dotted import ABSENT, at, leaves, within
 from steer_lit.errors import SteerError
-from steer_lit.files.run_files import CONFIG, UNKNOWN, earlier_settings, saved_versions
+from steer_lit.files.run_files import (
+    ADAPTER,
+    BEST_FACTS,
+    CONFIG,
+    NOT_THERE,
+    UNKNOWN,
+    earlier_settings,
+    saved_facts,
+    saved_versions,
+)
 from steer_lit.numbers import few
 from steer_lit.prompts.fill import ASKING
 
@@ -33,7 +42,6 @@ _TRAINING = (
 )  # fmt: skip
 _OWN = ("seed", "init_from", "device", "cache_dir")
 _ROWS = "data.source.seed"  # makes other rows
-NOT_THERE = "not there"
 _WAY_OUT = "repair it, or move it away to report without it"
 _ADDRESS = re.compile(r"https?://[^\s'\",}\]]+", re.IGNORECASE)
 # A path to shorten within a word. A `~` that starts a word deletes a key in Hydra's syntax, unless it is `~/`.
@@ -106,12 +114,12 @@ def _own_prompts(saved: Mapping[str, Any], marks: object) -> Iterator[str]:
 
 def _continued(run: Path, saved: Mapping[str, Any]) -> Iterator[str]:
     """Yield what changed where the training in the folder, or that of a policy's adapter, was continued."""
-    folders = {"": run}
+    adapters = {"": run / ADAPTER}
     for name, value in named(saved.get("policies", {})).items():
         if isinstance(policy := policy_of(value), LocalPolicy) and policy.adapter != BASE:
-            folders[f"{name} "] = Path(policy.adapter).parent
-    for whose, folder in folders.items():
-        several = {key: values for key, values in training_settings(folder).items() if len(values) > 1}
+            adapters[f"{name} "] = Path(policy.adapter)
+    for whose, adapter in adapters.items():
+        several = {key: values for key, values in training_settings(adapter).items() if len(values) > 1}
         if told := [f"{key} {' -> '.join(map(_private, values))}" for key, values in several.items()]:
             yield f"{whose}from a run with other settings: {few(told, 3)}"
 
@@ -169,14 +177,19 @@ def _configured_model(player: Mapping[str, Any]) -> str | None:
     return next((model for model in found if isinstance(model, str)), None)
 
 
-def training_settings(run: Path) -> dict[str, list[str]]:
-    """Return the settings that decide what the training in the folder teaches and that its seeds share, by key.
+def training_settings(adapter: Path) -> dict[str, list[str]]:
+    """Return the settings that decide what the training of an adapter taught it and that its seeds share, by key.
 
-    A setting that differed before the training was continued has several values: "0.0001 to step 100", "1e-05".
+    A setting that differed before the training was continued has several values: "0.0001 to step 100", "1e-05". Of the
+    best adapter, those after its step have none.
     """
+    run, best = adapter.parent, saved_facts(adapter / BEST_FACTS).get("step")
     now = {key: str(value) for key, value in leaves(readable_config(run))}
+    earlier = earlier_settings(run)
+    while earlier and isinstance(best, int) and earlier[-1][0] >= best:
+        now |= {key: str(value) for key, value in earlier.pop()[1].items()}
     found: dict[str, list[str]] = {key: [] for key in now}
-    for step, settings in earlier_settings(run):
+    for step, settings in earlier:
         for key, value in settings.items():
             found.setdefault(key, []).append(f"{value} to step {step}")
     deciding = [key for key in found if any(within(key, part) for part in _TRAINING)]

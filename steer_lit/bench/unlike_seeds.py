@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from steer_lit.bench.policies import LocalPolicy, policy_of
-from steer_lit.bench.provenance import NOT_THERE, training_settings
-from steer_lit.files.run_files import ADAPTER, BEST
+from steer_lit.bench.provenance import training_settings
+from steer_lit.files.run_files import ADAPTER, BEST, NOT_THERE
 from steer_lit.numbers import few
 
 
@@ -42,5 +42,5 @@ def _run(member: object) -> Path | None:
 def _training(member: object) -> dict[str, str]:
     """Return the deciding settings of the run that wrote the adapter, {} if they are not known."""
     policy = policy_of(member)
-    found = training_settings(Path(policy.adapter).parent) if isinstance(policy, LocalPolicy) else {}
+    found = training_settings(Path(policy.adapter)) if isinstance(policy, LocalPolicy) else {}
     return {key: " -> ".join(values) for key, values in found.items()}

@@ -10,12 +10,10 @@ from hydra.core.hydra_config import HydraConfig
 
 from steer_lit.checks.facts import at_ours
 from steer_lit.data.bench_rows import READ
-from steer_lit.dotted import ABSENT, at, leaves
+from steer_lit.dotted import ABSENT, at, leaves, within
 from steer_lit.errors import Problem
 from steer_lit.terminal.commands import given_words, sweeping
 from steer_lit.terminal.words import key_of, words_setting
-
-SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"  # Hydra's own: cli/sweeps.py checks its runs before
 
 Get = Callable[[str], Any]
 _RETURN, _WEIGHTS = "reward.alpha reward.return", "reward.w_safe reward.w_use reward.w_faith"
@@ -56,10 +54,10 @@ def _idle(config: Mapping[str, Any]) -> dict[str, str]:
 def idle_problems(config: Mapping[str, Any]) -> list[Problem]:
     """Return the settings that words of the command line set and that take no part in this training.
 
-    Not in a run of a sweep that `idle_in_sweep` has checked: what is idle in one of its runs may count in another. Nor
-    those of a client, which must be valid although nothing calls it.
+    Not in a run of a sweep: what is idle in one of its runs may count in another. Nor those of a client, which must be
+    valid although nothing calls it.
     """
-    if sweeping() and HydraConfig.get().sweeper._target_ == SWEEPER:
+    if sweeping():
         return []
     idle = {key: remedy for key, remedy in _idle(config).items() if ".client." not in key}
     return [Problem(key, at(config, key), idle[key]) for key in _typed(list(idle))]
@@ -77,9 +75,11 @@ def idle_in_sweep(runs: Sequence[Mapping[str, Any]], common: Sequence[str]) -> I
     for number, run in enumerate(runs):
         live = frozenset((key, repr(value)) for key, value in leaves(run) if key not in idle[number])
         twin = runs[alike.setdefault(live, number)]
-        for key, remedy in idle[number].items():
-            if key in typed or at(twin, key) != at(run, key):
-                yield number, Problem(key, at(run, key), remedy)
+        changed = [key for key in idle[number] if key in typed or at(twin, key) != at(run, key)]
+        classes = [key.removesuffix("._target_") for key in changed if key.endswith("._target_")]
+        for key in changed:  # of another class, its name stands for all that comes with it
+            if not any(within(key, section) and key != f"{section}._target_" for section in classes):
+                yield number, Problem(key, at(run, key), idle[number][key])
 
 
 def idle_data_problems(config: Mapping[str, Any]) -> list[Problem]:

@@ -27,6 +27,7 @@ from steer_lit.files.run_files import (
     CONFIG,
     CURVES,
     LAST,
+    NOT_THERE,
     TRAINED_ROWS,
     UNKNOWN,
     VERSIONS,
@@ -204,7 +205,8 @@ def earlier_than(step: int, saved: Path, run_dir: Path, config: DictConfig) -> l
     while earlier and earlier[-1][0] >= step:  # nothing that was learnt after that is kept
         there |= earlier.pop()[1]
     here = _settings(asked)
-    changed = {key: there.get(key) for key in {**here, **there} if there.get(key) != here.get(key)}
+    before = {key: there.get(key, NOT_THERE) for key in {**here, **there}}
+    changed = {key: value for key, value in before.items() if value != here.get(key, NOT_THERE)}
     return [*earlier, (step, changed)] if changed else earlier
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import reduce
 from itertools import product
 from pathlib import Path
-from pydoc import locate
 from traceback import TracebackException, extract_tb
 from types import FrameType, TracebackType
 from typing import Any
@@ -129,21 +130,33 @@ def naming_own(config: DictConfig) -> Iterator[None]:
 
 def _raised_by_own(error: BaseException, config: DictConfig) -> str:
     error = error.__cause__ or error if isinstance(error, InstantiationException) else error
-    if isinstance(error, SteerError):
+    if isinstance(error, SteerError) or (isinstance(error, OSError) and error.errno in FULL):
         return ""
     plain: Any = OmegaConf.to_container(config, resolve=False)
-    named = {key: str(value) for key, value in leaves(plain) if key.endswith("._target_") and not within(key, "module")}
-    own = {key: locate(name) for key, name in named.items() if not name.startswith(_NOT_OWN)}
+    named = {key: str(value) for key, value in leaves(plain) if key.endswith("._target_")}
+    repeated = [key for key in named if within(key, "module") and key != "module._target_"]
+    own = {key: _loaded(name) for key, name in named.items() if not name.startswith(_NOT_OWN) and key not in repeated}
     lines: list[TracebackType] = []  # the error's tracebacks, each from one line further on
     while (rest := lines[-1].tb_next if lines else error.__traceback__) is not None:
         lines.append(rest)
+    theirs = [line for line in lines if not line.tb_frame.f_globals.get("__name__", "").startswith(_NOT_OWN)]
     for belongs in (_is_of, _is_beside):  # the first is surer: a module may hold several
-        for rest, (key, made) in product(lines, own.items()):
+        for rest, (key, made) in product(theirs, own.items()):
             if belongs(rest.tb_frame, made):
                 told = TracebackException(type(error), error, rest)
                 told.__notes__ = None  # printed once, below
                 return f"{key}={named[key]} raised {type(error).__name__}\n{''.join(told.format()).strip()}"
     return ""
+
+
+def _loaded(name: str) -> object:
+    """Return the class or function of this name, of a `from_config` its class; None if it was never imported."""
+    module, _, rest = name.rpartition(".")
+    while module and module not in sys.modules:
+        module, _, outer = module.rpartition(".")
+        rest = f"{outer}.{rest}"
+    found = reduce(lambda made, part: getattr(made, part, None), rest.split("."), sys.modules.get(module))
+    return getattr(found, "__self__", found)
 
 
 def _is_of(frame: FrameType, made: object) -> bool:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import walk_tb
 from typing import TYPE_CHECKING
 
 from steer_lit.cli.going_on import last_checkpoint
@@ -23,7 +24,7 @@ from steer_lit.texts import first_lines
 if TYPE_CHECKING:
     from lightning import Trainer
 
-# What gloo and NCCL say of a rank that has ended. It said why before: its process prints that and then ends.
+# What gloo and NCCL say of a rank that has ended. Unless it was killed, it has said why: that is printed first.
 _LOST = re.compile("by peer|remote |Broken pipe")
 
 
@@ -111,9 +112,9 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer, ended: Call
         raise SystemExit(TERMINATED if terminated else INTERRUPTED) from None
     except Exception as error:
         told = error
-        if isinstance(error, RuntimeError) and _LOST.search(str(error)) and trainer.world_size > 1:
-            said = f"rank {trainer.global_rank} lost its connection to another rank, whose error stands above"
-            told = SteerError(f"{said} ({first_lines(error)})")
+        if _lost_a_rank(error):
+            said = f"rank {trainer.global_rank} lost its connection to another rank"
+            told = SteerError(f"{said}, which was killed or whose error stands above ({first_lines(error)})")
         if trainer.is_global_zero and last_checkpoint(run_dir) is not None:
             told.add_note(_resuming(run_dir, words, trainer.global_step))
         elif trainer.is_global_zero and trainer.global_step:
@@ -121,6 +122,12 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer, ended: Call
         if told is error:
             raise
         raise told from error
+
+
+def _lost_a_rank(error: Exception) -> bool:
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    raised_by = str(frame.f_globals.get("__name__"))  # a user's class may say the like of its own connections
+    return raised_by.startswith("torch.distributed.") and _LOST.search(str(error)) is not None
 
 
 def _unsaved(run_dir: Path, words: Sequence[str]) -> str:

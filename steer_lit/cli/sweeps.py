@@ -20,7 +20,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from steer_lit.checks.idle import SWEEPER, idle_in_sweep
+from steer_lit.checks.idle import idle_in_sweep
 from steer_lit.checks.programs import bench_problems, synthesis_problems, train_problems
 from steer_lit.cli.going_on import begins_anew, finished, go_on, in_the_way
 from steer_lit.cli.next_command import compared
@@ -31,8 +31,9 @@ from steer_lit.terminal.words import key_of
 from steer_lit.texts import first_lines
 
 _CHECKS = {"train": train_problems, "bench": bench_problems, "synthesize": synthesis_problems}
-# Hydra's own, as SWEEPER, by the names in its configs. If another version of Hydra renames them, sweeps are not checked
-# as a whole: each run is checked when it begins.
+# Hydra's own, by the names in its configs. If another version of Hydra renames them, sweeps are not checked as a whole:
+# each run is checked when it begins.
+_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 _LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 # Launchers of this machine. Others may start runs where there is a GPU that this machine lacks.
 _HERE = {
@@ -75,7 +76,7 @@ class WholeSweep(Callback):
         """Raise NotBegun with every problem of every run, before the first run begins."""
         try:
             folder = Path.cwd() / str(config.hydra.sweep.dir)  # fixes its time of day for every run, and for Hydra
-            if config.hydra.sweeper._target_ == SWEEPER:
+            if config.hydra.sweeper._target_ == _SWEEPER:
                 with env_override(dict(config.hydra.job.env_set)):
                     self._check(config, str(config_name))
         except Exception as error:
@@ -163,7 +164,7 @@ def _problems(program: str, folder: Path, config: DictConfig) -> list[str]:
 
 def runs_in_process(settings: Any) -> bool:
     """Return whether Hydra's `settings` name its own sweeper and its launcher that runs in this process."""
-    return (settings.sweeper._target_, settings.launcher._target_) == (SWEEPER, _LAUNCHER)
+    return (settings.sweeper._target_, settings.launcher._target_) == (_SWEEPER, _LAUNCHER)
 
 
 def runs_elsewhere(settings: Any) -> bool:

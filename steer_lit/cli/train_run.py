@@ -100,7 +100,8 @@ def _ending_wandbs_run() -> Iterator[None]:
 def _train(config: DictConfig, run_dir: Path) -> float | None:
     from lightning import seed_everything
 
-    from steer_lit.lit.training_checkpoint import check_stage, read_checkpoint
+    from steer_lit.lit.training_checkpoint import PLACE, check_stage, read_checkpoint
+    from steer_lit.lit.validation_schedule import at_end
     from steer_lit.policy.memory import out_of_memory
 
     quieten()
@@ -112,6 +113,7 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
         begins_at = saved["global_step"]
     seed_everything(config.seed, verbose=False)
     trainer = _trainer(config, begins_at)
+    through = saved is not None and at_end(trainer, saved[PLACE]["epoch"], saved["global_step"])
     if at is not None and validates_unlike(at, config):
         for keeper in _keepers(trainer):
             keeper.forgets = True
@@ -146,10 +148,10 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
             # After a resume at its last step a run may lack that validation, or the value that it gave. And
             # `check_val_every_n_epoch` may have left it out.
             unvalidated = module.validated_at != trainer.global_step
-            if at is not None and trainer.global_step == begins_at:
+            if at is not None and through:
                 say(_nothing_left(trainer, at))
-                if lies_in(at, run_dir) and not unvalidated:
-                    trainer.loggers = []  # they have that validation already
+            if at is not None and lies_in(at, run_dir) and trainer.global_step == begins_at and not unvalidated:
+                trainer.loggers = []  # they have that validation already
             if datamodule.val_rows and (unvalidated or module.monitored.name not in trainer.callback_metrics):
                 trainer.validate(module, datamodule, verbose=False)
     if trainer.is_global_zero:

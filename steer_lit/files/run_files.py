@@ -17,14 +17,20 @@ BEST, BEST_FACTS = "best_adapter", "best.json"  # a PEFT folder, and the file in
 CURVES = "curves.png"  # of a training
 MANIFEST, VERSIONS = "manifest.json", "versions.json"
 EARLIER, UNKNOWN = "earlier", "settings"  # keys in versions.json and of `earlier_settings`
+NOT_THERE = "not there"  # the value of a setting that a config lacks
 # Files that runs and conversions write beside rows, but that hold no rows to read.
 NOTES = (MANIFEST, VERSIONS, "quarantine*.jsonl", "*.quarantine.jsonl", "work.stage*.jsonl")
 
 
 def saved_versions(run: Path) -> dict[str, Any]:
     """Return what the run wrote down beside its config: versions, commands and more. Empty if that cannot be read."""
+    return saved_facts(run / VERSIONS)
+
+
+def saved_facts(file: Path) -> dict[str, Any]:
+    """Return what a JSON file of a run's holds by name. Empty if it cannot be read."""
     try:
-        found = json.loads((run / VERSIONS).read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -32,7 +38,7 @@ def saved_versions(run: Path) -> dict[str, Any]:
 
 def earlier_settings(run: Path) -> list[tuple[int, dict[str, Any]]]:
     """Return what a training that was continued with other settings had before: (the last step, {key: value}), oldest
-    first. UNKNOWN is the key of settings that are not known.
+    first. UNKNOWN is the key of settings that are not known, NOT_THERE the value of one that there was not.
     """
     try:
         return [(int(step), dict(settings)) for step, settings in saved_versions(run)[EARLIER]]

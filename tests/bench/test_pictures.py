@@ -92,4 +92,4 @@ def test_joined_runs_show_the_picture_that_each_has_judged(tmp_path: Path, caplo
     caplog.clear()
     pictures, _ = shown(tmp_path / "old", forget_pictures(a), b)
     assert pictures == {name: f"picture '{name}': {UNKNOWN}" for name in ("a.png", "b.png", "c.png")}
-    assert caplog.messages == [f"not shown: every picture file: {UNKNOWN}"]
+    assert caplog.messages == [f"not shown: picture files, if there are any: {UNKNOWN}"]

@@ -64,6 +64,7 @@ def test_a_setting_that_takes_part_is_not(start: list[str], words: list[str], re
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (["rollout.max_turns=1", "attacker=adaptive,llm", "server.model=m"], ["attacker._target_="]),
         (["reward.credit=score", "reward=tcsr,mean"], ["reward.alpha=0.0", "reward.return='mean'"]),
         (["reward.combine=product", "reward.w_safe=0.4", "reward.w_use=0.3,0.4", "reward.w_faith=0.3"], ["w_use=0.4"]),
         (["objective.clip_low=0.1,0.2", "objective.epochs=1"], ["objective.clip_low=0.2"]),
@@ -76,6 +77,7 @@ def test_a_sweep_whose_runs_would_learn_the_same_is_refused(
     start: list[str], words: list[str], told: list[str], refused: Refused, tmp_path: Path
 ) -> None:
     lines = refused("-m", start[0], f"init_from={tmp_path}", f"hydra.sweep.dir={tmp_path}/sweep", *words).splitlines()
+    assert sum(line.startswith("  * attacker.") for line in lines) == ("attacker._target_=" in told)
     for each in told:
         (line,) = [line for line in lines if each in line and IDLE in line]
         assert ("(first in #" in line) == ("seed=1,2" not in words)

@@ -101,5 +101,22 @@ def test_a_rank_that_lost_another_says_so_instead_of_a_traceback(tmp_path: Path)
     """That of the other one, which says why, would stand far above it."""
     on_two_ranks(lose_a_rank, str(tmp_path))
     said, note = (tmp_path / "said").read_text().splitlines()
-    assert said.startswith("rank 0 lost its connection to another rank, whose error stands above (")
+    assert said.startswith("rank 0 lost its connection to another rank, which was killed or whose error stands above (")
     assert note == "stopped at step 3, before anything was saved to resume from"
+
+
+@pytest.mark.parametrize(
+    ("raised_by", "said", "lost"),
+    [
+        ("torch.distributed.distributed_c10d", "NCCL: remote process exited or there was a network error", True),
+        ("torch.distributed.distributed_c10d", "[pair.cc:1] Connection closed by peer [127.0.0.1]:1", True),
+        ("torch.distributed.distributed_c10d", "writev: Broken pipe", True),
+        ("torch.distributed.distributed_c10d", "Timed out waiting 1000ms for recv", False),
+        ("mine", "my metrics server: remote end closed the connection", False),
+    ],
+)
+def test_only_torch_tells_that_a_rank_is_lost(raised_by: str, said: str, lost: bool, tmp_path: Path) -> None:
+    trainer: Any = SimpleNamespace(is_global_zero=False, global_rank=1)
+    kind, told = (SteerError, "which was killed") if lost else (RuntimeError, said[:9])
+    with pytest.raises(kind, match=told), resumable(tmp_path, [], trainer, str):
+        exec("raise RuntimeError(said)", {"__name__": raised_by, "said": said})

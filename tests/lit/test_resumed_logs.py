@@ -63,6 +63,25 @@ def test_a_continuation_with_nothing_left_to_train_says_so_and_logs_its_validati
     assert shown(other)["val/loss"] == [2]
 
 
+@pytest.mark.parametrize(
+    ("words", "through"),
+    [
+        (["trainer.max_epochs=1"], True),
+        (["trainer.max_epochs=2", "+trainer.max_time=00:00:00:00"], False),  # as a limit of time may, before a step
+    ],
+)
+def test_only_a_run_at_its_end_has_nothing_left_to_train(
+    words: list[str], through: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["data.source.scale=0.01", "data.val_size=0", "data.batch_size=50", "replay.dialogues=0"]
+    assert cli.run("train", [*common, "trainer.max_epochs=1", f"hydra.run.dir={tmp_path}"]) == 0
+    capsys.readouterr()
+    saved = f"ckpt_path={tmp_path}/checkpoints/last.ckpt"
+    assert cli.run("train", [*common, *words, saved, "optim.lr=1e-3", f"hydra.run.dir={tmp_path / 'other'}"]) == 0
+    told = "".join(capsys.readouterr())
+    assert (", the last with trainer.max_epochs=1; a higher" in told) == ("nothing was left" in told) == through
+
+
 @pytest.mark.parametrize("every_n_steps", [2, 9])
 def test_a_run_resumed_at_its_end_shows_nothing_twice(every_n_steps: int, tmp_path: Path) -> None:
     """The run is validated again for its final message. A checkpoint may be due at the last step or later."""
