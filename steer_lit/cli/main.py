@@ -26,6 +26,7 @@ from steer_lit.checks.servers import key_problems
 from steer_lit.cli.bench_run import run_benchmark
 from steer_lit.cli.going_on import last_checkpoint, result_at_end
 from steer_lit.cli.overrides import normalise_override, options_first
+from steer_lit.cli.quiet import giving_back
 from steer_lit.cli.refusals import explain, naming_own, refusal_in, unforeseen, unusable
 from steer_lit.cli.run_folder import holds_a_run, leave_nothing
 from steer_lit.cli.signals import FROZEN, leave_other_ranks, sigterm_ends
@@ -66,7 +67,13 @@ class AlreadyReported(Exception):
 
 def run(program: str, arguments: Sequence[str] | None = None) -> int:
     """Run `program`, one of RUNS, with the words `arguments`, by default the command line's. Return the exit code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is not None:
+        with giving_back():
+            return _run(program, list(arguments))
+    return _run(program, sys.argv[1:])
+
+
+def _run(program: str, words: list[str]) -> int:
     debugging = os.environ.get(_FULL_ERROR) == "1"
     hydras, outer = HydraConfig.instance(), HydraConfig.instance().cfg
     try:

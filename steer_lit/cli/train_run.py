@@ -145,20 +145,26 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
             out_of_memory("training", remedy),  # in what names no key of its own
         ):
             trainer.fit(module, datamodule, ckpt_path=config.ckpt_path, weights_only=True)
-            # After a resume at its last step a run may lack that validation, or the value that it gave. And
-            # `check_val_every_n_epoch` may have left it out.
-            unvalidated = module.validated_at != trainer.global_step
             if at is not None and through:
                 say(_nothing_left(trainer, at))
-            if at is not None and lies_in(at, run_dir) and trainer.global_step == begins_at and not unvalidated:
-                trainer.loggers = []  # they have that validation already
-            if datamodule.val_rows and (unvalidated or module.monitored.name not in trainer.callback_metrics):
-                trainer.validate(module, datamodule, verbose=False)
+            same = at is not None and lies_in(at, run_dir) and trainer.global_step == begins_at
+            _validate_at_end(trainer, module, datamodule, logged=same)
     if trainer.is_global_zero:
         last_lines = finish()
         _show_held_out(config, module)
         print(last_lines)
     return _result(trainer, module, begins_at).value
+
+
+def _validate_at_end(trainer: Trainer, module: PolicyModule, datamodule: SteerDataModule, *, logged: bool) -> None:
+    """Validate, unless the fit did so after its last step: `check_val_every_n_epoch` may have left it out, and a run
+    resumed at that step may lack the validation or the value that it gave. In the latter case it may be `logged`.
+    """
+    unvalidated = module.validated_at != trainer.global_step
+    if logged and not unvalidated:
+        trainer.loggers = []
+    if datamodule.val_rows and (unvalidated or module.monitored.name not in trainer.callback_metrics):
+        trainer.validate(module, datamodule, verbose=False)
 
 
 def _nothing_left(trainer: Trainer, saved: Path) -> str:

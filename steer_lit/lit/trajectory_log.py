@@ -9,7 +9,7 @@ from typing import Any
 from lightning import Callback, Trainer
 
 from steer_lit.errors import TooManyFailures
-from steer_lit.files.atomic import replace_text
+from steer_lit.files.atomic import replacing
 from steer_lit.files.lines import append_lines, readable
 from steer_lit.files.run_files import ROLLOUTS
 from steer_lit.lit.grpo_module import GRPOModule
@@ -37,7 +37,8 @@ class TrajectoryLog(Callback):
         """Keep the rollouts of steps before `earlier`."""
         if path.is_file():
             rows = readable(path, lambda line: (step_of(line), line), "rollouts")
-            replace_text(path, "".join(line for step, line in rows if step < earlier))
+            with replacing(path) as kept, kept.open("w", encoding="utf-8", newline="") as file:  # it may be large
+                file.writelines(line for step, line in rows if step < earlier)
 
     def on_train_batch_end(
         self, trainer: Trainer, module: PolicyModule, outputs: Any, batch: Any, batch_idx: int
