@@ -37,8 +37,9 @@ def file_problems(config: Config) -> Iterator[Problem]:
     """Yield what is wrong with the checkpoint, the adapter and the row files of a training run."""
     path, adapter = config.get("ckpt_path"), at(config, "model.init_from")
     needed = isinstance(adapter, str) and not start_is_gone(adapter, resumed=bool(path))
-    if isinstance(path, str) and (remedy := _checkpoint_remedy(Path(path))):
-        yield Problem("ckpt_path", path, remedy)
+    if isinstance(path, str) and not zipfile.is_zipfile(path):  # as of `torch.save`; one cut off has no directory
+        found = "is not a checkpoint, or was cut off" if Path(path).is_file() else "no such file"
+        yield Problem("ckpt_path", path, f"{found}: name a whole .ckpt under <run>/checkpoints")
     if needed and (problem := adapter_problem("init_from", adapter, config["model"])):
         yield problem
     elif needed:
@@ -121,16 +122,12 @@ def _shape_problems(adapter: Path, model: Config) -> Iterator[Problem]:
         if name in saved and here not in (ABSENT, saved[name]):
             remedy = f"init_from={adapter} was trained with another: set model.lora.{key}={saved[name]}"
             yield Problem(f"model.lora.{key}", here, remedy)
-    targets, trained = at(model, "lora.targets"), _adapted_layers(adapter / ADAPTER_WEIGHTS)
+    adapted = {name.partition(".lora_A.")[0].rpartition(".")[2] for name in _ranks(adapter / ADAPTER_WEIGHTS)}
+    trained = [*(layer for layer in LINEAR_LAYERS if layer in adapted), *sorted(adapted - set(LINEAR_LAYERS))]
+    targets = at(model, "lora.targets")
     if trained and isinstance(targets, list) and set(targets) != set(trained):
         remedy = f"init_from={adapter} has others: set model.lora.targets=[{','.join(trained)}]"
         yield Problem("model.lora.targets", targets, remedy)
-
-
-def _adapted_layers(weights: Path) -> list[str]:
-    """Return the names of the layers that an adapter's weights belong to, such as `q_proj`."""
-    names = {name.partition(".lora_A.")[0].rpartition(".")[2] for name in _ranks(weights)}
-    return [layer for layer in LINEAR_LAYERS if layer in names] + sorted(names - set(LINEAR_LAYERS))
 
 
 def _base_reason(base: object, model: Config) -> str | None:
@@ -141,14 +138,6 @@ def _base_reason(base: object, model: Config) -> str | None:
         return None
     chosen = f"model={base}" if base in BUILT_HERE else "the model it was trained on"
     return f"was trained on base {base!r}, this run's is model={name}: use {chosen}, or name an adapter of model={name}"
-
-
-def _checkpoint_remedy(path: Path) -> str | None:
-    """Return why the file is no whole checkpoint, a zip archive of `torch.save`, or None."""
-    if path.is_file() and zipfile.is_zipfile(path):  # one that was cut off has no directory
-        return None
-    found = "is not a checkpoint, or was cut off" if path.is_file() else "no such file"
-    return f"{found}: name a whole .ckpt under <run>/checkpoints"
 
 
 def _json_object(path: Path) -> dict[str, Any]:

@@ -49,17 +49,16 @@ def key_problems(words: Sequence[str]) -> Iterator[Problem]:
             yield Problem(key.partition(".")[0], HIDDEN, "is named by a key, and saved with the run: name it otherwise")
         elif _PLACES.match(key) and (remedy := _word_remedy(*key.split("."), value=value)):
             yield Problem(key, HIDDEN, remedy)
-        elif _names_key(*key.split("."), value=value) or _KEY.search(value):
+        elif _names_key(key, value) or _KEY.search(value):
             yield Problem(key, HIDDEN, "holds a key, and is saved with the run: export it in the shell")
         elif held := next((name for name, secret in keys.items() if _holds(key, value, name, secret)), None):
             yield Problem(key, HIDDEN, _HELD.format(held))
 
 
-def _names_key(section: str, *setting: str, value: str) -> bool:
+def _names_key(key: str, value: str) -> bool:
     """Return whether a setting is named like an API key. A policy may have any name."""
-    named = setting[-1] if setting else section
-    own = section == "policies" and len(setting) == 1
-    return not own and bool(_NAMED_KEY.fullmatch(named)) and not _READ_LATER.fullmatch(value)
+    section, _, name = key.rpartition(".")
+    return section != "policies" and bool(_NAMED_KEY.fullmatch(name)) and not _READ_LATER.fullmatch(value)
 
 
 def _word_remedy(section: str, *setting: str, value: str) -> str | None:

@@ -23,31 +23,27 @@ def target_problems(config: Config, sections: Iterable[str]) -> Iterator[Problem
     `sections` are those whose parts the run makes. Imports a user's own modules, as the run would soon after.
     """
     for section in sections:
-        if section not in _SEVERAL:
-            yield from _part_problems(section, config.get(section))
-            continue
-        for name, part in dict(config.get(section) or {}).items():
-            yield from _part_problems(f"{section}.{name}", part)
+        found = config.get(section)
+        for name, part in (found or {}).items() if section in _SEVERAL else [("", found)]:
+            if isinstance(part, Mapping) and isinstance(target := part.get("_target_"), str):  # or refused elsewhere
+                key = f"{section}.{name}".rstrip(".")
+                if remedy := _remedy(key, target, part):
+                    yield Problem(f"{key}._target_", target, remedy)
 
 
-def _part_problems(key: str, part: object) -> Iterator[Problem]:
-    if not isinstance(part, Mapping) or not isinstance(target := part.get("_target_"), str):
-        return  # refused elsewhere
+def _remedy(key: str, target: str, part: Config) -> str | None:
     if target.startswith(_KNOWN):
-        return
+        return None
     try:
         made = locate(target)
     except Exception as error:  # the user's own module may raise anything
-        yield Problem(f"{key}._target_", target, f"cannot be imported: {error}")
-        return
+        return f"cannot be imported: {error}"
     if not callable(made):
-        remedy = "is not a class or function: must be <module>.<class>, of a module in this folder or on PYTHONPATH"
-        yield Problem(f"{key}._target_", target, remedy)
-        return
+        return "is not a class or function: must be <module>.<class>, of a module in this folder or on PYTHONPATH"
     try:
         takes = inspect.signature(made, follow_wrapped=False)  # a decorator may give or take more
     except (TypeError, ValueError):  # written in C without one, or with one of its own making
-        return
+        return None
     given = {str(name): value for name, value in part.items() if name not in HYDRAS}
     more = _GIVEN.get(key, "")
     given |= {more: None} if key == "module" or more in takes.parameters else {}
@@ -55,5 +51,5 @@ def _part_problems(key: str, part: object) -> Iterator[Problem]:
     try:
         bind(*(part.get("_args_") or ()), **given)
     except TypeError as error:
-        remedy = f"{error}; it takes {takes}: '~{key}.<name>' leaves a key out, +{key}.<name>=<value> adds one"
-        yield Problem(f"{key}._target_", target, remedy)
+        return f"{error}; it takes {takes}: '~{key}.<name>' leaves a key out, +{key}.<name>=<value> adds one"
+    return None

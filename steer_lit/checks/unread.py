@@ -96,9 +96,7 @@ def _of_options() -> set[str]:
 
 
 def _only_in(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the keys of `one` that `other` lacks, with their values. Not those of a class that is not ours, or that is
-    another in `other`.
-    """
+    """Yield what `one` has and `other` lacks, except in a class that is not ours or is another in `other`."""
     target = str(one.get("_target_", ""))
     if target and (target != other.get("_target_", target) or not target.startswith("steer_lit.")):
         return

@@ -25,10 +25,7 @@ def as_line(record: object) -> str:
 
 
 def append_lines(path: Path, lines: Iterable[str]) -> None:
-    """Append all the lines to the file, or none: if one cannot be made, or the disk is full, which raises OSError.
-
-    A missing file is made, with its folder.
-    """
+    """Append all the lines, or none if one cannot be made or the disk is full (OSError). The folder may be missing."""
     rest = memoryview("".join(lines).encode())
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b", buffering=0) as file:  # closing a buffered file would retry what the disk has refused
@@ -36,7 +33,8 @@ def append_lines(path: Path, lines: Iterable[str]) -> None:
         if begin:
             file.seek(begin - 1)
             if file.read(1) != b"\n":
-                begin = _end_of_whole_lines(path)
+                with path.open("rb") as buffered:
+                    begin = sum(len(line) for line in buffered if line.endswith(b"\n"))
                 file.truncate(begin)
         try:
             while rest:  # a disk that fills up accepts a part before it refuses the rest
@@ -44,12 +42,6 @@ def append_lines(path: Path, lines: Iterable[str]) -> None:
         except OSError:
             file.truncate(begin)
             raise
-
-
-def _end_of_whole_lines(path: Path) -> int:
-    """Return the offset of the end of the last whole line, in bytes."""
-    with path.open("rb") as file:
-        return sum(len(line) for line in file if line.endswith(b"\n"))
 
 
 def whole_lines(path: Path) -> Iterator[str]:

@@ -6,6 +6,7 @@ import os
 import pickle
 import random
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from steer_lit.errors import SteerError
 from steer_lit.stages import STAGES
-from steer_lit.terminal.commands import typed
+from steer_lit.terminal.commands import path_word
 from steer_lit.texts import first_lines
 
 OWN = "steer_lit"  # the key under which PolicyModule adds to Lightning's checkpoint
@@ -78,7 +79,7 @@ def check_stage(saved: Mapping[str, Any], stage: str, path: Path) -> None:
         raise SteerError(f"{said}: resume with the experiment that wrote it")
     export = facts.export
     here = path.parent.parent / export.path
-    start = typed(export.key, here) if here.exists() else f"{export.key}=<run>/{export.path}"
+    start = shlex.quote(path_word(export.key, here)) if here.exists() else f"{export.key}=<run>/{export.path}"
     raise SteerError(f"{said}, which starts from its {export.label}: {start} in place of ckpt_path")
 
 

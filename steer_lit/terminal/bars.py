@@ -110,9 +110,7 @@ class BarOrLines:
         self._lines, self._total, self._printed = LinesApart(), total, -1
 
     def show(self, done: int, line: str, told: str = "") -> None:
-        """Move the bar to `done`, which may repeat, and set its field `told`; or print `line`, if one is due, and the
-        time left.
-        """
+        """Move the bar to `done`, which may repeat, and set its `told`; or print `line` and the time left, if due."""
         self._progress.update(self._task.id, completed=done, told=told)
         end = done == self._total != self._printed
         if not self._progress.console.is_terminal and self._lines.due(end):

@@ -17,10 +17,7 @@ from steer_lit.terminal.words import names_policy, words_besides, words_setting
 
 
 def command(name: str, *words: str) -> str:
-    """Return the command of the program `name` with `words`, which it quotes for the shell.
-
-    `--config-dir` is added if this run's command has it.
-    """
+    """Return the command of a program with `words`, quoted for the shell, and this run's `--config-dir`, if any."""
     own = own_conf_dir()
     folder = [] if own is None else [f"--config-dir={shown_path(own)}"]
     return " ".join([script(name), *map(shlex.quote, [*folder, *words])])
@@ -53,21 +50,16 @@ def resume_sweep_command(name: str, words: Sequence[str], folder: Path) -> str:
 
 
 def typed_command(run_dir: Path | None = None) -> str:
-    """Return this run's command, with `hydra.run.dir` if `run_dir` is given. "" for a further rank.
-
-    Other `hydra.*` overrides are left out: they may set environment variables to secrets.
-    """
+    """Return this run's command, with `hydra.run.dir` if `run_dir` is given. "" for a further rank."""
     if not HydraConfig.initialized():
         return ""
+    # Other `hydra.*` words are left out: they may set environment variables to secrets.
     settings, folder = HydraConfig.get(), [] if run_dir is None else [path_word("hydra.run.dir", run_dir)]
     return command(str(settings.job.config_name), *map(_as_taught, given_words("task")), *folder)
 
 
 def typed_words() -> list[str]:
-    """Return this run's overrides as one types them, without `ckpt_path`; in a sweep, one run's.
-
-    The only `hydra.*` overrides included are those of `hydra.job.env_set`.
-    """
+    """Return one run's overrides as typed, without `ckpt_path`, and of `hydra.*` only `hydra.job.env_set`."""
     if not HydraConfig.initialized():  # a further rank
         return []
     words = [*given_words("task"), *words_setting(given_words("hydra"), ["hydra.job.env_set", "hydra.job.env_set.*"])]
@@ -100,11 +92,6 @@ def folder_key() -> str:
     return "hydra.sweep.dir" if sweeping() else "hydra.run.dir"
 
 
-def typed(key: str, *paths: Path) -> str:
-    """Return `path_word(key, *paths)` as one types it, quoted for the shell too."""
-    return shlex.quote(path_word(key, *paths))
-
-
 def path_word(key: str, *paths: Path | str) -> str:
     """Return the word `key=path`, or `key=[path,path]` for several, quoted for Hydra. A text is taken as it is."""
     read = [_read_by_hydra(str(shown_path(path) if isinstance(path, Path) else path)) for path in paths]
@@ -115,8 +102,7 @@ def _read_by_hydra(path: str) -> str:
     """Return the path, in quotes if it has more than plain letters."""
     if re.fullmatch(r"[\w./+-]+", path, re.ASCII):
         return path
-    quoted = path.replace('"', r"\"")
-    return f'"{quoted}"'
+    return '"' + path.replace('"', r"\"") + '"'
 
 
 def shown_path(run_dir: Path) -> Path:

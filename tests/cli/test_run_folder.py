@@ -984,8 +984,8 @@ def test_printed_commands_can_be_typed_again(tmp_path: Path) -> None:
 
     folders = (Path("/runs/2025-01-01_10-00"), Path("/my rún, (1)/a=b"), Path('/it\'s `a` "b"'))
     for folder in folders:
-        (word,) = shlex.split(commands.typed("init_from", folder))
+        *_, word = shlex.split(commands.command("train", commands.path_word("init_from", folder)))
         assert OverridesParser.create().parse_override(word).value() == str(folder)
-    (word,) = shlex.split(commands.typed("policies.grpo", *folders))
+    *_, word = shlex.split(commands.command("bench", commands.path_word("policies.grpo", *folders)))
     assert OverridesParser.create().parse_override(word).value() == [str(folder) for folder in folders]
-    assert commands.typed("init_from", Path("/runs/a")) == "init_from=/runs/a"
+    assert commands.path_word("init_from", Path("/runs/a")) == "init_from=/runs/a"
