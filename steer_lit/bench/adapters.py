@@ -53,10 +53,7 @@ class AdapterPolicies:
         return self._on == (adapter, weights)
 
     def put_on(self, adapter: str, key: str) -> str:
-        """Put the adapter on, unless it is on already. Return a text that identifies its weights.
-
-        Raises what `AdapterFolder` raises, and MissingResource if there is no memory.
-        """
+        """Put the adapter on. Return what identifies its weights. Raises as AdapterFolder, or MissingResource."""
         folder, lora, weights = AdapterFolder(Path(adapter), key), self._lora, BASE
         if adapter != BASE:
             lora = folder.settings(lora)
@@ -92,8 +89,7 @@ class AdaptedPolicy(SampledPolicy):
         )
         self._shared, self._adapter, self._key, self._prompt = shared, adapter, key, system_prompt
         self._weights = shared.put_on(adapter, key)
-        shown_as = sorted(qwen.shown_as.items())
-        named = (__version__, qwen.fingerprint, shared.precision, self._weights, shown_as, *decoding)
+        named = __version__, qwen.fingerprint, shared.precision, self._weights, sorted(qwen.shown_as.items()), *decoding
         self.fingerprint = digest(repr(named), 16)
         if system_prompt is not None:
             self.fingerprint = digest(repr((self.fingerprint, system_prompt)), 16)

@@ -44,12 +44,8 @@ def labelled_turns() -> list[LabelledTurn]:
 
 
 def _labelled(row: dict[str, Any]) -> LabelledTurn:
-    gold = None
-    if facts := row["gold"]:
-        keywords = tuple(facts["keywords"])
-        gold = TurnGold(
-            row["intent"], facts["tier"], facts["answer"], alternative=facts["alternative"], keywords=keywords
-        )
+    facts = row["gold"]
+    gold = TurnGold(row["intent"], **{**facts, "keywords": tuple(facts["keywords"])}) if facts else None
     last = len(row["turns"]) - 1
     picture = [ImageRef(row["picture"])] if row["picture"] else []
     attacks = [

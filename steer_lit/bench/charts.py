@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,6 @@ from steer_lit.bench.tables import RATES, held, label, parts, percent
 from steer_lit.terminal.visible import visible_line
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -55,20 +55,17 @@ def survival(summary: Summary) -> Figure:
         turns = [*range(len(curve) + 1), len(curve) + 0.5]
         alive = [point["value"] for point in points]
         (line,) = axes.step(turns, alive, where="post", **_look(summary, name), markersize=4, markevery=slice(1, -1))
-        _tell(line, f"{_name(summary, name)}: {percent(curve[str(len(curve))])}% held to turn {len(curve)}")
+        line.set_gid(f"{_TOLD}{_name(summary, name)}: {percent(curve[str(len(curve))])}% held to turn {len(curve)}")
         if name in banded and len(banded) <= _BANDS:
-            low, high = ([_end(point, end) for point in points] for end in ("low", "high"))
+            low, high = (
+                [point["value"] if point[end] is None else point[end] for point in points] for end in ("low", "high")
+            )
             axes.fill_between(turns, low, high, step="post", color=line.get_color(), alpha=0.15, linewidth=0)
     longest = max(map(len, curves.values()))
     axes.set(xlabel="turn", ylabel="dialogues without an unsafe answer, %", ylim=(-2, 102), xlim=(0, longest + 0.5))
     axes.set_xticks(range(longest + 1))
     _label_ends(axes, summary, curves, apart=_LINE * 4.5 / height)
     return figure
-
-
-def _end(point: Mapping[str, Any], end: str) -> float:
-    """Return the "low" or "high" end of a point's interval, or the point's value if it has none."""
-    return float(point["value"] if point[end] is None else point[end])
 
 
 def _label_ends(axes: Axes, summary: Summary, curves: Mapping[str, Mapping[str, Any]], apart: float) -> None:
@@ -87,15 +84,9 @@ def _label_ends(axes: Axes, summary: Summary, curves: Mapping[str, Mapping[str, 
 
 
 def spread(places: Sequence[float], apart: float) -> list[float]:
-    """Return `places`, high to low, pushed down from 100 until they are `apart`, then up again from 0."""
-    placed: list[float] = []
-    for place in places:
-        placed.append(min(place, placed[-1] - apart if placed else 100.0))
-    floor = 0.0
-    for at in reversed(range(len(placed))):
-        placed[at] = max(placed[at], floor)
-        floor = placed[at] + apart
-    return placed
+    """Return `places`, high to low, pushed down until they are `apart`, then up again from 0."""
+    down = list(accumulate(places, lambda above, place: min(place, above - apart)))
+    return list(accumulate(reversed(down), lambda below, place: max(place, below + apart), initial=-apart))[:0:-1]
 
 
 def failures(summary: Summary) -> Figure:
@@ -116,7 +107,7 @@ def failures(summary: Summary) -> Figure:
             if turn != "none":
                 shade: dict[str, Any] = {"color": _colours()["accent"], "alpha": _SHADE * share / most, "linewidth": 0}
                 cell = Rectangle((x - 0.5, y - 0.5), 1, 1, **shade)
-                _tell(axes.add_patch(cell), f"{_name(summary, name)}, turn {turn}: {told}%")
+                axes.add_patch(cell).set_gid(f"{_TOLD}{_name(summary, name)}, turn {turn}: {told}%")
             axes.text(x, y, told, ha="center", va="center", fontsize="small", color=_colours()["ink"])
     axes.set(xlabel="turn of the first unsafe answer, % of dialogues", xlim=(-0.5, len(turns) - 0.5))
     axes.set_xticks(range(len(turns)), turns)
@@ -140,7 +131,7 @@ def kinds(summary: Summary) -> Figure:
                 if cell["low"] is not None and cell["low"] < cell["high"]:
                     axes.hlines(at, cell["low"], cell["high"], color=colour, linewidth=1)
                 (drawn[shown],) = axes.plot([cell["value"]], [at], marker, color=colour, markersize=4.5)
-                _tell(drawn[shown], f"{_name(summary, name)}, {shown}, {RATES[rate]}: {percent(cell)}%")
+                drawn[shown].set_gid(f"{_TOLD}{_name(summary, name)}, {shown}, {RATES[rate]}: {percent(cell)}%")
         axes.set(title=RATES[rate], xlim=(-4, 104), xlabel="dialogues, %", xticks=(0, 50, 100))
         _rows(axes, summary, named=axes is all_axes[0])
     figure.legend(drawn.values(), drawn, loc="outside lower right", ncols=len(drawn), frameon=False)
@@ -181,7 +172,7 @@ def _svg(title: str, figure: Figure) -> str:
     figure.savefig(written, format="svg", transparent=True)
     svg = re.sub(r"<metadata>.*?</metadata>", "", written.getvalue().partition("<svg")[2], flags=re.DOTALL)
     told = "; ".join(group[3] for group in _GROUP.finditer(svg) if group[2]).replace('"', "&quot;")
-    # matplotlib's group ids are meaningless and repeat in every chart. Only those that `_tell` set are kept, as titles.
+    # matplotlib's group ids are meaningless and repeat in every chart. Only those with _TOLD are kept, as titles.
     svg = re.sub(_GROUP, lambda group: f"<g><title>{group[3]}</title>" if group[2] else "<g>", svg)
     for name, colour in _colours().items():
         svg = svg.replace(colour, f"var(--{name})")
@@ -219,14 +210,8 @@ def _look(summary: Summary, name: str) -> dict[str, Any]:
     return {"color": _colours()[f"p{number % COLOURS}"], "linestyle": "-", "marker": MARKERS[number % len(MARKERS)]}
 
 
-def _tell(artist: Artist, words: str) -> None:
-    artist.set_gid(f"{_TOLD}{words}")
-
-
 def _styled() -> AbstractContextManager[None]:
-    """Set matplotlib to the page's colours, names not parsed as formulas and text kept as text in SVG, whatever the
-    user's settings are.
-    """
+    """Set matplotlib to the page's colours, no formulas in names and text kept as text, whatever the user has set."""
     from matplotlib import style
 
     ink, faint, rule = (_colours()[name] for name in ("ink", "faint", "rule"))

@@ -65,10 +65,7 @@ def write_page(
     open_image: OpenImage,
     results: PageResults | None = None,
 ) -> None:
-    """Write the page, replacing an earlier one atomically. `facts` are the (label, value) pairs under its title.
-
-    Without `results` the page is the dialogue browser alone.
-    """
+    """Write the page atomically, with (label, value) `facts` under its title; without `results`, the browser alone."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     places, pictures = thumbnails(dialogues, open_image)
@@ -150,9 +147,7 @@ def _blocks(dialogues: Sequence[ShownDialogue], places: Mapping[str, int | str])
 
 
 def thumbnails(dialogues: Iterable[ShownDialogue], open_image: OpenImage) -> tuple[dict[str, int | str], list[str]]:
-    """Shrink every picture of the dialogues, each once. Return by uri the index of its data URI, or why it cannot be
-    opened, and the data URIs.
-    """
+    """Shrink each picture once. Return by uri its data URI's index, or why it cannot be opened, and the data URIs."""
     data: dict[str, int] = {}
     places: dict[str, int | str] = {}
     for uri in dict.fromkeys(uri for dialogue in dialogues for turn in dialogue.turns for uri in turn.pictures):

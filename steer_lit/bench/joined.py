@@ -27,7 +27,14 @@ def recorded(folders: Sequence[Path]) -> tuple[Manifest, Records]:
     A dialogue that stands in several folders counts where it was graded. Raises SteerError if a folder has no manifest
     or no records, or if the folders contradict each other.
     """
-    runs = {folder: _manifest(folder) for folder in folders}
+    runs: dict[Path, Manifest] = {}
+    for folder in folders:
+        if (own := read_manifest(folder)) is None:
+            raise SteerError(
+                f"from_run={folder}: holds no readable {PLAYED}: give the benchmark's command again with "
+                f"hydra.run.dir={folder}; nothing that is recorded is played again"
+            )
+        runs[folder] = own
     for (one, ours), (other, theirs) in combinations(runs.items(), 2):
         if keys := differing(ours, theirs):
             raise SteerError(
@@ -52,15 +59,6 @@ def recorded(folders: Sequence[Path]) -> tuple[Manifest, Records]:
     return every, constants_last({name: list(rows.values()) for name, rows in base_first})
 
 
-def _manifest(folder: Path) -> Manifest:
-    if (found := read_manifest(folder)) is None:
-        raise SteerError(
-            f"from_run={folder}: holds no readable {PLAYED}: give the benchmark's command again with "
-            f"hydra.run.dir={folder}; nothing that is recorded is played again"
-        )
-    return found
-
-
 def _add(found: dict[str, GradedDialogue], rows: Sequence[GradedDialogue], folder: Path) -> None:
     """Add a folder's records of a policy. Raise SteerError if a graded record differs from the one that is there: a
     server's weights, or its judge's, may have changed.
@@ -80,10 +78,7 @@ def _add(found: dict[str, GradedDialogue], rows: Sequence[GradedDialogue], folde
 
 
 def in_common(records: Records) -> tuple[Records, str]:
-    """Keep the dialogues that all policies have, in one order. Return them and a sentence on what was left out, or "".
-
-    Raises SteerError if the policies have no dialogue in common.
-    """
+    """Return the dialogues that all policies have, in one order, and what was left out. Raises SteerError for none."""
     kept = shared(list(records.values()))
     if not (common := len(kept[0])):
         raise SteerError(f"from_run: {', '.join(records)} have no dialogue in common: report on each folder separately")

@@ -117,7 +117,6 @@ def check_judge(judge: Judge, settings: BenchSettings, out_dir: Path, console: C
     grades = _graded(judge, every, console)
     rows = every[: len(grades)]
     found = agreement(rows, grades, settings)
-    out_dir.mkdir(parents=True, exist_ok=True)
     path = out_dir / WRITTEN
     turns = [
         {"id": row.scenario.id, "hostile": row.hostile, "label": asdict(row.label), "grade": asdict(grade)}
@@ -160,10 +159,7 @@ def _graded(judge: Judge, rows: Sequence[LabelledTurn], console: Console) -> lis
 
 
 def cost(judge: Judge, scenarios: Sequence[Scenario], policies: int, max_turns: int, extra_turns: int = 0) -> str:
-    """Say how many turns the benchmark asks of the judge, and how many tokens by the calibration set's usage, if known.
-
-    The attacker may go `extra_turns` turns beyond a row's script.
-    """
+    """Say how many turns the benchmark asks of the judge, and how many tokens by what the calibration set took."""
     asked = policies * sum(min(len(scenario.attacks) + extra_turns, max_turns) for scenario in scenarios)
     played = f"{counted(len(scenarios), 'dialogue')} by {counted(policies, 'policy', 'policies')}"
     said = f"The benchmark, {played}, has at most {counted(asked, 'turn')} to grade"

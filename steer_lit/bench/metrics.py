@@ -168,10 +168,7 @@ def _summed(policies: GradedRuns, count: Count, settings: BenchSettings) -> Arra
 
 
 def subset_mean(by_subset: Sequence[GradedRuns], count: Count, settings: BenchSettings) -> Rate:
-    """Return the plain mean of a 0/1 pass rate over equally weighted subsets (Table 3), resampled within subsets.
-
-    Several seeds are averaged and resampled too.
-    """
+    """Return a 0/1 rate's plain mean over equally weighted subsets (Table 3), resampled within each, as are seeds."""
     summed = [_summed(subset, count, settings) for subset in by_subset]  # [2, seeds, clusters] each
     units = min((own.shape[-1] for own in summed), default=0)
     if not units:

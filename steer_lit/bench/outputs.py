@@ -36,10 +36,7 @@ def write_outputs(
     open_image: OpenImage,
     ran: Sequence[tuple[str, str]] = (),
 ) -> Summary:
-    """Write all outputs into `out_dir`, replacing earlier ones. Return the content of `summary.json`.
-
-    `ran` says how the run was made (`provenance.provenance`).
-    """
+    """Write all outputs into `out_dir`. Return the content of `summary.json`. `ran` says how the run was made."""
     summary = summarise(records, settings)
     head = [*ran, *facts(records, settings, judge)]
     replace_text(out_dir / "summary.json", json.dumps(summary, indent=2) + "\n")
@@ -49,8 +46,7 @@ def write_outputs(
     write_raw_evals(records, judge, out_dir / RAW_EVALS)
     dialogues = (page_dialogues.of_record(row, settings) for rows in records.values() for row in rows)
     results = html.PageResults.of(summary, settings.protocol)
-    page = out_dir / "report.html"
-    html.write_page(page, "Benchmark report", head, html.by_scenario(dialogues), open_image, results)
+    html.write_page(out_dir / "report.html", "Benchmark report", head, html.by_scenario(dialogues), open_image, results)
     return summary
 
 

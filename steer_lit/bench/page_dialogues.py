@@ -54,8 +54,7 @@ def of_record(dialogue: GradedDialogue, settings: BenchSettings) -> ShownDialogu
         outcome, means = UNGRADED, ""
     else:
         safe, helpful = (count(dialogue, settings)[0] for count in (metrics.safety_pass, metrics.helpfulness_pass))
-        passed = PASS if helpful else UNHELPFUL
-        outcome = passed if safe else UNSAFE
+        outcome = UNSAFE if not safe else PASS if helpful else UNHELPFUL
         harmless, useful = fmean(metrics.harmlessness(dialogue)), fmean(metrics.helpfulness(dialogue))
         means = f", mean harmlessness {harmless:.2f}, mean helpfulness {useful:.2f}"
     return ShownDialogue(
@@ -76,10 +75,7 @@ def _graded_turn(turn: GradedTurn) -> ShownTurn:
 
 
 def read_rollouts(path: Path) -> Iterator[ShownDialogue]:
-    """Yield the rollouts of a training run's trajectories.jsonl.
-
-    The policy changes with every step, so each rollout's policy is named after the step that learned from it, from 1.
-    """
+    """Yield a training's rollouts. The policy of each is named after the step that learned from it, from 1."""
     return readable(path, lambda line: of_rollout(LoggedTrajectory.from_line(line)), "rollouts")
 
 
@@ -100,7 +96,7 @@ def of_rollout(rollout: LoggedTrajectory) -> ShownDialogue:
         kind=rollout.kind,
         subset=rollout.subset,
         outcome=outcome,
-        tones=_tones(map(_rollout_tone, rollout.turns)),
+        tones=_tones(tone_of_safety(turn.verdict.safety if turn.verdict else None) for turn in rollout.turns),
         note=f"{HOW_ENDED[rollout.ended]}{failed}, seed {rollout.seed}{gained}",
         turns=tuple(map(_rollout_turn, rollout.turns)),
     )
@@ -117,14 +113,9 @@ def _rollout_turn(turn: LoggedTurn) -> ShownTurn:
     return _turn(turn, scores, getattr(verdict, "refused", None), told)
 
 
-def _rollout_tone(turn: LoggedTurn) -> int | None:
-    safety = turn.verdict.safety if turn.verdict else None
-    return None if safety is None else tone_of_safety(safety)
-
-
-def tone_of_safety(safety: int) -> int:
+def tone_of_safety(safety: int | None) -> int | None:
     """Map a tutor's safety 1..10 to a tone -3..3: the rubric's steps 1, 2, 4, 6, 8, 10 to -3, -2, -1, 1, 2, 3."""
-    return {1: -3, 2: -2, 3: -2, 4: -1, 5: 0, 6: 1, 7: 1, 8: 2, 9: 2, 10: 3}[safety]
+    return {None: None, 1: -3, 2: -2, 3: -2, 4: -1, 5: 0, 6: 1, 7: 1, 8: 2, 9: 2, 10: 3}[safety]
 
 
 def _tones(tones: Iterable[int | None]) -> str:

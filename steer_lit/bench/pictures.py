@@ -18,13 +18,9 @@ if TYPE_CHECKING:
 _UNKNOWN = "may be another than was judged, since a joined run has not recorded which"
 
 
-def picture_opener(data: Mapping[str, Any], started_in: Path = Path()) -> OpenImage:
-    """Return a function that opens a run's pictures, drawn ones too, by the `data` section of its config.
-
-    Paths in that section are relative to the folder `started_in`. Raises ConfigError if its files agree on no folder.
-    """
-    root = _folder(data)
-    return partial(open_image, root=None if root is None else started_in / root)
+def picture_opener(data: Mapping[str, Any]) -> OpenImage:
+    """Return what opens the pictures of a config's `data`. Raises ConfigError if its files agree on no folder."""
+    return partial(open_image, root=_folder(data))
 
 
 def _folder(data: Mapping[str, Any]) -> Path | None:

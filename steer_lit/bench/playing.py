@@ -66,18 +66,21 @@ class BenchRun:
     freeze: Callable[[], object] = lambda: None
     records: RecordFile = field(init=False)
     shown: Manifest | None = field(init=False)
-    _conditions: Mapping[str, object] = field(init=False)
-    _dialogues: Mapping[str, str] = field(init=False)
-    _pictures: Mapping[str, str] = field(init=False)
+    _without_policies: Manifest = field(init=False)
 
     def __post_init__(self) -> None:
         asking = {JUDGE: self.judge, "attacker": self.suite.attacker, "tutor": self.suite.tutor}
         who = {section: digest(repr(self._identity(section, player)), 16) for section, player in asking.items()}
         rules = {"bench.max_turns": self.settings.turns_played, "bench.seed": self.settings.seed}
-        self._conditions = {**rules, **self.played_on, **who}
-        self._dialogues = {row.id: self.suite.digest(row) for row in self.suite.scenarios}
-        self._pictures = self.suite.picture_digests
-        self.out_dir.mkdir(parents=True, exist_ok=True)
+        client = getattr(getattr(self.judge, "client", None), "settings", None)  # names the model that judges
+        self._without_policies = Manifest(
+            conditions={**rules, **self.played_on, **who},
+            policies={},
+            dialogues={row.id: self.suite.digest(row) for row in self.suite.scenarios},
+            judge=str(getattr(client, "model", type(self.judge).__name__)),
+            data=self.config.get("data", {}),
+            pictures=self.suite.picture_digests,
+        )
         self.records = RecordFile(self.out_dir / RECORDS)
         self.shown = read_manifest(self.out_dir)
 
@@ -85,8 +88,7 @@ class BenchRun:
     def manifest(self) -> Manifest:
         """What this run's report will show, without facts."""
         marks = {name: policy.fingerprint for name, policy in self.policies.items()}
-        judge, data = _judge_name(self.judge), self.config.get("data", {})
-        return Manifest(self._conditions, marks, self._dialogues, judge, data, pictures=self._pictures)
+        return replace(self._without_policies, policies=marks)
 
     def show(self) -> Manifest:
         """Make the folder's reports be on this run. Return its manifest."""
@@ -165,17 +167,8 @@ class BenchRun:
             yield ended
 
 
-def _judge_name(judge: Judge) -> str:
-    """Return the model behind the judge's client, else the judge's class."""
-    settings = getattr(getattr(judge, "client", None), "settings", None)
-    return str(getattr(settings, "model", type(judge).__name__))
-
-
 class Tally:
-    """Counts the dialogues of a policy that are recorded, not graded and answered, and shows how many of `total`.
-
-    Play and grading count in a thread each.
-    """
+    """Counts a policy's dialogues, played and graded in a thread each, and shows how many of `total` are recorded."""
 
     def __init__(self, progress: Progress, name: str, total: int) -> None:
         self._bar, self._name, self._total = BarOrLines(progress, name, total, "graded"), name, total

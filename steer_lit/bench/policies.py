@@ -139,6 +139,8 @@ class Policies:
         plays for hours. Raises what `AdapterPolicies.policy` raises, and ConfigError if the first `max_turns` turns of
         a scenario, with answers of the greatest length, exceed the model's context.
         """
+        from steer_lit.rollout.row_length import no_room
+
         policies: dict[str, BenchPolicy] = {**self.served}
         if self.local:
             base = self._base()
@@ -147,7 +149,9 @@ class Policies:
             }
             policies |= made
             for prompt in dict.fromkeys(policy.system_prompt for policy in self.local.values()):
-                _check_length(base.qwen, with_prompt(scenarios, prompt), max_turns, self._decoding["max_new_tokens"])
+                shown, longest = with_prompt(scenarios, prompt), self._decoding["max_new_tokens"]
+                if reason := next(filter(None, (no_room(base.qwen, row, max_turns, longest) for row in shown)), None):
+                    raise ConfigError([Problem("rollout.max_new_tokens", longest, reason)])
             at_once = min(self._config["bench"]["chunk"], len(scenarios))
             if shortage := next(iter(made.values())).cache_shortage(at_once, max_turns):
                 log.warning("memory may run out: %s", shortage)
@@ -160,11 +164,3 @@ class Policies:
         model = self._config["model"]
         lora = LoraSettings(**{field.name: model["lora"][field.name] for field in fields(LoraSettings)})
         return AdapterPolicies(self._load(), lora=lora, quantize=model["quantize"], **self._decoding)
-
-
-def _check_length(qwen: QwenVL, scenarios: Sequence[Scenario], max_turns: int, max_new_tokens: int) -> None:
-    from steer_lit.rollout.row_length import no_room
-
-    reasons = (no_room(qwen, scenario, max_turns, max_new_tokens) for scenario in scenarios)
-    if reason := next(filter(None, reasons), None):
-        raise ConfigError([Problem("rollout.max_new_tokens", max_new_tokens, reason)])

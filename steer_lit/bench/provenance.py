@@ -147,10 +147,7 @@ def _decoding(rollout: Mapping[str, Any]) -> str:
 
 
 def _asked(saved: Mapping[str, Any]) -> str:
-    """Return who asked, its non-default settings and, if a model gave the verdicts it reacts to, that model.
-
-    The adaptive attacker takes its questions from that model, too.
-    """
+    """Return who asked, its non-default settings and, if a model gave it verdicts or even questions, that model."""
     from steer_lit.attacker.adaptive import AdaptiveAttacker
     from steer_lit.attacker.llm import LlmAttacker
 
@@ -205,10 +202,7 @@ def readable_config(run: Path) -> dict[str, Any]:
 
 
 def saved_config(run: Path) -> dict[str, Any]:
-    """Return the config that the run saved, or {} if there is none. Nothing in it is resolved or instantiated.
-
-    Raises SteerError if the file cannot be read or holds no config.
-    """
+    """Return the config that a run saved, unresolved; {} if there is none. Raises SteerError if it cannot be read."""
     path = run / CONFIG
     if not path.is_file():
         return {}

@@ -123,8 +123,7 @@ def read_raw_evals(place: Path) -> tuple[Records, str]:
             raise _refused(unnamed[0], f"has no `{name}`, which tells the {whom} of several files apart")
     for path, content in sorted(read, key=lambda file: _text(file[1].get("timestamp"))):
         judges.setdefault(_name(content.get("judge_model") or "unknown"), path)
-        dialogues = list(_dialogues(path, content))
-        found.setdefault(_name(content.get("model_name") or "unknown"), []).extend(dialogues)
+        found.setdefault(_name(content.get("model_name") or "unknown"), []).extend(_dialogues(path, content))
     if len(judges) > 1:
         shown = ", ".join(f"{judge} ({path})" for judge, path in judges.items())
         raise SteerError(f"from_raw_eval={place}: graded by {len(judges)} judges, name one judge's folder: {shown}")
@@ -185,8 +184,7 @@ def _dialogues(path: Path, content: Mapping[str, Any]) -> Iterator[GradedDialogu
 def _turns(sample: Mapping[str, Any]) -> Iterator[GradedTurn]:
     scores = sample.get("turn_scores")
     if "error" in sample or not isinstance(scores, list) or not scores:
-        reason = str(sample.get("error", "has no turn_scores") or "has an error that gives no reason")
-        yield _ungraded(reason)
+        yield _ungraded(str(sample.get("error", "has no turn_scores") or "has an error that gives no reason"))
         return
     rows = [row if isinstance(row, Mapping) else {} for row in scores]
     places = [place for row in rows if is_whole(place := row.get("turn"))]
@@ -203,8 +201,7 @@ def _ungraded(reason: str) -> GradedTurn:
 
 
 def _turn(row: Mapping[str, Any]) -> GradedTurn:
-    helpful = row.get("Answer_Helpful_Rate")
-    harmless = row.get("Answer_Harmless_Rate")
+    helpful, harmless = row.get("Answer_Helpful_Rate"), row.get("Answer_Harmless_Rate")
     problem = _problem("Answer_Helpful_Rate", helpful, 0) or _problem("Answer_Harmless_Rate", harmless, -3)
     reasons = dict.fromkeys(str(row.get(key) or "") for key in ("Helpful_Rationale", "Harmless_Rationale"))
     return GradedTurn(

@@ -219,7 +219,12 @@ class RecordFile:
         self.path = path
         self._by_judge: dict[tuple[str, str], dict[str, GradedDialogue]] = {}
         for number, line in enumerate(whole_lines(path), start=1):
-            self._keep(_parse(path, number, line))
+            try:
+                self._keep(_read(line.rstrip()))  # without the newline, so that an error is in line 1
+            except FieldError as error:
+                raise RowError(str(path), number, error.field or "record", f"{error.reason}: {WAY_OUT}") from None
+            except MISREAD as error:
+                raise RowError(str(path), number, "record", f"not a graded dialogue ({error}): {WAY_OUT}") from None
 
     @property
     def rows(self) -> list[GradedDialogue]:
@@ -243,15 +248,6 @@ class RecordFile:
     def _keep(self, row: GradedDialogue) -> None:
         known = self._by_judge.setdefault((row.policy, row.key), {})
         known[row.judged] = max(row, known.get(row.judged, row), key=lambda each: (not each.failed, each.answered))
-
-
-def _parse(path: Path, number: int, line: str) -> GradedDialogue:
-    try:
-        return _read(line.rstrip())  # without the newline, so that an error is in line 1
-    except FieldError as error:
-        raise RowError(str(path), number, error.field or "record", f"{error.reason}: {WAY_OUT}") from None
-    except MISREAD as error:
-        raise RowError(str(path), number, "record", f"not a graded dialogue ({error}): {WAY_OUT}") from None
 
 
 _read = line_reader(GradedDialogue)

@@ -48,15 +48,11 @@ _SEEDS = (
 
 
 def table(summary: Summary) -> Table:
-    """Return the main table for a terminal of 80 columns, without the median, means and counts of `markdown`.
-
-    Names fold and intervals wrap below their rates, but no number is ever cut.
-    """
+    """Return the main table for 80 columns. Names fold and intervals wrap below their rates, but no number is cut."""
     counts = [figures["n"] for figures in summary.values()]
     fewest, most = min(counts, default=0), max(counts, default=0)
     span = f"{fewest}-{most} dialogues" if fewest < most else counted(most, "dialogue")
-    title = f"{span}, % (95% interval)"
-    shown = Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
+    shown = Table(title=f"{span}, % (95% interval)", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     shown.add_column("policy", overflow="fold")
     rows = [[*(figures[key] for key in RATES), tables.held(figures)] for figures in summary.values()]
     cells = [[tables.percent(rate) for rate in rates] for rates in rows]
@@ -115,9 +111,7 @@ def legend(summary: Summary, protocol: str) -> list[str]:
 
 
 def notes(summary: Summary) -> list[str]:
-    """Return the lines below the terminal's table: the paired differences, one per line, such as
-    "grpo - sft ...: joint pass +4.2 (0.8 to 7.9) *", and what to know about the figures.
-    """
+    """Return what stands below the terminal's table: paired differences (grpo - sft ...: joint pass +4.2), caveats."""
     lines = []
     for name, figures in summary.items():
         for earlier, versus in figures.get("vs", {}).items():
@@ -134,11 +128,10 @@ def notes(summary: Summary) -> list[str]:
 
 def left_out(records: Records) -> list[str]:
     """Return a line for each policy with dialogues that could not be graded."""
-    lines = []
-    for name, (failed, reason) in ungraded(records).items():
-        which = f"{name}: {failed:,} of {counted(len(records[name]), 'dialogue')}"
-        lines.append(f"{which} could not be graded and are left out: {reason}")
-    return lines
+    return [
+        f"{name}: {lost:,} of {counted(len(records[name]), 'dialogue')} could not be graded and are left out: {reason}"
+        for name, (lost, reason) in ungraded(records).items()
+    ]
 
 
 def untold(records: Records) -> list[str]:
@@ -149,9 +142,7 @@ def untold(records: Records) -> list[str]:
 
 
 def _repliers(records: Records) -> dict[str, Counter[str]]:
-    """Count the dialogues by the model that the server says answered, for the judge and each policy behind one: it may
-    be another than the one that is asked for.
-    """
+    """Count the dialogues by the model that a server says answered, for the judge and each policy."""
     rows = [row for played in records.values() for row in played]
     found = {"the judge": Counter(name for row in rows for name in row.graded_by)}
     found |= {policy: Counter(name for row in played for name in row.answered_by) for policy, played in records.items()}

@@ -83,7 +83,6 @@ def report_on(
     from steer_lit.bench.records import is_constant
 
     console = console or Console()
-    out_dir.mkdir(parents=True, exist_ok=True)
     ran: list[tuple[str, str]] = []
     folders = _folders_of(config["from_run"])
     if config["from_raw_eval"] is not None:

@@ -27,13 +27,9 @@ from steer_lit.terminal.visible import print_lines
 def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
     """Play, grade, write everything down and print the table. Return the content of `summary.json`.
 
-    Policies play one after the other, in order. Dialogues are played unless answers of the policy's `fingerprint` are
-    recorded; where only this judge's grades are missing, the recorded answers are graded. The run first prints which
-    settings differ from those of the folder's report. The judge is called from a thread of its own, one call at a time.
-
-    An earlier report in the folder, with the config and the manifest that belong to it, is replaced when this run ends;
-    the manifest at once if this run adds to what it shows. It is left if this run graded nothing, or nothing of a
-    policy of which it shows grades.
+    The run first prints in what it differs from the folder's report. This, with the config and the manifest that belong
+    to it, is replaced when the run ends; the manifest at once if the run adds to what it shows. The report is left if
+    the run graded nothing, or nothing of a policy of which it shows grades.
 
     Raises TooManyFailures, once everything is written, if no dialogue of some policy could be graded.
     """
@@ -58,8 +54,7 @@ def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
     else:
         with console.status("intervals and report"):
             manifest = run.show()
-            opener, facts = run.suite.open_image, manifest.facts
-            summary = write_outputs(played, run.settings, manifest.judge, out_dir, opener, facts)
+            summary = write_outputs(played, run.settings, manifest.judge, out_dir, run.suite.open_image, manifest.facts)
     if summary and len(without) < len(played):
         report.print_results(console, summary, played)
         print_lines(console, f"records: {out_dir / RECORDS}", f"report:  {out_dir / 'report.html'}")

@@ -66,10 +66,7 @@ def with_prompt(scenarios: Sequence[Scenario], system_prompt: str | None) -> Seq
 
 
 def planned(dialogues: int, policies: Collection[str], limit: int | None, *, recorded: bool) -> str:
-    """Say in one line what a run will play: the first `limit` dialogues, or all, with a hint of a quick look.
-
-    `recorded`: its folder may hold some already.
-    """
+    """Say what a run will play, with a hint of a quick look if that is much. `recorded`: its folder may hold some."""
     first, *others = policies
     by = f"each by {len(policies)} policies, {', '.join(policies)}" if others else f"by {first}"
     line = f"to play: {'the first ' if dialogues == limit else ''}{counted(dialogues, 'dialogue')}, {by}"

@@ -31,16 +31,14 @@ Summary = Mapping[str, Mapping[str, Any]]
 
 
 def summarise(records: Records, settings: BenchSettings) -> Summary:
-    """Return every policy's figures in the order given, except that seeds of one training stand together.
-
-    Constant policies are not compared.
-    """
+    """Return every policy's figures in order, seeds of one training together. Constant policies are not compared."""
     summary: dict[str, dict[str, Any]] = {}
     groups: dict[str, list[Sequence[GradedDialogue]]] = {}
     for name, members in group_seeds(records).items():
         groups[name] = [records[member] for member in members]
         if len(members) > 1:
-            unshared = len(_scenarios(groups[name])) - len(metrics.shared(groups[name])[0])
+            played = {dialogue.scenario for dialogues in groups[name] for dialogue in dialogues}
+            unshared = len(played) - len(metrics.shared(groups[name])[0])
             summary[name] = {"seeds": members, **group_summary(groups[name], settings), "unshared": unshared}
         summary |= {member: group_summary([records[member]], settings) for member in members}
     earlier: str | None = None
@@ -112,10 +110,6 @@ def _block(seeds: GradedRuns, settings: BenchSettings) -> dict[str, Any]:
 def _mean(values: Iterable[float]) -> float | None:
     known = list(values)
     return round(fmean(known), DIGITS) if known else None
-
-
-def _scenarios(played: GradedRuns) -> set[str]:
-    return {dialogue.scenario for dialogues in played for dialogue in dialogues}
 
 
 def _valid(dialogues: Sequence[GradedDialogue]) -> list[GradedDialogue]:

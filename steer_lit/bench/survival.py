@@ -17,10 +17,8 @@ from steer_lit.bench.settings import BenchSettings
 
 def _failure_turn(dialogue: GradedDialogue, below: float) -> int | None:
     """Return the first turn, from 1, whose harmlessness is under `below`; None if the dialogue never fails."""
-    for number, turn in enumerate(dialogue.turns, start=1):
-        if turn.harmlessness is not None and turn.harmlessness < below:
-            return number
-    return None
+    grades = enumerate((turn.harmlessness for turn in dialogue.turns), start=1)
+    return next((turn for turn, grade in grades if grade is not None and grade < below), None)
 
 
 def failure_turns(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -> dict[str, int]:
@@ -66,7 +64,8 @@ def by_turn(seeds: GradedRuns, settings: BenchSettings) -> dict[str, Rate]:
         return {str(turn): {"value": share, "low": a, "high": b} for turn, (share, a, b) in enumerate(known, start=1)}
     draws, counted = Draws(settings.seed, settings.resamples), _counted(seeds, settings)
     failed, risked = draws.sums(counted)  # [seeds, horizon, draws]
-    shares = draws.over_seeds(_alive(failed, risked))[:followed]
+    fallen = np.divide(failed, risked, out=np.zeros_like(failed), where=risked > 0)  # none if no dialogue is at risk
+    shares = draws.over_seeds(np.cumprod(1 - fallen, axis=1))[:followed]  # of many draws at once, as scipy cannot
     return {str(turn): rate_of(share, counted.shape[-1]) for turn, share in enumerate(shares, start=1)}
 
 
@@ -80,15 +79,6 @@ def _counted(seeds: GradedRuns, settings: BenchSettings) -> Array:
             counted[0, number, :, place] += turns == turn
             counted[1, number, :, place] += turns <= (turn or len(row.turns))
     return counted
-
-
-def _alive(failed: Array, risked: Array) -> Array:
-    """Compute Kaplan-Meier curves along the second-last axis, turns, for many draws at once, as scipy cannot.
-
-    A curve stays level if no dialogue is at risk.
-    """
-    shares = np.divide(failed, risked, out=np.zeros_like(failed), where=risked > 0)
-    return np.asarray(np.cumprod(1 - shares, axis=-2))
 
 
 def median_failure_turn(seeds: GradedRuns, settings: BenchSettings) -> int | None:

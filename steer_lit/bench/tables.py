@@ -7,9 +7,9 @@ pair per column, in percent: a subset or "mean".
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from math import inf
 from operator import itemgetter
 from pathlib import Path
@@ -52,9 +52,7 @@ _MORE_PUBLISHED = ("aligned_3b", "ablation", "granularity")
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """A table of text. Every row is as long as `header`; its first `names` cells name it. Rows whose first cell is in
-    `faint` are shown faintly.
-    """
+    """A table of text. A row's first `names` cells name it. Those whose first cell is in `faint` are shown faintly."""
 
     title: str
     header: Cells
@@ -68,12 +66,13 @@ def main(summary: Summary) -> Grid:
     """Lay out the pass rates, with a column of cut answers if there are any. Seeds are fainter than their mean."""
     more = {HELD: held} | ({CUT: itemgetter("cut")} if cut(summary) else {})
     *columns, last = _HEADER
-    rows = tuple(
-        (label(name, figures), *_cells(figures), *(percent(rate(figures)) for rate in more.values()), _counted(figures))
-        for name, figures in summary.items()
-    )
-    faint = frozenset(summary.keys() - as_one(summary).keys())
-    return Grid("Pass rates", (*columns, *more, last), rows, faint=faint)
+    rows = _rows(summary, lambda own: (*_cells(own), *(percent(rate(own)) for rate in more.values()), _counted(own)))
+    return Grid("Pass rates", (*columns, *more, last), rows, faint=frozenset(summary.keys() - as_one(summary).keys()))
+
+
+def _rows(summary: Summary, cells: Callable[[Mapping[str, Any]], Iterable[str]]) -> tuple[Cells, ...]:
+    """Return a row per policy: its label, then the `cells` of its figures."""
+    return tuple((label(name, figures), *cells(figures)) for name, figures in summary.items())
 
 
 def held(figures: Mapping[str, Any]) -> Rate:
@@ -92,10 +91,7 @@ def cut(summary: Summary) -> dict[str, float]:
 def strict(summary: Summary) -> Grid:
     """Lay out the shares with a score of exactly 3, and the last answers' means."""
     means = ("answer_harmless_mean", "answer_helpful_mean")
-    rows = tuple(
-        (label(name, own), *(percent(own[key]) for key in STRICT), *(_mean(own[key]) for key in means))
-        for name, own in summary.items()
-    )
+    rows = _rows(summary, lambda own: (*(percent(own[key]) for key in STRICT), *(_mean(own[key]) for key in means)))
     note = "The best score, 3, on every answer of the dialogue, and on its last one alone."
     return Grid("Exactly 3", ("policy", *STRICT.values(), "last answer harmless", "last answer helpful"), rows, note)
 
@@ -128,10 +124,7 @@ def by_part(summary: Summary, key: str, title: str, column: str) -> Grid:
 
 def subset_means(summary: Summary) -> Grid:
     shown = {key: column for key, column in RATES.items() if key != "over_refusal"}
-    rows = tuple(
-        (label(name, figures), *(percent(figures["subset_mean"][key]) for key in shown))
-        for name, figures in summary.items()
-    )
+    rows = _rows(summary, lambda own: (percent(own["subset_mean"][key]) for key in shown))
     return Grid("Plain mean over subsets", ("policy", *shown.values()), rows)
 
 
@@ -157,10 +150,7 @@ def safe_shares(summary: Summary, key: str, title: str) -> Grid:
     """Lay out the percentages of harmful turns kept safe, with the number of turns, over all seeds, in brackets."""
     columns = parts(summary, key)
     told = "{safe:.1f} ({n})".format_map
-    rows = tuple(
-        (label(name, figures), *(told(cell) if (cell := figures[key].get(part)) else "-" for part in columns))
-        for name, figures in summary.items()
-    )
+    rows = _rows(summary, lambda own: (told(cell) if (cell := own[key].get(part)) else "-" for part in columns))
     note = _DECIDED if NO_TIER in parts(summary, "by_tier") else ""
     return Grid(title, ("policy, % (turns)", *columns), rows, note)
 
@@ -179,7 +169,7 @@ def beside_published(summary: Summary, protocol: str) -> tuple[Grid, ...]:
     if set(SUBSETS).isdisjoint(parts(summary, "by_subset")):
         return ()
     table = published()[protocol]
-    ours = [(label(name, figures), *_ours(figures, table)) for name, figures in summary.items()]
+    ours = _rows(summary, partial(_ours, table))
     papers = [(f"paper: {policy}", *map(_pair, cells)) for policy, cells in table["rows"].items()]
     note = (
         f'Safety / Helpfulness, %. Rows with "paper:" are the paper\'s numbers ({_SOURCE}). The others are this '
@@ -212,10 +202,7 @@ def percent(rate: Rate) -> str:
 
 
 def difference(rate: Rate) -> str:
-    """Format a difference as "+4.2 (0.8 to 7.9) *", with a star if its interval excludes 0.
-
-    Beside a star, there are as many decimals as show that neither end of the interval is 0.
-    """
+    """Format a difference as "+4.2 (0.8 to 7.9) *": starred if the interval excludes 0, in decimals that show it."""
     value, low, high = rate["value"], rate["low"], rate["high"]
     if value is None:
         return "-"
@@ -254,7 +241,7 @@ def _pair(cell: Sequence[float | None]) -> str:
     return "-" if None in cell else " / ".join(f"{value:.2f}" for value in cell)
 
 
-def _ours(figures: Mapping[str, Any], table: Mapping[str, Any]) -> Iterator[str]:
+def _ours(table: Mapping[str, Any], figures: Mapping[str, Any]) -> Iterator[str]:
     """Yield a cell for each column. The paper's mean is over its five subsets, so ours needs exactly these."""
     known = dict(figures["by_subset"])
     if known.keys() == set(SUBSETS):

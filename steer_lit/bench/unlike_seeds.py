@@ -9,6 +9,7 @@ from typing import Any
 
 from steer_lit.bench.policies import LocalPolicy, policy_of
 from steer_lit.bench.provenance import training_settings
+from steer_lit.bench.records import BASE
 from steer_lit.files.run_files import ADAPTER, BEST, NOT_THERE
 from steer_lit.numbers import few
 
@@ -20,27 +21,19 @@ def unlike_seeds(policies: Mapping[str, Any]) -> Iterator[str]:
     for name, members in policies.items():
         if isinstance(members, str) or not isinstance(members, Sequence):
             continue
-        trainings = [found for member in members if (found := _training(member))]
+        local = [policy for member in members if isinstance(policy := policy_of(member), LocalPolicy)]
+        adapters = [Path(policy.adapter) for policy in local if policy.adapter != BASE]
+        trainings = [found for adapter in adapters if (found := training_settings(adapter))]
         keys = dict.fromkeys(key for one in trainings for key in one)
-        values = {key: dict.fromkeys(one.get(key, NOT_THERE) for one in trainings) for key in keys}
+        values = {key: dict.fromkeys(" -> ".join(one.get(key, [NOT_THERE])) for one in trainings) for key in keys}
         said = f"policies.{name} counts as seeds of one training, but"
         if differing := [f"{key} ({', '.join(found)})" for key, found in values.items() if len(found) > 1]:
             yield f"{said} they differ in {few(differing, 3)}"
-        runs = Counter(run for member in members if (run := _run(member)) is not None)
+        runs = Counter(map(_run, adapters))
         yield from (f"{said} {count} of them are of one run, {run}" for run, count in runs.items() if count > 1)
 
 
-def _run(member: object) -> Path | None:
-    """Return the folder of the run that wrote the adapter, or the adapter's own if it was moved; None if it is none."""
-    policy = policy_of(member)
-    if not isinstance(policy, LocalPolicy) or policy.adapter == "base":
-        return None
-    folder = Path(policy.adapter).resolve()
+def _run(adapter: Path) -> Path:
+    """Return the folder of the run that wrote the adapter, or the adapter's own if it was moved."""
+    folder = adapter.resolve()
     return folder.parent if folder.name in (ADAPTER, BEST) else folder
-
-
-def _training(member: object) -> dict[str, str]:
-    """Return the deciding settings of the run that wrote the adapter, {} if they are not known."""
-    policy = policy_of(member)
-    found = training_settings(Path(policy.adapter)) if isinstance(policy, LocalPolicy) else {}
-    return {key: " -> ".join(values) for key, values in found.items()}

@@ -25,6 +25,7 @@ def bench(folder: Path, judge: Judge, *policies: tuple[str, Policy], tokens: int
 
     def freeze() -> None:
         config = {"rollout": {"max_new_tokens": tokens, "temperature": 0}}
+        folder.mkdir(exist_ok=True)
         (folder / "config.yaml").write_text(json.dumps(config))
 
     run = {"played_on": {"rollout.max_new_tokens": tokens}, "freeze": freeze}
