@@ -1,7 +1,4 @@
-"""Runs a composed config of the benchmark: plays and reports, makes a report again, or checks a judge.
-
-Nothing heavy is imported before the config has been checked, so that every refusal comes at once.
-"""
+"""Runs a composed config of the benchmark: plays and reports, makes a report again, or checks a judge."""
 
 from __future__ import annotations
 
@@ -15,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from steer_lit.bench.policies import LocalPolicy, any_local, named, policy_of
+from steer_lit.bench.constant import WHY_LEFT_OUT, constants
+from steer_lit.bench.policies import LocalPolicy, Policies, any_local, named, policy_of
+from steer_lit.bench.report_only import report_on
+from steer_lit.bench.settings import BenchSettings
+from steer_lit.bench.suite import QUICK, BenchPolicy, Suite, check_gold, planned
+from steer_lit.bench.trained_rows import told_of_trained
+from steer_lit.bench.unlike_seeds import unlike_seeds
 from steer_lit.checks.facts import makes_rows, reacts
 from steer_lit.checks.programs import bench_problems
 from steer_lit.cli.players import PLAYERS, build, build_player, greet, hanging_up
@@ -32,8 +35,6 @@ from steer_lit.terminal.words import words_besides
 from steer_lit.types import Judge, Scenario
 
 if TYPE_CHECKING:
-    from steer_lit.bench.settings import BenchSettings
-    from steer_lit.bench.suite import BenchPolicy
     from steer_lit.bench.summary import Summary
     from steer_lit.data.bench_rows import BenchRows
 
@@ -46,24 +47,22 @@ def run_benchmark(config: DictConfig, run_dir: Path) -> None:
     if problems := bench_problems(config):
         raise ConfigError(problems)
     with alone_in(run_dir, "benchmark"):
-        if config.from_run is None and config.from_raw_eval is None:
-            model = f" with model={config.model.name}" if any_local(config.policies) else ""
-            what = "judge check" if config.judge_check else f"benchmark{model}"
-            say(f"{what}, into {shown_path(run_dir)}; libraries load first")
-        _bench(config, shown_path(run_dir))  # messages name files by this shorter path
+        run_dir = shown_path(run_dir)  # messages name files by this shorter path
+        settings = BenchSettings(**{field.name: config.bench[field.name] for field in fields(BenchSettings)})
+        plain: Any = OmegaConf.to_container(config, resolve=True)
+        if config.from_run is not None or config.from_raw_eval is not None:
+            report_on(plain, settings, run_dir)
+            freeze(config, run_dir)
+            return
+        model = f" with model={config.model.name}" if any_local(config.policies) else ""
+        what = "judge check" if config.judge_check else f"benchmark{model}"
+        say(f"{what}, into {run_dir}; libraries load first")
+        _bench(config, plain, settings, run_dir)
 
 
-def _bench(config: DictConfig, run_dir: Path) -> None:
-    from steer_lit.bench.report_only import report_on
-    from steer_lit.bench.settings import BenchSettings
+def _bench(config: DictConfig, plain: Mapping[str, Any], settings: BenchSettings, run_dir: Path) -> None:
     from steer_lit.bench.tables import alone
 
-    settings = BenchSettings(**{field.name: config.bench[field.name] for field in fields(BenchSettings)})
-    plain: Any = OmegaConf.to_container(config, resolve=True)
-    if config.from_run is not None or config.from_raw_eval is not None:
-        report_on(plain, settings, run_dir)
-        freeze(config, run_dir)
-        return
     quieten()
     rows, scenarios = _bench_rows(config, settings.turns_played, run_dir)
     judge = build_player(config.judge, rows.open_image, "judge")
@@ -93,13 +92,8 @@ def _play(
     run_dir: Path,
 ) -> Summary:
     """Play what the folder does not hold. Servers that have something to do are greeted before a model loads."""
-    from steer_lit.bench.constant import WHY_LEFT_OUT
     from steer_lit.bench.playing import BenchRun
-    from steer_lit.bench.policies import Policies
     from steer_lit.bench.run import run_bench
-    from steer_lit.bench.suite import Suite, check_gold, planned
-    from steer_lit.bench.trained_rows import told_of_trained
-    from steer_lit.bench.unlike_seeds import unlike_seeds
 
     # The questions come from the rows, or from an attacker that reacts to a tutor's verdicts.
     asking = {name: build_player(config[name], rows.open_image, name) for name in PLAYERS} if reacts(plain) else {}
@@ -146,14 +140,10 @@ def _check_judge(
     settings: BenchSettings,
     run_dir: Path,
 ) -> None:
-    """Check the judge on the calibration set. The benchmark's own dialogues are only counted, to estimate its cost.
-
-    Raises SteerError if the judge may not be trusted.
-    """
+    """Check the judge, and count what a benchmark would ask of it. Raise SteerError if it may not be trusted."""
     from rich.console import Console
 
     from steer_lit.bench.judge_check import WRITTEN, check_judge, cost
-    from steer_lit.bench.suite import QUICK
 
     console = Console()
     with hanging_up(judge), continuable(run_dir, "bench", (run_dir / WRITTEN).is_file):
@@ -188,6 +178,4 @@ def _bench_rows(config: DictConfig, turns_played: int, run_dir: Path) -> tuple[B
 
 def _constants(plain: Mapping[str, Any], scenarios: Sequence[Scenario]) -> Mapping[str, BenchPolicy]:
     """Return the constant policies, which play only where the attacker keeps to its script."""
-    from steer_lit.bench.constant import constants
-
     return constants(scenarios) if plain["bench"]["constants"] and not reacts(plain) else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shlex
 import shutil
 from dataclasses import asdict
@@ -52,6 +53,7 @@ _VALIDATION = (
     "data.source", "data.val_size", "data.max_turns", "data.blank_images", "rollout.max_turns",
     "rollout.max_new_tokens", "attacker", "tutor", "system_prompt", "trainer.limit_val_batches",
 )  # fmt: skip
+_HOW_ASKED = re.compile(rf"(.*\.)?(server|client)\.(.*\.)?({'|'.join(HOW_ASKED)})")  # keys that may differ, too
 _NAMED, _SHOWN = 3, 60  # differing settings that are named; letters of each one's value
 
 
@@ -73,11 +75,6 @@ def go_on(run_dir: Path, config: DictConfig) -> None:
         config.ckpt_path = str(saved)
 
 
-def begins_anew(run_dir: Path, config: DictConfig) -> bool:
-    """Return whether a training begins with no checkpoint of its folder, so that it would be in the way of another."""
-    return config.ckpt_path is None or not lies_in(Path(config.ckpt_path), run_dir)
-
-
 def lies_in(saved: Path, folder: Path) -> bool:
     """Return whether a file lies in a folder as it is named, or where links lead: to a disk of checkpoints, say."""
     return saved.absolute().is_relative_to(folder.absolute()) or saved.resolve().is_relative_to(folder.resolve())
@@ -88,15 +85,14 @@ def make_room(run_dir: Path, config: DictConfig) -> None:
 
     Raise SteerError for what is `in_the_way`. Only the first rank looks: the others find there what it has written.
     """
-    if not first_rank() or not _holds_some(run_dir):
+    if not first_rank() or not _begins_over(run_dir, config):
         return
     if said := in_the_way(run_dir, config):
-        latest = None if sweeping() else last_checkpoint(run_dir)
-        if latest is not None:
+        if not sweeping() and (latest := last_checkpoint(run_dir)):
             said += f", or continue it with the new settings: {path_word('ckpt_path', latest)}"
-        same = result_at_end(run_dir) is None and not _changed_prompts(run_dir, config)  # else it is refused, or done
-        if latest is not None and same and (begun := _begun_with(run_dir)):
-            said += f", or resume it as it began:\n{next_step(resume_command('train', begun, run_dir))}"
+            same = result_at_end(run_dir) is None and not _changed_prompts(run_dir, config)  # else refused, or done
+            if same and (begun := _begun_with(run_dir)):
+                said += f", or resume it as it began:\n{next_step(resume_command('train', begun, run_dir))}"
         raise SteerError(said)
     _set_aside(run_dir)
 
@@ -105,29 +101,25 @@ def in_the_way(run_dir: Path, config: DictConfig) -> str:
     """Return why a training cannot begin in the folder anew, "" if it can: there is a saved one with other settings,
     which it would overwrite, or checkpoints lie behind a link that leads nowhere.
     """
-    if not _holds_some(run_dir):
+    if not _begins_over(run_dir, config):
         return ""
     said = f"hydra.run.dir={shown_path(run_dir)}: "
     if (link := run_dir / _CHECKPOINTS).is_symlink() and not link.exists():
         return f"{said}its {_CHECKPOINTS} are a link to {link.readlink()}, which is not there"
     saved = last_checkpoint(run_dir) is not None or any((run_dir / name).exists() for name in EXPORTED)
-    unlike = _unlike(run_dir, config)
-    if not unlike or not (saved or _is_anothers(run_dir)):
+    compared, unlike = _compared(run_dir, config), _unlike(run_dir, config)
+    anothers = isinstance(compared, str) or "stage" not in compared[1]  # only a training has one
+    if not unlike or not (saved or anothers):
         return ""
     here = "training, which a new one" if holds(run_dir, "training") else f"{CONFIG} of another kind, which this one"
     return f"{said}holds a {here} would overwrite ({unlike}): name another folder, {folder_key()}=..."
 
 
-def _holds_some(run_dir: Path) -> bool:
-    return holds(run_dir, "training") or (run_dir / CONFIG).is_file()
-
-
-def _is_anothers(run_dir: Path) -> bool:
-    """Return whether the folder's config is not a training's: only those have a stage."""
-    try:
-        return "stage" not in OmegaConf.load(run_dir / CONFIG)
-    except (OmegaConfBaseException, YAMLError, OSError, ValueError):
-        return True
+def _begins_over(run_dir: Path, config: DictConfig) -> bool:
+    """Return whether a training begins in a folder that holds another, and with no checkpoint of that one."""
+    saved = config.get("ckpt_path")
+    elsewhere = saved is None or not lies_in(Path(saved), run_dir)
+    return elsewhere and (holds(run_dir, "training") or (run_dir / CONFIG).is_file())
 
 
 def begin_at(saved: Path, run_dir: Path) -> None:
@@ -159,9 +151,7 @@ def _set_aside(run_dir: Path) -> None:
 
 
 def mark_finished(run_dir: Path, result: Result) -> None:
-    """Record that the training in the folder ran to its end, and what came of it. `freeze` removes the record when a
-    run begins there.
-    """
+    """Record that the folder's training ran to its end, and what came of it, until `freeze` begins another there."""
     versions = {**saved_versions(run_dir), "finished": asdict(result)}
     replace_text(run_dir / VERSIONS, json.dumps(versions, indent=2) + "\n")
 
@@ -220,11 +210,11 @@ def _compared(run_dir: Path, config: DictConfig) -> tuple[DictConfig, dict[str, 
     """Return `config` with what may differ as in the folder's config, the folder's settings, and the keys in which they
     differ, or why they cannot be compared.
     """
-    if not (run_dir / CONFIG).is_file():
-        return f"without a {CONFIG}"
     try:
         saved: Any = OmegaConf.load(run_dir / CONFIG)
         there, theirs = _settings(saved), {key: saved[key] for key in _MAY_DIFFER if key in saved}
+    except FileNotFoundError:
+        return f"without a {CONFIG}"
     except (OmegaConfBaseException, YAMLError, OSError, ValueError, AttributeError):
         return f"its {CONFIG} cannot be read"
     asked = config.copy()
@@ -249,12 +239,7 @@ def _changed_prompts(run_dir: Path, config: DictConfig) -> list[str]:
 
 def _settings(config: Any, *, resolve: bool = True) -> dict[str, Any]:
     plain: Any = OmegaConf.to_container(config, resolve=resolve)
-    return {key: value for key, value in leaves(plain) if not _says_how_asked(key)}
-
-
-def _says_how_asked(key: str) -> bool:
-    *sections, name = key.split(".")
-    return name in HOW_ASKED and not {"server", "client"}.isdisjoint(sections)
+    return {key: value for key, value in leaves(plain) if not _HOW_ASKED.fullmatch(key)}
 
 
 def _shown(key: str, settings: dict[str, Any]) -> str:

@@ -30,7 +30,7 @@ from steer_lit.cli.quiet import giving_back
 from steer_lit.cli.refusals import explain, naming_own, refusal_in, unforeseen, unusable
 from steer_lit.cli.run_folder import holds_a_run, leave_nothing
 from steer_lit.cli.signals import FROZEN, leave_other_ranks, sigterm_ends
-from steer_lit.cli.sweeps import NotBegun, WholeSweep, name_sweeps_folders, runs_elsewhere, runs_in_process
+from steer_lit.cli.sweeps import SWEEPER, NotBegun, WholeSweep, name_sweeps_folders, runs_elsewhere
 from steer_lit.cli.synthesis_run import run_synthesizing
 from steer_lit.cli.train_run import run_training
 from steer_lit.errors import ConfigError, Problem, ServerDown, SteerError
@@ -133,7 +133,8 @@ def _compose_and_run(program: str, options: Sequence[str], words: Sequence[str],
             _report(refusal_in(error) or error, folder, program, words)
             if sweeping() and not several_ranks():
                 failed.append(f"#{HydraConfig.get().job.num}")  # the other runs may succeed
-                if runs_in_process(HydraConfig.get()):
+                settings = HydraConfig.get()
+                if settings.sweeper._target_ == SWEEPER and not runs_elsewhere(settings):
                     return None
             _fail(REFUSED)
         except Exception as error:
@@ -183,15 +184,10 @@ def _report(refusal: BaseException, folder: Path, program: str, words: Sequence[
     message = unusable(refusal, folder) if isinstance(refusal, OSError) else explain(refusal, program, words)
     notes = getattr(refusal, "__notes__", ())
     if isinstance(refusal, ServerDown) and not notes and not sweeping():  # from a training's greeting of its servers
-        notes = [_begin_again(folder)]
+        own = words_setting(given_words("hydra"), ["hydra.run.dir"])
+        again = next_step(typed_command(folder if own else None))
+        notes = ["stopped before the run began: nothing new was saved", again]
     print(visible("\n".join([message, *notes])), file=sys.stderr)
-
-
-def _begin_again(folder: Path) -> str:
-    """Return what to do about a server that refused a run's first contact: nothing was begun that is resumed."""
-    own = words_setting(given_words("hydra"), ["hydra.run.dir"])
-    said = "stopped before the run began: nothing new was saved"
-    return f"{said}\n{next_step(typed_command(folder if own else None))}"
 
 
 def _not_finished(program: str, words: Sequence[str], failed: Sequence[str], rest: Sequence[str]) -> str:
@@ -230,10 +226,7 @@ def _hydra_calls(
 
 
 def _stopped(folder: Path | None, words: Sequence[str], *, alone: bool) -> str:
-    """Return the message for a signal while no run, of these `words`, was at work: it had not begun, or was over.
-
-    `alone` is False in a sweep.
-    """
+    """Return the message for a signal before a run had begun or after it was over. `alone` is False in a sweep."""
     if folder is not None:
         leave_nothing(folder, ended=False)
         if holds_a_run(folder):

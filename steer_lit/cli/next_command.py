@@ -87,10 +87,7 @@ def _base(config: DictConfig) -> list[Any]:
 
 
 def _name(run: Sequence[str]) -> str:
-    """Name a policy after its run's overrides, without the seed.
-
-    `reward.alpha=0.3 seed=1` gives `alpha_0_3`, `ablation=full` gives `full`.
-    """
+    """Name a policy after its run's overrides but the seed: alpha_0_3 for reward.alpha=0.3, full for ablation=full."""
     parts = []
     for key, _, value in (word.partition("=") for word in run):
         if key != "seed":

@@ -10,13 +10,7 @@ import sys
 from contextlib import suppress
 from functools import partial
 
-from steer_lit.cli.signals import (
-    FROZEN,
-    end_with_parent,
-    heard_in_destructors,
-    leave_other_ranks,
-    sigterm_ends,
-)
+from steer_lit.cli.signals import FROZEN, end_with_parent, heard_in_destructors, leave_other_ranks, sigterm_ends
 from steer_lit.ranks import first_rank
 from steer_lit.terminal.stdout import INTERRUPTED, printing
 

@@ -104,11 +104,7 @@ def leave_nothing(run_dir: Path, *, ended: bool = True) -> None:
 
 def holds_a_run(run_dir: Path) -> bool:
     """Return whether the folder holds more than a run writes as it starts."""
-    return run_dir.is_dir() and not all(_is_log_or_lock(path) for path in run_dir.iterdir())
-
-
-def _is_log_or_lock(path: Path) -> bool:
-    return path.is_file() and (path.suffix == ".log" or path.name == LOCK)
+    return not all(path.is_file() and (path.suffix == ".log" or path.name == LOCK) for path in run_dir.glob("*"))
 
 
 def holds(run_dir: Path, kind: str) -> bool:
@@ -120,16 +116,15 @@ def freeze(config: DictConfig, run_dir: Path, earlier: Sequence[tuple[int, dict[
     """Write the resolved config into the folder, with the command, the versions, the prompts and, of a training that is
     continued, the `earlier_settings`; return its path.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
     resolved = escaped(OmegaConf.to_container(config, resolve=True))
     path = run_dir / CONFIG
     if local_rank() == 0:
+        commands, again = recorded_commands(run_dir), typed_command(run_dir)
+        commands += [again] if again not in ("", *commands[-1:]) else []  # a resumed run has several
         found: dict[str, Any] = {"python": platform.python_version(), "steer-lit": __version__}
         found |= {name: version(name) for name in RECORDED}
         found |= {"date": datetime.now().isoformat(" ", timespec="minutes"), "command": typed_command()}
-        found["commands"] = _commands(run_dir)
-        found["prompts"] = prompts_of(config)
-        found |= {EARLIER: earlier} if earlier else {}
+        found |= {"commands": commands, "prompts": prompts_of(config)} | ({EARLIER: earlier} if earlier else {})
         replace_text(run_dir / VERSIONS, json.dumps(found, indent=2) + "\n")
         replace_text(path, OmegaConf.to_yaml(OmegaConf.create(resolved)))
     return path
@@ -149,14 +144,8 @@ def prompts_of(config: DictConfig) -> dict[str, str]:
     return digests({name: own for name in ASKING if isinstance(own := at_ours(config, f"{name}.prompts"), str)})
 
 
-def _commands(run_dir: Path) -> list[str]:
-    """Return the commands of the run, oldest first and each with its folder. A resumed run has several."""
-    earlier, command = recorded_commands(run_dir), typed_command(run_dir)
-    return earlier if command in ("", *earlier[-1:]) else [*earlier, command]
-
-
 def recorded_commands(run_dir: Path) -> list[str]:
-    """Return the commands that the folder's run has recorded, oldest first."""
+    """Return the commands that the folder's run has recorded, oldest first and each with its folder."""
     found = saved_versions(run_dir).get("commands")
     return list(map(str, found)) if isinstance(found, list) else []
 

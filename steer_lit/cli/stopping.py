@@ -38,23 +38,21 @@ def continuable(run_dir: Path, name: str, finished: Callable[[], bool]) -> Itera
     try:
         with _sigterm_raises():
             yield
-    except (KeyboardInterrupt, SystemExit, ServerDown, TooManyFailures, OSError) as stop:
-        said = "stopped, what was finished is saved" if finished() else "stopped before anything was finished"
-        _tell(stop, said + resuming_step(name, typed_words(), run_dir))
-        if isinstance(stop, KeyboardInterrupt):
-            raise SystemExit(INTERRUPTED) from None
-        raise
     except (ConfigError, NothingWritten):  # the same command would end alike
         raise
-    except Exception as error:  # such as one of a user's own judge
-        if finished():
-            error.add_note("stopped, what was finished is saved" + resuming_step(name, typed_words(), run_dir))
+    except (KeyboardInterrupt, SystemExit, Exception) as stop:
+        stopped = not isinstance(stop, Exception) or isinstance(stop, ServerDown | TooManyFailures | OSError)
+        if (done := finished()) or stopped:
+            said = "stopped, what was finished is saved" if done else "stopped before anything was finished"
+            _tell(stop, said + resuming_step(name, typed_words(), run_dir))
+        if isinstance(stop, KeyboardInterrupt):
+            raise SystemExit(INTERRUPTED) from None
         raise
 
 
 def _tell(stop: BaseException, said: str) -> None:
-    """Attach `said` to an error that is going to be printed, or print it at once for any other."""
-    if isinstance(stop, SteerError | OSError):
+    """Attach `said` to an error, which is going to be printed, or print it at once for a signal."""
+    if isinstance(stop, Exception):
         stop.add_note(said)
     else:
         print(said, file=sys.stderr)
@@ -139,9 +137,7 @@ def _unsaved(run_dir: Path, words: Sequence[str]) -> str:
 
 
 def _at_its_end(run_dir: Path, words: Sequence[str], trainer: Trainer, ended: Callable[[], str]) -> str:
-    """Return the message for a run that was stopped after its last step, "" for another. It lacks a validation at most:
-    without that, it is finished.
-    """
+    """Return the message for a run stopped after its last step, which lacks at most a validation; "" for another."""
     from steer_lit.lit.training_checkpoint import OWN, PLACE, read_checkpoint
     from steer_lit.lit.validation_schedule import at_end
 

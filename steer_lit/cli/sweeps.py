@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.checks.idle import idle_in_sweep
 from steer_lit.checks.programs import bench_problems, synthesis_problems, train_problems
-from steer_lit.cli.going_on import begins_anew, finished, go_on, in_the_way
+from steer_lit.cli.going_on import finished, go_on, in_the_way
 from steer_lit.cli.next_command import compared
 from steer_lit.errors import SteerError
 from steer_lit.files.run_files import ADAPTER
@@ -31,13 +31,12 @@ from steer_lit.terminal.words import key_of
 from steer_lit.texts import first_lines
 
 _CHECKS = {"train": train_problems, "bench": bench_problems, "synthesize": synthesis_problems}
-# Hydra's own, by the names in its configs. If another version of Hydra renames them, sweeps are not checked as a whole:
-# each run is checked when it begins.
-_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
-_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+# By the names in Hydra's configs. If another version of Hydra renames them, sweeps are not checked as a whole: each run
+# is checked when it begins.
+SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 # Launchers of this machine. Others may start runs where there is a GPU that this machine lacks.
 _HERE = {
-    _LAUNCHER,
+    "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
     "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
     "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher",
 }
@@ -76,7 +75,7 @@ class WholeSweep(Callback):
         """Raise NotBegun with every problem of every run, before the first run begins."""
         try:
             folder = Path.cwd() / str(config.hydra.sweep.dir)  # fixes its time of day for every run, and for Hydra
-            if config.hydra.sweeper._target_ == _SWEEPER:
+            if config.hydra.sweeper._target_ == SWEEPER:
                 with env_override(dict(config.hydra.job.env_set)):
                     self._check(config, str(config_name))
         except Exception as error:
@@ -155,16 +154,11 @@ def _problems(program: str, folder: Path, config: DictConfig) -> list[str]:
         if program == "train":
             go_on(folder, config)
         found = list(map(str, _CHECKS[program](config)))
-        if program == "train" and begins_anew(folder, config) and (occupied := in_the_way(folder, config)):
+        if program == "train" and (occupied := in_the_way(folder, config)):
             found.append(occupied)
         return found
     except OmegaConfBaseException as error:
         return [f"{error.full_key}: {first_lines(error)}"]
-
-
-def runs_in_process(settings: Any) -> bool:
-    """Return whether Hydra's `settings` name its own sweeper and its launcher that runs in this process."""
-    return (settings.sweeper._target_, settings.launcher._target_) == (_SWEEPER, _LAUNCHER)
 
 
 def runs_elsewhere(settings: Any) -> bool:

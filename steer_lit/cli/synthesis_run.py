@@ -1,11 +1,7 @@
-"""Makes training data from a composed config.
-
-Nothing heavy is imported before the config has been checked, so that every refusal comes at once.
-"""
+"""Makes training data from a composed config."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,7 +45,7 @@ def _synthesize(config: DictConfig, run_dir: Path) -> None:
     check_unclaimed(settings.stage_names, run_dir)
     if config.dry_run:
         tell_plan(settings, config.generator.name, console, starts)
-        _tell_dry(_lacking(config))
+        _tell_dry(config)
         return
 
     def begin() -> None:
@@ -66,15 +62,11 @@ def _synthesize(config: DictConfig, run_dir: Path) -> None:
     print(next_steps(manifest, settings, run_dir, typed_words()))
 
 
-def _lacking(config: DictConfig) -> list[str]:
-    """Return the keys that a dry run may leave out and the run itself may not, such as the server."""
+def _tell_dry(config: DictConfig) -> None:
+    """Print the command that makes what this dry run counted, and the keys that it still lacks, such as the server."""
     made = config.copy()
     made.dry_run = False
-    return [problem.key for problem in synthesis_problems(made)]
-
-
-def _tell_dry(lacking: Sequence[str]) -> None:
-    """Print the command that makes what this dry run counted, and the keys that it still lacks."""
+    lacking = [problem.key for problem in synthesis_problems(made)]
     folder = words_setting(given_words("hydra"), ["hydra.run.dir"])
     print("dry_run=true: nothing was made")
     following = command("synthesize", *words_besides(typed_words(), ["dry_run"]), *folder)

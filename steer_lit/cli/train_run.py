@@ -22,7 +22,6 @@ from steer_lit.checks.rows import read_row_problems
 from steer_lit.cli.closing import Result, closing, opening
 from steer_lit.cli.going_on import (
     begin_at,
-    begins_anew,
     earlier_than,
     finished,
     go_on,
@@ -66,8 +65,7 @@ def run_training(config: DictConfig, run_dir: Path) -> float | None:
                 say(closing(config, run_dir, result, typed_words()))
             return result.value
         go_on(run_dir, config)  # the run that had the folder may have saved since
-        if begins_anew(run_dir, config):
-            make_room(run_dir, config)
+        make_room(run_dir, config)
         say(opening(config, run_dir))
         import numpy  # noqa: F401 - before torch, whose C code imports it too and ignores a Ctrl-C meanwhile
 
