@@ -36,6 +36,12 @@ def test_adapters_of_one_run_are_no_seeds(tmp_path: Path) -> None:
     assert len(list(unlike_seeds({"full": [one, f"{link}/adapter"]}))) == 1
 
 
+def test_the_base_policy_is_of_no_run_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, _ = adapter(tmp_path / "a"), adapter(tmp_path / "here", stage="sft")
+    monkeypatch.chdir(tmp_path / "here")
+    assert list(unlike_seeds({"full": [one, "base"]})) == []
+
+
 def test_runs_that_differ_in_their_seed_alone_are_seeds_of_one_training(tmp_path: Path) -> None:
     start = {
         "init_from": "a/adapter",
