@@ -159,7 +159,10 @@ def _graded(judge: Judge, rows: Sequence[LabelledTurn], console: Console) -> lis
 
 
 def cost(judge: Judge, scenarios: Sequence[Scenario], policies: int, max_turns: int, extra_turns: int = 0) -> str:
-    """Say how many turns the benchmark asks of the judge, and how many tokens by what the calibration set took."""
+    """Say how many turns the benchmark asks of the judge, and how many tokens by what the calibration set took.
+
+    The attacker may go `extra_turns` turns beyond a row's script.
+    """
     asked = policies * sum(min(len(scenario.attacks) + extra_turns, max_turns) for scenario in scenarios)
     played = f"{counted(len(scenarios), 'dialogue')} by {counted(policies, 'policy', 'policies')}"
     said = f"The benchmark, {played}, has at most {counted(asked, 'turn')} to grade"

@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 _UNKNOWN = "may be another than was judged, since a joined run has not recorded which"
 
 
-def picture_opener(data: Mapping[str, Any]) -> OpenImage:
-    """Return what opens the pictures of a config's `data`. Raises ConfigError if its files agree on no folder."""
-    return partial(open_image, root=_folder(data))
+def picture_opener(data: Mapping[str, Any], started_in: Path = Path()) -> OpenImage:
+    """Return what opens the pictures of a config's `data`, whose paths are relative to the folder `started_in`.
+
+    Raises ConfigError if its files agree on no folder.
+    """
+    root = _folder(data)
+    return partial(open_image, root=None if root is None else started_in / root)
 
 
 def _folder(data: Mapping[str, Any]) -> Path | None:

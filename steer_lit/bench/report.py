@@ -142,7 +142,9 @@ def untold(records: Records) -> list[str]:
 
 
 def _repliers(records: Records) -> dict[str, Counter[str]]:
-    """Count the dialogues by the model that a server says answered, for the judge and each policy."""
+    """Count the dialogues by the model that a server says answered, for the judge and each policy behind one: it may
+    be another than the one that is asked for.
+    """
     rows = [row for played in records.values() for row in played]
     found = {"the judge": Counter(name for row in rows for name in row.graded_by)}
     found |= {policy: Counter(name for row in played for name in row.answered_by) for policy, played in records.items()}

@@ -27,6 +27,9 @@ from steer_lit.terminal.visible import print_lines
 def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
     """Play, grade, write everything down and print the table. Return the content of `summary.json`.
 
+    Policies play one after the other, in order. Dialogues are played unless answers of the policy's `fingerprint` are
+    recorded; where only this judge's grades are missing, the recorded answers are graded, in a thread of their own.
+
     The run first prints in what it differs from the folder's report. This, with the config and the manifest that belong
     to it, is replaced when the run ends; the manifest at once if the run adds to what it shows. The report is left if
     the run graded nothing, or nothing of a policy of which it shows grades.
