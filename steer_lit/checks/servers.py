@@ -82,6 +82,9 @@ def saved_key_problems(config: Config) -> Iterator[Problem]:
     named = {str(value) for key, value in values if key.rpartition(".")[2] == "api_key_env"}
     keys = _environments_keys(named)
     for key, value in values:
+        source = key.removeprefix("module.").removeprefix("callbacks.settings.settings.")
+        if source != key and dict(values).get(source) == value:
+            continue  # they repeat settings from elsewhere
         if held := [name for name, secret in keys.items() if secret in str(value)]:
             yield Problem(key, HIDDEN, _HELD.format(held[0]))
 

@@ -47,22 +47,32 @@ def giving_back() -> Iterator[None]:
     """Give a program that calls a run from Python its logging back at the end, its warnings and its seed: Hydra has put
     the run's own handlers in place of its, Lightning has noted the run's seed in the environment.
     """
-    root, seeds = logging.getLogger(), ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
-    handlers, level, raising, hook = root.handlers[:], root.level, logging.raiseExceptions, threading.excepthook
-    before = {name: os.environ[name] for name in seeds if name in os.environ}
+    seeds = {name: os.environ.get(name) for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")}
+    loggers = {one: (one.level, one.handlers[:], one.propagate) for one in _loggers()}
+    raising, hook = logging.raiseExceptions, threading.excepthook
     try:
         with warnings.catch_warnings():
             yield
     finally:
-        for handler in [one for one in root.handlers if one not in handlers]:
-            root.removeHandler(handler)
+        kept = [handler for _, handlers, _ in loggers.values() for handler in handlers]
+        for handler in {handler for one in _loggers() for handler in one.handlers}.difference(kept):
             handler.close()  # the run's log
-        root.handlers[:] = handlers
-        root.setLevel(level)
+        for one, (level, handlers, propagate) in loggers.items():
+            one.setLevel(level)
+            one.handlers[:], one.propagate = handlers, propagate
+        for handler in kept:  # Hydra has closed them, and one that writes anew would not open again
+            if isinstance(handler, logging.FileHandler) and handler.mode == "w":
+                handler.mode = "a"
         logging.raiseExceptions, threading.excepthook = raising, hook
-        for name in seeds:
+        for name, seed in seeds.items():
             os.environ.pop(name, None)
-        os.environ.update(before)
+            if seed is not None:
+                os.environ[name] = seed
+
+
+def _loggers() -> list[logging.Logger]:
+    known = logging.root.manager.loggerDict.values()
+    return [logging.getLogger(), *(one for one in known if isinstance(one, logging.Logger))]
 
 
 def _unless_raised_again(show: Callable[[threading.ExceptHookArgs], object], ended: threading.ExceptHookArgs) -> None:

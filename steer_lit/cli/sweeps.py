@@ -131,6 +131,8 @@ class WholeSweep(Callback):
                 left[folder] = run
         adapters = {run.swept: at for folder, run in left.items() if (at := folder / ADAPTER).is_dir()}
         configs, unfinished = [run.config for run in left.values()], len(self.runs) - len(left)
+        if left:  # the command is for their model, whichever run was the last
+            HydraConfig.instance().cfg = next(iter(left.values())).hydras
         if len(adapters) > 1 and (following := compared(configs, adapters, self.common, unfinished)):
             print(following)
 

@@ -29,12 +29,19 @@ def test_the_caller_has_its_logging_warnings_and_seed_back(
     words: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PL_GLOBAL_SEED", "7")
+    own = logging.FileHandler(tmp_path / "own.log", mode="w")  # which Hydra closes
+    logging.getLogger("host").addHandler(own)
+    logging.getLogger("lightning.pytorch").setLevel(logging.INFO)
     before = state()
     code = cli.run("train", [*words, "+debug=step", f"hydra.run.dir={tmp_path / 'run'}", "replay.dialogues=0"])
     assert code == (REFUSED if "optim.lr=-1" in words else 0)
     assert state() == before
     logging.getLogger("host").error("a line of the caller's")
     assert "a line of the caller's" in caplog.text
+    assert "a line of the caller's" in (tmp_path / "own.log").read_text()
+    assert logging.getLogger("lightning.pytorch").level == logging.INFO
+    logging.getLogger("host").removeHandler(own)
+    own.close()
     assert all("a line of the caller's" not in log.read_text() for log in tmp_path.glob("run/*.log"))
 
 

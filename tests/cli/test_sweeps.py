@@ -118,6 +118,24 @@ def test_a_sweep_keeps_its_folder_with_a_time_in_its_name(
     assert len({folder.parent for folder in begun}) == 1
 
 
+def test_the_comparing_command_has_the_model_of_the_runs_that_finished(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the sweep's last run was of another."""
+
+    def run(config: DictConfig, run_dir: Path) -> None:
+        if config.model.name == "nano":
+            raise SteerError("this one fails")
+        empty_adapter(run_dir / "adapter")
+        freeze(config, run_dir)
+        mark_finished(run_dir, Result(""))
+
+    monkeypatch.setitem(cli.RUNS, "train", run)
+    words = ["-m", "experiment=sft_tiny,sft_nano", "seed=1,2", f"hydra.sweep.dir={tmp_path}"]
+    assert cli.run("train", words) == REFUSED
+    assert "next:    python bench.py model=tiny 'policies." in capsys.readouterr().out
+
+
 def test_a_repeated_sweep_skips_finished_runs_and_compares_only_those(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

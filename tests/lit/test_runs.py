@@ -156,7 +156,7 @@ def test_the_next_command_keeps_the_words_on_machine_model_and_server(tmp_path: 
     both = ["model.source=/models/a b", "model.lora.r=8", "system_prompt=Be kind", "server.model=t"]
     machine = ["debug=step", "hardware=gpu_80gb"]
     words = [both[0], *machine, *both[1:], "+experiment=sft_7b", "optim.lr=1e-4", "hydra.run.dir=x"]
-    assert said("sft", *words).endswith(f"init_from={tmp_path}/adapter {shlex.join([both[0], *machine, *both[1:]])}")
+    assert said("sft", *words).endswith(f"init_from={tmp_path}/adapter {shlex.join([*both[:2], *machine, *both[2:]])}")
     assert said("grpo", *words).endswith(f"bench.limit=300 {shlex.join(both)}")
 
 

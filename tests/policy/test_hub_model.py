@@ -30,5 +30,5 @@ def test_a_checkpoint_is_fetched_with_a_bar_and_trained_on(tmp_path: Path) -> No
     assert re.search(r"model\.safetensors: +100%", done.stderr)
     assert "HTTP Request" not in done.stdout + done.stderr
     assert (tmp_path / "run" / "adapter" / "adapter_model.safetensors").is_file()
-    carried = "model.source=owner/name hardware=cpu model.quantize=none model.min_pixels=784 model.max_pixels=50176"
+    carried = "model.source=owner/name model.quantize=none model.min_pixels=784 model.max_pixels=50176 hardware=cpu"
     assert re.search(rf"^next: +python train\.py \+experiment=grpo_3b init_from=\S+ {carried}$", done.stdout, re.M)
