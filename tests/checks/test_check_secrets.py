@@ -9,7 +9,7 @@ import hydra
 import pytest
 
 from steer_lit.checks.programs import bench_problems, synthesis_problems, train_problems
-from steer_lit.checks.servers import key_problems
+from steer_lit.checks.servers import key_problems, saved_key_problems
 from steer_lit.cli import main as cli
 from steer_lit.terminal.conf_files import conf_dir
 from steer_lit.terminal.stdout import REFUSED
@@ -183,3 +183,14 @@ def test_values_without_a_key_are_accepted(monkeypatch: pytest.MonkeyPatch) -> N
         "--cfg",
     ]
     assert list(key_problems(words)) == []
+
+
+def test_a_key_is_told_where_it_was_given_and_not_where_the_config_repeats_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", SECRET * 2)
+    tutor = {"token": SECRET * 2}
+    repeats = {
+        "module": {"tutor": {**tutor, "own": SECRET * 2}},
+        "callbacks": {"settings": {"settings": {"tutor": tutor}}},
+    }
+    found = [problem.key for problem in saved_key_problems({"tutor": tutor, **repeats})]
+    assert found == ["tutor.token", "module.tutor.own"]
