@@ -1,4 +1,7 @@
-"""Runs a composed config of the benchmark: plays and reports, makes a report again, or checks a judge."""
+"""Runs a composed config of the benchmark: plays and reports, makes a report again, or checks a judge.
+
+What is heavy is imported after the config has been checked, so that every refusal comes at once.
+"""
 
 from __future__ import annotations
 

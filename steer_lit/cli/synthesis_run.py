@@ -1,4 +1,4 @@
-"""Makes training data from a composed config."""
+"""Makes training data from a composed config. What is heavy is imported after the config has been checked."""
 
 from __future__ import annotations
 
