@@ -79,12 +79,12 @@ class LastCheckpoint(Checkpoint):
             self.save(trainer)
 
     def on_exception(self, trainer: Trainer, module: PolicyModule, exception: BaseException) -> None:
-        """Save after a SIGTERM during validation.
+        """Save after a SIGTERM during validation, or after a validation that ended since the step was saved.
 
         Not after other exceptions: a callback that raised one may have left the policy or itself half changed, and a
         resumed run would not call it again for that step.
         """
-        unsaved = trainer.global_step != self._saved_at
+        unsaved = trainer.global_step != self._saved_at or module.validated_at == trainer.global_step
         if unsaved and trainer.world_size == 1 and isinstance(exception, SIGTERMException):
             self.save(trainer)
         self._let_go()

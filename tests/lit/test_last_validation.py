@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from lightning import Callback, Trainer
 
 from steer_lit.lit.last_checkpoint import LastCheckpoint
 from steer_lit.lit.sft_module import SFTModule
+from steer_lit.lit.training_checkpoint import OWN, read_checkpoint
 from tests.settings import optim_settings
 
 EVERY = {"check_val_every_n_epoch": None, "num_sanity_val_steps": 0}
@@ -94,6 +96,37 @@ def test_a_checkpoint_saved_in_the_last_validation_resumes_as_finished(
     resumed = tiny_policy()
     assert fit(make_trainer, resumed, small_world("sft", **world), path, **settings) == []
     for name, tensor in module.policy.adapter_state().items():
+        assert torch.equal(resumed.adapter_state()[name], tensor), name
+
+
+class CtrlC(Callback):
+    """Presses Ctrl-C in the middle of a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer: Trainer, *_: object) -> None:
+        if trainer.global_step == self.step - 1:
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize(("step", "at"), [(2, [2, 3]), (3, [2, 3]), (4, [2, 4])])
+def test_a_validation_that_ended_after_ctrl_c_is_not_repeated(
+    step: int, at: list[int], make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
+) -> None:
+    """Lightning validates the step before it stops, if one batch is all that is validated. Servers may be paid for it,
+    and loggers would have its figures twice.
+    """
+    world, validated, straight, resumed = {"batch_size": 10, "val_size": 10}, Validated([]), tiny_policy(), tiny_policy()
+    settings = {"max_steps": at[-1], "val_check_interval": 2}
+    assert fit(make_trainer, straight, small_world("sft", **world), **settings) == at
+    stops = {"callbacks": [validated, CtrlC(step), LastCheckpoint(100)], **settings}
+    with pytest.raises(SystemExit):
+        fit(make_trainer, tiny_policy(), small_world("sft", **world), **stops)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    assert read_checkpoint(last)[OWN]["validated_at"] == step  # else a run at its end is owed one
+    assert validated.steps + fit(make_trainer, resumed, small_world("sft", **world), last, **settings) == at
+    for name, tensor in straight.adapter_state().items():
         assert torch.equal(resumed.adapter_state()[name], tensor), name
 
 
