@@ -14,10 +14,12 @@ _VERSION = 1  # raise it when the meaning of an entry changes
 
 
 def request_key(request: ChatRequest, settings: ChatSettings) -> str:
-    """Return a key that two requests share only if they ask the same of the same model on the same server."""
+    """Return a key that two requests share only if they ask the same of a model of the same name.
+
+    Its address is not in it: a server that has moved, or a cluster job's own, is not paid again.
+    """
     asked = {
         "version": _VERSION,
-        "base_url": settings.base_url.rstrip("/"),
         "model": settings.model,
         "structured": settings.structured,
         "messages": [

@@ -159,14 +159,14 @@ class TurnAsker(Asker[Shape]):
         self._settings = (max_tokens, temperature, max_pixels, prompts_asked)
 
     def fingerprint(self, own: object) -> str:
-        """Return a text that changes with server, model, prompts and settings, and with `own`, a setting of the caller.
+        """Return a text that changes with model, prompts and settings, and with `own`, a setting of the caller.
 
         Grades and dialogues are recorded under it. If it changes, they are made again. How replies are read is not in
         it: whoever changes that also changes `own`.
         """
         asked = self._named.settings
-        server = (asked.base_url, asked.model, asked.structured)
-        return f"llm:{digest(repr((server, own, *self._settings)), 12)}"
+        model = (asked.model, asked.structured)  # by its name: the address may be another for each job of a cluster
+        return f"llm:{digest(repr((model, own, *self._settings)), 12)}"
 
     def question(self, turns: Sequence[Turn], shown: str, **fields: str) -> Question:
         """Return a question with the turns' pictures. `fields` fill the user's prompt; `shown` is untrusted text."""

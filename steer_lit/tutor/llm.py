@@ -76,7 +76,7 @@ class LlmScorer:
 
     @property
     def fingerprint(self) -> str:
-        """A text that changes with server, model, prompts and every setting: records under another are void."""
+        """A text that changes with model, prompts and every setting: records under another are void."""
         return self._asker.fingerprint((self._sees, "known intent:3"))
 
 

@@ -148,10 +148,10 @@ def test_scripted_attacks_do_not_replace_a_server_that_is_down() -> None:
 
 
 def test_the_fingerprint_of_recorded_dialogues_is_unchanged(answering) -> None:
-    """Server, model, settings in this order, and prompts. With another text users would play the dialogues again."""
+    """Model, settings in this order, and prompts. With another text users would play the dialogues again."""
     prompts = tuple(Prompt.load(name).digest for name in ("attacker_system", "attacker_user", "repair"))
     own = (2, AdaptiveAttacker(extra_turns=2).fingerprint)
-    named = (("http://localhost:1/v1", "model", "auto"), own, 256, 0.0, 512 * 512, prompts)
+    named = (("model", "auto"), own, 256, 0.0, 512 * 512, prompts)
     attacker = LlmAttacker(answering(str), open_image)
     assert attacker.fingerprint == f"llm:{digest(repr(named), 12)}"
 
