@@ -48,11 +48,37 @@ def rewards_of(reward: Reward, trajectories: Sequence[Trajectory]) -> list[Traje
     return found
 
 
+def checked_credit(
+    credit: AssignedCredit, module: object, rewards: Sequence[TrajectoryReward | None]
+) -> AssignedCredit:
+    """Return what the `credit_of` of a `module`'s class returned for `rewards`. Raise SteerError if it does not fit."""
+    turns = [0 if reward is None else len(reward.turn_scores) for reward in rewards]
+    rows = credit.advantages if isinstance(credit, AssignedCredit) else None
+    wrong = [f"{credit!r:.300} for {counted(len(turns), 'dialogue')}"]
+    if isinstance(rows, tuple) and len(rows) == len(turns):
+        wrong = [
+            f"{row!r:.300} for dialogue {number}, with {counted(count, 'turn')} to learn from"
+            for number, (row, count) in enumerate(zip(rows, turns, strict=True), start=1)
+            if not (isinstance(row, tuple) and len(row) in (0, count) and all(map(_is_finite, row)))
+        ]
+    if wrong:
+        raise SteerError(
+            f"{type(module).__module__}.{type(module).__qualname__}.credit_of returned {wrong[0]}: it must return an "
+            "AssignedCredit whose advantages are a tuple with one entry for each dialogue: a tuple with one finite "
+            "Python float for each turn, or () if nothing is learned from the dialogue, as from a failed one"
+        )
+    return credit
+
+
+def _is_finite(number: object) -> bool:
+    return isinstance(number, int | float) and math.isfinite(number)
+
+
 def _fits(found: TrajectoryReward, turns: int) -> bool:
     by_turn = (found.turn_scores, found.turn_rewards, found.turn_credits)
     if not all(isinstance(entries, tuple) and len(entries) == turns for entries in by_turn):
         return False
-    return all(isinstance(x, int | float) and math.isfinite(x) for x in (found.trajectory_return, *chain(*by_turn)))
+    return all(map(_is_finite, (found.trajectory_return, *chain(*by_turn))))
 
 
 def assign_credit(

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from steer_lit.errors import ConfigError, Problem, SteerError
-from steer_lit.lit.credit import AssignedCredit, assign_credit, rewards_of
+from steer_lit.lit.credit import AssignedCredit, assign_credit, checked_credit, rewards_of
 from steer_lit.lit.lost_step import confirm_servers, stop_when_too_many_failed, stopping_together
 from steer_lit.lit.monitored_metric import RIGHT_SHARE
 from steer_lit.lit.optim import OptimSettings
@@ -110,7 +110,7 @@ class GRPOModule(PolicyModule):
         seeds = [stable_hash(self.seed, self.global_step, scenario.id, number) for scenario, number in members]
         trajectories = self.play([scenario for scenario, _ in members], seeds, self.rollout.temperature)
         rewards = rewards_of(self.reward, trajectories)
-        credit = self.credit_of(rewards)
+        credit = checked_credit(self.credit_of(rewards), self, rewards)
         cost.log_part("rollout")
         self._log_rollouts(trajectories, rewards, credit)
         self._check_failures(trajectories)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from steer_lit.errors import SteerError
-from steer_lit.lit.credit import assign_credit, rewards_of
+from steer_lit.lit.credit import AssignedCredit, assign_credit, checked_credit, rewards_of
 from steer_lit.reward.reward import TrajectoryReward
 from steer_lit.types import Trajectory
 
@@ -79,6 +79,35 @@ def test_a_fitting_reward_passes(played: Callable[..., Trajectory]) -> None:
     turn = ("harmless", 10, 10, False)
     for own in (None, TrajectoryReward(TWO, (1, 0), 1, TWO)):
         assert rewards_of(Own(own), [played(turn, turn)]) == [own]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("advantages", "wrong"),
+    [
+        (None, "None for 2 dialogues"),
+        ((TWO,), f"{AssignedCredit((TWO,), 0, 0)!r} for 2 dialogues"),
+        ((TWO, (), ()), f"{AssignedCredit((TWO, (), ()), 0, 0)!r} for 2 dialogues"),
+        (((0.5, NAN), ()), "(0.5, nan) for dialogue 1, with 2 turns to learn from"),
+        (((float("inf"), 0.5), ()), "(inf, 0.5) for dialogue 1, with 2 turns to learn from"),
+        (((0.5,), ()), "(0.5,) for dialogue 1, with 2 turns to learn from"),
+        (((0.5, 0.5, 0.5), ()), "(0.5, 0.5, 0.5) for dialogue 1, with 2 turns to learn from"),
+        ((0.5, ()), "0.5 for dialogue 1, with 2 turns to learn from"),
+        ((("a", "b"), ()), "('a', 'b') for dialogue 1, with 2 turns to learn from"),
+        ((TWO, TWO), "(0.5, 0.5) for dialogue 2, with 0 turns to learn from"),
+    ],
+)
+def test_what_a_module_of_ones_own_returns_as_credit_is_checked_where_it_returns(advantages: Any, wrong: str) -> None:
+    """A NaN would make the adapter NaN; a missing turn would be learned from as if it had none."""
+    credit: Any = AssignedCredit(advantages, 0, 0) if advantages else None
+    said = re.escape(f"{__name__}.Own.credit_of returned {wrong}: it must return an AssignedCredit whose advantages")
+    with pytest.raises(SteerError, match=f"^{said}"):
+        checked_credit(credit, Own(None), [reward(0.5, 0.5), None])
+
+
+def test_fitting_credit_passes() -> None:
+    for advantages in ((TWO, ()), ((1, 0), ()), ((), ())):
+        credit = AssignedCredit(advantages, 0, 0)
+        assert checked_credit(credit, Own(None), [reward(0.5, 0.5), None]) is credit
 
 
 def test_a_group_with_one_valid_trajectory_is_skipped() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from steer_lit.attacker.scripted import ScriptedAttacker
-from steer_lit.errors import ServerDown, TooManyFailures
+from steer_lit.errors import ServerDown, SteerError, TooManyFailures
 from steer_lit.lit.credit import AssignedCredit
 from steer_lit.lit.grpo_module import GRPOModule
 from steer_lit.lit.last_checkpoint import LastCheckpoint
@@ -139,6 +139,21 @@ def test_an_advantage_of_ones_own_is_learned_from_logged_and_written_down(
     assert step["train/advantage_std"] == 0.5
     assert {turn.advantage for rollout in module.rollouts for turn in rollout.turns} == {0.5}
     assert step["train/grad_norm"] > 0  # in groups of equal returns too
+
+
+def test_an_advantage_that_is_no_number_stops_the_run_before_anything_is_learned(
+    make_trainer: Any, small_world: Any, tiny_policy: Any
+) -> None:
+    class Own(GRPOModule):
+        def credit_of(self, rewards: Sequence[TrajectoryReward | None]) -> AssignedCredit:
+            credit = super().credit_of(rewards)
+            return replace(credit, advantages=tuple((math.nan,) * len(row) for row in credit.advantages))
+
+    module = make_module(tiny_policy(), kind=Own)
+    gradients = record_gradients(module)
+    with pytest.raises(SteerError, match=r"test_grpo_module.*Own.credit_of returned \(nan,.*\) for dialogue 1,"):
+        run(make_trainer, module, small_world("grpo"), steps=1)
+    assert (gradients, module.rollouts) == ([], [])
 
 
 def test_trap_25_a_failed_row_changes_nothing_for_the_others(
