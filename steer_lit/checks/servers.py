@@ -27,14 +27,17 @@ _PATIENT = {"connect_timeout": Annotated[float, Field(ge=30, description=_LONG)]
 _NAMED = {"base_url": "http://localhost/v1", "model": "any"}  # stand-ins for a server that is not named nor asked
 _PLACES = re.compile(r"(server|policies)\b|.*\.(settings|client|target)\b|hydra(\.job(\.env_set\b.*)?)?$")
 _KEYS = r"(api_?key|token|secret|password)"  # usual names of API keys
-# A login or a query in an address, a key of OpenAI's form, or a setting with such a name.
-_SECRET = re.compile(rf"://[^/,\s]*@|://[^,\s]*[?#]|(?<![\w-])sk-\w|{_KEYS}['\"]?\s*:", re.IGNORECASE)
+# In an address, with or without `://`. A policy is named `server:<model>`, which may contain an `@`.
+_LOGIN = re.compile(r"://[^/,\s]*@|(?:^|[\s,'\"{\[(])(?!server:|mailto:)[^\s,'\"{\[($/@:\\]+:[^\s,{}/@\\]+@[\w\[]")
+# A query in an address, a key of OpenAI's form, or a setting with such a name.
+_SECRET = re.compile(rf"://[^,\s]*[?#]|(?<![\w-])sk-\w|{_KEYS}['\"]?\s*:", re.IGNORECASE)
 # In words about no server: a setting whose name ends like an API key's, or a value that is a key and not a file's name
 # such as sk-learn.
 _NAMED_KEY = re.compile(rf"([\w-]*[_-])?({_KEYS}|key)", re.IGNORECASE)
 _KEY = re.compile(r"(?<![\w./-])(sk-|hf_)(?=[\w-]*\d)[\w-]{16,}")
 # Variables that hold keys by convention, such as OPENAI_API_KEY and HF_TOKEN.
 _KEY_VARIABLE = re.compile(r"(^|_)(API_?KEY|TOKEN|SECRET|PASSWORD)$")
+_EXPORT = "holds a key or a login, and is saved with the run: export it in the shell"
 _HELD = "holds the key in ${}, and is saved with the run: leave it to the variable"
 _READ_LATER = re.compile(r"['\"]?\$\{oc\.env:\w+\}['\"]?")
 
@@ -49,8 +52,8 @@ def key_problems(words: Sequence[str]) -> Iterator[Problem]:
             yield Problem(key.partition(".")[0], HIDDEN, "is named by a key, and saved with the run: name it otherwise")
         elif _PLACES.match(key) and (remedy := _word_remedy(*key.split("."), value=value)):
             yield Problem(key, HIDDEN, remedy)
-        elif _names_key(key, value) or _KEY.search(value):
-            yield Problem(key, HIDDEN, "holds a key, and is saved with the run: export it in the shell")
+        elif _names_key(key, value) or _KEY.search(value) or _LOGIN.search(value):
+            yield Problem(key, HIDDEN, _EXPORT)
         elif held := next((name for name, secret in keys.items() if _holds(key, value, name, secret)), None):
             yield Problem(key, HIDDEN, _HELD.format(held))
 
@@ -71,13 +74,15 @@ def _word_remedy(section: str, *setting: str, value: str) -> str | None:
         return "must be the name of an environment variable, never the key itself"
     named = len(setting) > 1 and re.fullmatch(_KEYS, setting[-1], re.IGNORECASE)
     login = setting[-1:] == ("base_url",) and "@" in value
-    if named or login or _SECRET.search(value):
+    if named or login or _SECRET.search(value) or _LOGIN.search(value):
         return "holds a key or a login, and is saved with the run: put it in the variable server.api_key_env names"
     return None
 
 
 def saved_key_problems(config: Config) -> Iterator[Problem]:
-    """Yield values that hold an API key of the environment, by `${oc.env:...}` or as typed: the run would save them."""
+    """Yield values that hold an API key of the environment, by `${oc.env:...}` or as typed, or a login, outside the
+    servers that are checked below: the run would save them, and its loggers show them.
+    """
     values = list(leaves(config, lists=True))
     named = {str(value) for key, value in values if key.rpartition(".")[2] == "api_key_env"}
     keys = _environments_keys(named)
@@ -87,6 +92,8 @@ def saved_key_problems(config: Config) -> Iterator[Problem]:
             continue  # they repeat settings from elsewhere
         if held := [name for name, secret in keys.items() if secret in str(value)]:
             yield Problem(key, HIDDEN, _HELD.format(held[0]))
+        elif _LOGIN.search(str(value)) and not _PLACES.match(key):
+            yield Problem(key, HIDDEN, _EXPORT)
 
 
 def _environments_keys(named: Container[str] = ()) -> dict[str, str]:

@@ -154,6 +154,34 @@ def test_a_key_in_an_unused_server_config_is_refused(program: str) -> None:
     assert SECRET not in "".join(map(str, found))
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        f"+tutor.address=u:{SECRET}@h:80",  # of a class of one's own
+        f"+tutor.address=http://{SECRET}@h",
+        f"+tutor.addresses=[h:80,u:{SECRET}@h:80]",
+        f"+tutor.places={{first: 'u:{SECRET}@h'}}",
+        f"+tutor.client={{base_url: u:{SECRET}@h:80/v1}}",
+        f"++server={{base_url: 'u:{SECRET}@h/v1', model: m}}",
+    ],
+)
+def test_a_login_in_any_address_is_refused_before_a_sweep_saves_it(hidden: Refused, word: str) -> None:
+    message = hidden("-m", word, "seed=1,2", "hydra.sweep.dir=sweep")
+    assert f"{word.lstrip('+').partition('=')[0]}='***': holds a key or a login" in message
+
+
+@pytest.mark.parametrize("program", ["train", "bench", "synthesize"])
+@pytest.mark.parametrize("login", [f"u:{SECRET}@h:80", f"https://{SECRET}@h/v1", "u:${oc.env:OWN}@h"])
+def test_a_login_in_a_config_file_is_refused(program: str, login: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be in the run's folder, and, without `://`, in the loggers' tables of settings."""
+    monkeypatch.setenv("OWN", SECRET)
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        words = [f"+own.address='{login}'", f"+own.addresses=['{login}']"]
+        found = PROBLEMS[program](hydra.compose(program, ["run_dir=x", "hydra.run.dir=x", *words]))
+    assert [problem.key for problem in found] == ["own.address", "own.addresses.0"]
+    assert SECRET not in "".join(map(str, found))
+
+
 def test_a_dry_run_is_checked_for_keys() -> None:
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         words = ["generator=llm", "dry_run=true", f"generator.target.api_key_env=sk-{SECRET}"]
@@ -172,6 +200,13 @@ def test_values_without_a_key_are_accepted(monkeypatch: pytest.MonkeyPatch) -> N
         "policies.risk=outputs/risk-1/adapter",
         "policies.other=server:Qwen/Qwen2.5-VL-7B-Instruct",
         "policies.other={model: my-model, base_url: http://localhost:8001/v1}",
+        "policies.other=server:model@main",
+        "policies.other=[server:model@main,server:other@main]",
+        "data.source.sft=hf://owner/name:train@main",
+        "data.source.sft=[hf://owner/name:train@main,rows.jsonl]",
+        "+logger.mine.host=localhost:8000",
+        "+logger.mine.to=${oc.env:USER}@home",
+        "system_prompt='Write to mailto:me@home or to me@home: at 12:30 @ home'",
         "+experiment=sft_smol",
         "hydra.run.dir=outputs/sk-learn-rows-of-2024",
         "data.source.sft=sk-learn.jsonl",
