@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from steer_lit.checks.idle import idle_in_sweep
 from tests.settings import Refused
 
 IDLE = ": changes nothing that this run learns: it takes part only with "
+WEIGHTS = ("w_safe", "w_use", "w_faith")
 
 
 @pytest.fixture
@@ -55,10 +58,37 @@ def test_a_setting_that_takes_no_part_is_refused(
         ["attacker.lead_share=0", "attacker.extra_turns=1", "attacker.quote_words=2"],
         ["reward=balanced", "reward.credit=score"],
         ["rollout.max_turns=1", "reward._target_=mine.Reward", "reward.alpha=0.5"],  # what it makes of alpha, who knows
+        ["rollout.max_turns=1", "attacker=llm", "tutor=llm", "server.model=m", "attacker.client.model=n"],
     ],
 )
 def test_a_setting_that_takes_part_is_not(start: list[str], words: list[str], refused: Refused) -> None:
     assert IDLE not in refused(*start, *words)
+
+
+SFT, ONE_TURN = {"stage": "sft"}, {"rollout": {"max_turns": 1}}
+SCORE, MIN = {"reward": {"credit": "score", "alpha": 0.5}}, {"reward": {"combine": "min", **dict.fromkeys(WEIGHTS, 1)}}
+WORDY = {"attacker": {"quote_words": 2, "lead_share": 0, "extra_turns": 0}}
+CLIENT = {"attacker": {"client": {"model": "m"}, "clients": 2}}
+
+
+@pytest.mark.parametrize(
+    ("config", "key", "with_what"),
+    [
+        (SFT | SCORE, "reward.alpha", "stage=grpo"),
+        (SFT | MIN, "reward.w_safe", "stage=grpo"),
+        (SFT | WORDY, "attacker.quote_words", "stage=grpo"),
+        (SFT | ONE_TURN | WORDY, "attacker.lead_share", "stage=grpo"),
+        (SCORE | ONE_TURN, "reward.alpha", "a reward.credit other than score"),
+        (WORDY | ONE_TURN, "attacker.quote_words", "rollout.max_turns above 1"),
+        (CLIENT | ONE_TURN, "attacker.client.model", None),  # has to be valid, although nothing calls it
+        (CLIENT | ONE_TURN, "attacker.clients", "rollout.max_turns above 1"),
+    ],
+)
+def test_of_several_reasons_the_first_is_told_and_none_of_a_clients_setting(
+    config: dict[str, Any], key: str, with_what: str | None
+) -> None:
+    told = [f"{problem.key}: {problem.remedy}" for _, problem in idle_in_sweep([config], [f"{key}=1"])]
+    assert told == ([] if with_what is None else [f"{key}{IDLE}{with_what}"])
 
 
 @pytest.mark.parametrize(
