@@ -150,6 +150,11 @@ def test_inspect_run_shows_a_run(
         names = ["complies@2"] if others else ["refuses", "complies@1"]
         assert [line.split()[0] for line in answering.splitlines()] == names
     assert last.count("] user ") == 2 * last.count("refuses (") - 1
+    if own:  # the picture was replaced
+        (tmp_path / "outputs" / "demo" / "grpo" / "pictures.json").write_text('{"a.png": "another\'s"}')
+        transcript = next(cell for cell in cells(ROOT / "notebooks" / "inspect_run.ipynb") if "text" in cell["id"])
+        exec("".join(transcript["source"]), space)
+        assert capsys.readouterr().out.startswith("picture 'a.png': has changed since the run\nmini-bench-")
     plt.close("all")
 
 

@@ -78,7 +78,7 @@ def report_on(
     from steer_lit.bench.joined import in_common, recorded
     from steer_lit.bench.manifest import read_manifest
     from steer_lit.bench.outputs import write_outputs
-    from steer_lit.bench.pictures import judged_pictures, picture_opener
+    from steer_lit.bench.pictures import NOT_SHOWN, judged_pictures, picture_opener
     from steer_lit.bench.raw_eval import read_raw_evals
     from steer_lit.bench.records import is_constant
 
@@ -97,7 +97,7 @@ def report_on(
         open_image, others = judged_pictures([run for folder in folders if (run := read_manifest(folder))])
         if others:
             log.warning("not shown: %s", few(others, 3))
-            ran.append(("not shown", "pictures that are not, or may not be, those that were judged"))
+            ran.append(NOT_SHOWN)
         if lacking := [
             f"{len(rows)} of {len(manifest.dialogues)} by {name}"
             for name in manifest.policies
@@ -146,17 +146,20 @@ def _first_turns(row: GradedDialogue, count: int) -> GradedDialogue:
 
 def _report_rollouts(run: Path, out_dir: Path, console: Console) -> None:
     from steer_lit.bench import html, page_dialogues
-    from steer_lit.bench.pictures import picture_opener
+    from steer_lit.bench.pictures import NOT_SHOWN, trained_pictures
 
     dialogues = [dialogue for path in _rollouts(run) for dialogue in page_dialogues.read_rollouts(path)]
     if not dialogues:
         raise SteerError(f"from_run={run}: there is no readable rollout")
     saved = saved_config(run)
     facts = [("run", str(saved.get("name", run.name))), ("rollouts", str(len(dialogues))), *provenance(run)]
+    shown = (uri for dialogue in dialogues for turn in dialogue.turns for uri in turn.pictures)
+    open_image, others = trained_pictures(run, shown)
+    if others:
+        log.warning("not shown: %s", few(others, 3))
+        facts.append(NOT_SHOWN)
     with console.status("report"):
-        html.write_page(
-            out_dir / "report.html", "Training rollouts", facts, dialogues, picture_opener(saved.get("data", {}))
-        )
+        html.write_page(out_dir / "report.html", "Training rollouts", facts, dialogues, open_image)
     print_lines(console, counted(len(dialogues), "rollout"), f"report:  {out_dir / 'report.html'}")
 
 

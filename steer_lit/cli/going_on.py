@@ -29,6 +29,7 @@ from steer_lit.files.run_files import (
     CURVES,
     LAST,
     NOT_THERE,
+    PICTURES,
     TRAINED_ROWS,
     UNKNOWN,
     VERSIONS,
@@ -45,7 +46,7 @@ log = logging.getLogger(__name__)
 
 _CHECKPOINTS = Path(LAST).parent
 # What a training writes besides TRAINED, but its logs.
-_NOTED = (CONFIG, VERSIONS, CURVES, TRAINED_ROWS, "quarantine*.jsonl", "tensorboard", "csv", "wandb")
+_NOTED = (CONFIG, VERSIONS, CURVES, TRAINED_ROWS, PICTURES, "quarantine*.jsonl", "tensorboard", "csv", "wandb")
 _ASIDE = "before_restart_"
 _MAY_DIFFER = ("run_dir", "hardware", "ckpt_path")
 # What decides the value of a validation.

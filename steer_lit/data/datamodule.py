@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -33,7 +34,7 @@ from steer_lit.data.steps import Cursor, SliceLoader, StepLoader, blocks_of, hol
 from steer_lit.digests import digest
 from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.files.atomic import replace_text
-from steer_lit.files.run_files import QUARANTINE, TRAINED_ROWS
+from steer_lit.files.run_files import PICTURES, QUARANTINE, TRAINED_ROWS
 from steer_lit.numbers import counted
 from steer_lit.ranks import first_rank, several_ranks
 from steer_lit.stages import STAGES, Stage
@@ -86,8 +87,8 @@ class SteerDataModule(LightningDataModule):
         """Read a file's rows now, as far as that needs no policy, so that faults show before weights are loaded.
 
         Bad rows, and those that `unfit` refuses later, are put aside in the folder's quarantine.jsonl; without this
-        call they are only counted. `setup` writes a list of the rows to train on beside it. Every rank reads, the first
-        one writes. Raises what `FileSource.read` raises.
+        call they are only counted. `setup` writes a list of the rows to train on beside it, and for GRPO the digests of
+        all pictures. Every rank reads, the first one writes. Raises what `FileSource.read` raises.
         """
         self._quarantine.path = quarantine_dir / QUARANTINE if first_rank() else None
         if isinstance(self.source, FileSource):
@@ -110,6 +111,8 @@ class SteerDataModule(LightningDataModule):
                     marks = {mark for row in learned for mark in asked_digests(row)}
                     path = self._quarantine.path.with_name(TRAINED_ROWS)
                     replace_text(path, "".join(f"{mark}\n" for mark in sorted(marks)))
+                    if self.stage == "grpo":  # for reports of its rollouts
+                        replace_text(path.with_name(PICTURES), json.dumps(self._pictures, indent=1) + "\n")
 
     def _warn_of(self, rows: Sequence[Record]) -> None:
         """Warn of rows that would be learned from as often as they stand there, and of answers without their form."""
@@ -235,12 +238,18 @@ class SteerDataModule(LightningDataModule):
         """
         split, source = STAGES[self.stage].learns_from, self.source
         if isinstance(source, FileSource):
-            pictures = {ref for _, record in self._read for ref in pictures_of(record)}
             rows = [digest(repr(replace(record, id="")), 16) for _, record in self._read]  # ids may be line numbers
-            seen = sorted((ref.uri, picture_digest(ref, source.image_root)) for ref in pictures)
-            return digest(repr((split, rows, seen, self.blank_images)), 16)
+            return digest(repr((split, rows, list(self._pictures.items()), self.blank_images)), 16)
         made = (source.seed, source.mean_turns, source.size(split), self.max_turns)
         return digest(repr((split, *made, self.blank_images)), 16)
+
+    @cached_property
+    def _pictures(self) -> dict[str, str]:
+        """The digest of each picture of a file's rows, by its uri, in its order. Raises PictureError."""
+        pictures = {ref for _, record in self._read for ref in pictures_of(record)}
+        return {
+            uri: picture_digest(ImageRef(uri), self.source.image_root) for uri in sorted(ref.uri for ref in pictures)
+        }
 
     @cached_property
     def _blocks(self) -> tuple[list[range], list[range]]:

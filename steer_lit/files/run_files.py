@@ -11,6 +11,7 @@ RECORDS, PLAYED = "records.jsonl", "played.json"
 RAW_EVALS = "raw_eval"  # a folder of files in the authors' format, which each report writes anew
 QUARANTINE = "quarantine.jsonl"
 TRAINED_ROWS = "trained_rows.txt"  # digests of what the user says up to each turn of a file's rows
+PICTURES = "pictures.json"  # a digest of each picture file that a GRPO run may have shown, by its name
 # Exports: a PEFT folder, a file, a checkpoint folder.
 ADAPTER, TOWER, BASE = "adapter", "tower.safetensors", "base"
 BEST, BEST_FACTS = "best_adapter", "best.json"  # a PEFT folder, and the file in it with the step and the metric's value

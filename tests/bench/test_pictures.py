@@ -1,4 +1,4 @@
-"""A report shows a picture only if it is the one that was judged."""
+"""A report shows a picture only if it is the one of the run."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from rich.console import Console
 
+from steer_lit.bench.report_only import report_on
 from steer_lit.bench.suite import Suite
 from steer_lit.data.images import open_image, picture_digest
+from steer_lit.rollout.logged import LoggedTrajectory, LoggedTurn
 from steer_lit.types import Attack, ImageRef, Message, Scenario
 from tests.bench.players import Judge, Policy, benched, reported
 from tests.bench.unpacked import unpacked
+from tests.settings import bench_settings
 
 pytestmark = pytest.mark.usefixtures("no_charts")
-CHANGED = "picture 'a.png': has changed since it was judged"
+CHANGED = "picture 'a.png': has changed since the run"
 SEVERAL = "picture 'a.png': means different pictures in the joined runs"
 UNKNOWN = "may be another than was judged, since a joined run has not recorded which"
 
@@ -52,10 +56,13 @@ def forget_pictures(run: Path) -> Path:
 def shown(out: Path, *runs: Path) -> tuple[dict[str, str], str]:
     """Make a report. Return the main colour of each picture on its page, or why there is none, and what is printed."""
     _, said = reported(out, from_run=list(map(str, runs)))
-    page = (out / "report.html").read_text()
+    return on_page((out / "report.html").read_text()), said
+
+
+def on_page(page: str) -> dict[str, str]:
     data = re.findall(r"data:image/webp;base64,([\w+/=]+)", page)
     places: list[tuple[str, Any]] = unpacked(page.split('id="index">')[1].split("<")[0])["pictures"]
-    return {uri: at if isinstance(at, str) else _colour(data[at]) for uri, at in places}, said
+    return {uri: at if isinstance(at, str) else _colour(data[at]) for uri, at in places}
 
 
 def _colour(webp: str) -> str:
@@ -74,7 +81,7 @@ def test_a_picture_that_was_replaced_is_left_out_of_a_later_report(
     pictures, said = shown(tmp_path / "out", run)
     assert pictures == {"a.png": CHANGED, "b.png": "blue"}
     assert caplog.record_tuples == [("steer_lit.bench.report_only", logging.WARNING, f"not shown: {CHANGED}")]
-    assert "* not shown: pictures that are not, or may not be, those that were judged\n" in said
+    assert "* not shown: pictures that are not, or may not be, those of the run\n" in said
     (tmp_path / "rows" / "b.png").unlink()
     assert "is not a file in" in shown(tmp_path / "gone", run)[0]["b.png"]
     assert shown(tmp_path / "old", forget_pictures(run))[0]["a.png"] == "green"  # nothing is known of what was judged
@@ -93,3 +100,54 @@ def test_joined_runs_show_the_picture_that_each_has_judged(tmp_path: Path, caplo
     pictures, _ = shown(tmp_path / "old", forget_pictures(a), b)
     assert pictures == {name: f"picture '{name}': {UNKNOWN}" for name in ("a.png", "b.png", "c.png")}
     assert caplog.messages == [f"not shown: picture files, if there are any: {UNKNOWN}"]
+
+
+def rollout_line(picture: str) -> str:
+    turn = LoggedTurn(
+        user="What is it?",
+        images=(picture,),
+        strategy="",
+        intent=None,
+        tier=None,
+        assistant="A picture.",
+        finish="stop",
+        verdict=None,
+        score=None,
+        reward=None,
+        advantage=None,
+    )
+    return LoggedTrajectory(
+        step=0,
+        scenario=picture,
+        kind="benign",
+        subset="",
+        seed=0,
+        ended="terminated",
+        failed=None,
+        trajectory_return=None,
+        turns=(turn,),
+    ).to_line()
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_picture_that_was_replaced_is_left_out_of_a_report_on_rollouts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, recorded: bool
+) -> None:
+    """Older runs recorded no digests: of them, what has the name now is shown."""
+    run, names = tmp_path / "run", ("a.png", "b.png", "never_played.png")
+    run.mkdir()
+    for name in names:
+        Image.new("RGB", (28, 28), "red").save(tmp_path / name)
+    (run / "config.yaml").write_text(f"data: {{source: {{folder: {tmp_path}}}}}\n")
+    (run / "trajectories.jsonl").write_text(rollout_line("a.png") + rollout_line("b.png"))
+    if recorded:
+        marks = {name: picture_digest(ImageRef(name), tmp_path) for name in names}
+        (run / "pictures.json").write_text(json.dumps(marks))
+    for name in ("a.png", "never_played.png"):
+        Image.new("RGB", (28, 28), "green").save(tmp_path / name)
+    given = {"from_run": str(run), "from_raw_eval": None}
+    report_on(given, bench_settings(), tmp_path / "out", Console(quiet=True))
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert on_page(page) == {"a.png": CHANGED if recorded else "green", "b.png": "red"}
+    assert caplog.messages == [f"not shown: {CHANGED}"] * recorded
+    assert ("pictures that are not, or may not be, those of the run" in page) is recorded

@@ -19,9 +19,10 @@ from PIL import Image
 from torch import distributed
 
 from steer_lit.data.datamodule import SteerDataModule
+from steer_lit.data.images import picture_digest
 from steer_lit.data.sources import FileSource, MiniSource
 from steer_lit.errors import ConfigError, MissingResource, SteerError
-from steer_lit.types import Dialogue, Scenario
+from steer_lit.types import Dialogue, ImageRef, Scenario
 from tests.forked import on_two_ranks
 from tests.test_conf import compose
 
@@ -319,6 +320,18 @@ def test_rows_that_the_policy_cannot_use_are_set_aside(folder: Path) -> None:
     data.unfit = lambda record: "is too long" if record.id == "rl-3" else None
     assert data.train_rows == 6
     assert "is too long" in (folder / "quarantine.jsonl").read_text()
+
+
+@pytest.mark.parametrize("stage", ["grpo", "sft"])
+def test_a_run_of_grpo_notes_which_pictures_its_rollouts_may_show(folder: Path, stage: str) -> None:
+    """Not one of SFT, which leaves no rollouts."""
+    data = files(folder, stage, max_bad_rows=1)
+    data.read_files(folder / "run")
+    data.setup("fit")
+    noted = folder / "run" / "pictures.json"
+    assert noted.is_file() == (stage == "grpo")
+    if stage == "grpo":
+        assert json.loads(noted.read_text()) == {"b.jpg": picture_digest(ImageRef("b.jpg"), folder)}
 
 
 @pytest.mark.parametrize("changed", ["row", "picture"])
