@@ -15,7 +15,7 @@ from rich.progress import Progress, TaskID
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.terminal.bars import LinesApart, clock, count_bar
 
-IF_ANY = ("train/failed_share", "val/failed_share")  # not shown while they are 0
+IF_ANY = ("train/truncated_share", "train/failed_share", "val/failed_share")  # not shown while they are 0
 WITHIN_S = 60.0  # seconds between lines about the progress within a step, if there is no terminal
 # Metric, its label and its format. Metrics that a run does not log are left out.
 SHOWN = (
@@ -23,6 +23,7 @@ SHOWN = (
     ("train/turn_score", "score", "{:.3f}"),
     ("train/right_share", "right", "{:.0%}"),  # not safe_share: a policy that says nothing useful is safe
     ("train/over_refusal", "over-refusal", "{:.0%}"),
+    ("train/truncated_share", "cut", "{:.0%}"),  # dialogues cut short: their later turns were never played
     ("train/failed_share", "failed", "{:.0%}"),
     ("train/kl", "KL", "{:.4f}"),
     ("val/loss", "val loss", "{:.3f}"),

@@ -123,12 +123,13 @@ def test_without_a_terminal_a_validation_has_a_line_of_its_own(
     assert validation == "step 4: validation  val loss 0.250"
 
 
-def test_failed_dialogues_are_shown_if_there_are_any(module: SFTModule, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dialogues_cut_short_or_failed_are_shown_if_there_are_any(module: SFTModule, monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(progress, "Console", lambda: Console(file=screen, width=160))
     bar, nan = progress.StepProgress(line_every_s=0.0), float("nan")
     for share in (0.0, 0.4375):
         metrics = {"train__turn_score": 0.5, "train__ratio": nan, "train__failed_share": share}
+        metrics["train__truncated_share"] = 2 * share
         trainer = trainer_at(
             7, **metrics, val__right_share=nan if share else 0.5, val__failed_share=1.0 if share else 0
         )
@@ -136,8 +137,8 @@ def test_failed_dialogues_are_shown_if_there_are_any(module: SFTModule, monkeypa
         bar.on_validation_end(trainer, module)
     lines = [line.split("  ")[1:] for line in screen.getvalue().splitlines()]
     assert lines[0][0] == "score 0.500"
-    assert not any("failed" in text for text in lines[0] + lines[1])
-    assert lines[2][:2] == ["score 0.500", "failed 44%"]
+    assert not any("failed" in text or "cut" in text for text in lines[0] + lines[1])
+    assert lines[2][:3] == ["score 0.500", "cut 88%", "failed 44%"]
     assert lines[3] == ["val failed 100%"]  # a validation without a verdict has a line too
 
 
