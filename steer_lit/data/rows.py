@@ -24,7 +24,7 @@ from steer_lit.terminal.nearest import did_you_mean
 
 T = TypeVar("T")
 Parse = Callable[[object, str, int], T]  # (row, source, number) -> record, or RowError
-_FEW = 5  # problems shown
+_FEW = 5  # reasons shown
 
 
 class Quarantine:
@@ -55,8 +55,14 @@ class Quarantine:
             self.path.unlink(missing_ok=True)
         if (count := len(self.errors)) <= self.limit:
             return
-        shown = "\n".join(f"  * {error}" for error in self.errors[:_FEW])
-        more = f"\n  ... {and_more(count - _FEW).strip()}" if count > _FEW else ""
+        by_reason: dict[tuple[str, str], list[RowError]] = {}
+        for error in self.errors:
+            by_reason.setdefault((error.source, error.reason), []).append(error)
+        told = list(by_reason.values())[:_FEW]
+        likewise = (f" ({counted(len(rows) - 1, 'more row')} likewise)" if rows[1:] else "" for rows in told)
+        shown = "\n".join(f"  * {rows[0]}{others}" for rows, others in zip(told, likewise, strict=True))
+        rest = count - sum(map(len, told))
+        more = f"\n  ... {and_more(rest).strip()}" if rest else ""
         where = f"; {'all are' if count > 1 else 'it is'} in {shown_path(self.path)}" if self.path else ""
         source = self.errors[0].source
         survey = f"`python -m steer_lit.data.survey {shlex.quote(source)}` shows what can be read. "

@@ -352,13 +352,22 @@ def test_too_many_bad_rows_are_all_listed_before_the_error(tmp_path: Path) -> No
     message = str(caught.value)
     assert message.startswith(f"20 rows cannot be used, data.max_bad_rows=6 allows 6; all are in {log}. ")
     assert f"`python -m steer_lit.data.survey {path}`" in message
-    told = "".join(f"\n  * {path}, row {number}, field 'bad': is bad" for number in range(1, 6))
-    assert message.endswith(f":{told}\n  ... and 15 more")
+    assert message.endswith(f":\n  * {path}, row 1, field 'bad': is bad (19 more rows likewise)")
     assert len(log.read_text(encoding="utf-8").splitlines()) == 20
     with pytest.raises(TooManyBadRows) as caught:
         list(read_records(lines(path, {"a": 1}, {"bad": 1}), numbered, Quarantine(limit=0, path=log)))
     assert str(caught.value).startswith(f"1 row cannot be used, data.max_bad_rows=0 allows 0; it is in {log}. ")
     assert str(caught.value).endswith(f"to go on without it:\n  * {path}, row 2, field 'bad': is bad")
+
+
+def test_bad_rows_are_told_by_their_reasons() -> None:
+    quarantine = Quarantine(limit=0)
+    for row, reason in enumerate("abacdefgg", start=1):
+        quarantine.add(RowError("rows", row, "", reason))
+    with pytest.raises(TooManyBadRows) as caught:
+        quarantine.settle()
+    told = ["row 1: a (1 more row likewise)", "row 2: b", "row 4: c", "row 5: d", "row 6: e"]
+    assert str(caught.value).endswith("".join(f"\n  * rows, {line}" for line in told) + "\n  ... and 3 more")
 
 
 def test_a_hub_dataset_is_not_fetched_beyond_too_many_bad_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

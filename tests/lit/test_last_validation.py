@@ -117,7 +117,8 @@ def test_a_validation_that_ended_after_ctrl_c_is_not_repeated(
     """Lightning validates the step before it stops, if one batch is all that is validated. Servers may be paid for it,
     and loggers would have its figures twice.
     """
-    world, validated, straight, resumed = {"batch_size": 10, "val_size": 10}, Validated([]), tiny_policy(), tiny_policy()
+    world, validated = {"batch_size": 10, "val_size": 10}, Validated([])
+    straight, resumed = tiny_policy(), tiny_policy()
     settings = {"max_steps": at[-1], "val_check_interval": 2}
     assert fit(make_trainer, straight, small_world("sft", **world), **settings) == at
     stops = {"callbacks": [validated, CtrlC(step), LastCheckpoint(100)], **settings}

@@ -123,7 +123,9 @@ def test_without_a_terminal_a_validation_has_a_line_of_its_own(
     assert validation == "step 4: validation  val loss 0.250"
 
 
-def test_dialogues_cut_short_or_failed_are_shown_if_there_are_any(module: SFTModule, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cut_and_failed_dialogues_are_shown_if_there_are_any(
+    module: SFTModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(progress, "Console", lambda: Console(file=screen, width=160))
     bar, nan = progress.StepProgress(line_every_s=0.0), float("nan")
