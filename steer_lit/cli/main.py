@@ -1,7 +1,7 @@
-"""Runs a program from its command line: calls Hydra and explains errors.
+"""Runs a program from its command line: words -> compose -> check -> run -> how it ended.
 
-`--help`, `--cfg job` and every refusal answer at once. Errors meant for the user, and disk errors, which the user can
-fix, are printed without a traceback and end with exit code 2.
+`--help`, `--cfg job` and every refusal answer at once. `_run` names every way in which a command ends,
+`Command.one_run` every way in which one run of it does, which may be one of a sweep.
 """
 
 from __future__ import annotations
@@ -11,15 +11,11 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import env_override
-from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import MarkedYAMLError
 
 from steer_lit.checks.facts import NAMED
 from steer_lit.checks.servers import key_problems
@@ -27,14 +23,14 @@ from steer_lit.cli.bench_run import run_benchmark
 from steer_lit.cli.going_on import last_checkpoint, result_at_end
 from steer_lit.cli.overrides import normalise_override, options_first
 from steer_lit.cli.quiet import giving_back
-from steer_lit.cli.refusals import explain, naming_own, refusal_in, unforeseen, unusable
+from steer_lit.cli.refusals import explain, meant_for_user, naming_own, refusal_in, unforeseen
 from steer_lit.cli.run_folder import holds_a_run, leave_nothing
 from steer_lit.cli.signals import FROZEN, leave_other_ranks, sigterm_ends
 from steer_lit.cli.sweeps import SWEEPER, NotBegun, WholeSweep, name_sweeps_folders, runs_elsewhere
 from steer_lit.cli.synthesis_run import run_synthesizing
 from steer_lit.cli.train_run import run_training
-from steer_lit.errors import ConfigError, Problem, ServerDown, SteerError
-from steer_lit.ranks import several_ranks
+from steer_lit.errors import ConfigError, Problem, ServerDown
+from steer_lit.ranks import first_rank, several_ranks
 from steer_lit.terminal.commands import (
     given_words,
     next_step,
@@ -51,7 +47,7 @@ from steer_lit.terminal.visible import visible
 from steer_lit.terminal.words import words_setting
 from steer_lit.texts import first_lines
 
-# The function that each program calls with its config and its run's folder.
+# The function that each program calls with its config and its run's folder. It checks the config first.
 RUNS: dict[str, Callable[[DictConfig, Path], float | None]] = {
     "train": run_training,
     "bench": run_benchmark,
@@ -74,164 +70,177 @@ def run(program: str, arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(program: str, words: list[str]) -> int:
-    debugging = os.environ.get(_FULL_ERROR) == "1"
     hydras, outer = HydraConfig.instance(), HydraConfig.instance().cfg
+    command = Command(program, words)
     try:
-        if words and words[0].startswith(FROZEN):  # a further process's only word: a path, which no check may refuse
-            config = OmegaConf.load(words[0].removeprefix(FROZEN))
-            assert isinstance(config, DictConfig)  # `freeze` wrote it
-            with naming_own(config):
-                RUNS[program](config, Path(config.run_dir))
+        if words and words[0].startswith(FROZEN):
+            command.further_rank()
         else:
-            options, words, folder = options_first(words)
-            find_configs_in(folder)
-            words = [normalise_override(word, program) for word in words]
-            # Hydra names a log before the config is checked: with a slash it would lie outside of the run's folder.
-            outside = [word.partition("=")[2] for word in words_setting(words, ["name"]) if "/" in word]
-            named = (Problem("name", name, f"must be {NAMED}") for name in outside)
-            own = (Problem("--config-dir", str(shown_path(path)), _NEVER_READ) for path in never_read())
-            if problems := [*key_problems(words), *named, *own]:
-                raise ConfigError(problems)
-            _compose_and_run(program, options, words, debugging)
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    # ValueError: raised by `logging` for a folder that cannot hold a log.
-    except (SteerError, HydraException, OmegaConfBaseException, MarkedYAMLError, OSError, ValueError) as error:
-        if debugging or (type(error) is ValueError and refusal_in(error) is None):
-            raise
-        print(visible(explain(error, program, words)), file=sys.stderr)
-        return REFUSED
+            command.read()
+            command.compose_and_run()
+        return 0
+    except KeyboardInterrupt:  # before a run began or after it was over: one at work says what it has saved, and exits
+        return _said(command.stopped(), INTERRUPTED)
+    except SystemExit as stop:  # of --help, or of a run that has said why
+        return _said(command.rest(), stop.code if isinstance(stop.code, int) else int(stop.code is not None))
+    except AlreadyReported:  # runs of a sweep
+        return _said(command.not_finished(), REFUSED)
+    except Exception as error:
+        if command.debugging or not (why := command.why_refused(error)):
+            raise  # shown with its traceback: a bug, say
+        return _said(visible(why), REFUSED)
     finally:
         find_configs_in(None)
         hydras.cfg = outer  # Hydra leaves it set, and the next check in this process would take it for its own
-    return 0
+        WholeSweep.elsewhere = None
 
 
-def _compose_and_run(program: str, options: Sequence[str], words: Sequence[str], debugging: bool) -> None:
-    failed: list[str] = []  # the runs of a sweep
-    begun: list[tuple[Path, list[str]]] = []  # folders of runs, and their words, which Hydra forgets during `fit`
-    rest: list[str] = []  # the command that goes on with a sweep
+def _said(message: str, code: int) -> int:
+    if message:
+        print(message, file=sys.stderr)
+    return code
 
-    def stopped() -> str:
-        if folder := WholeSweep.elsewhere:
-            going = f"Runs that the launcher has started go on in {folder}; for the rest, later:"
-            return f"stopped waiting for this sweep. {going}\n{next_step(resume_sweep_command(program, words, folder))}"
-        return "\n".join([_stopped(*(begun[-1] if begun else (None, [])), alone=not rest), *map(next_step, rest)])
 
-    def task(config: DictConfig) -> float | None:
+class Command:
+    """A command line, and what has come of it so far. A launcher hands its other processes a copy."""
+
+    def __init__(self, program: str, words: Sequence[str]) -> None:
+        self.program = program
+        self.options: Sequence[str] = []  # Hydra's
+        self.words = words
+        self.debugging = os.environ.get(_FULL_ERROR) == "1"
+        self.run_dir: Path | None = None  # of the latest run that has begun
+        self.typed: list[str] = []  # its own words, which Hydra forgets during `fit`
+        self.sweep_dir: Path | None = None  # of the sweep that it is part of
+        self.failed: list[str] = []  # the sweep's runs that have said why
+
+    def further_rank(self) -> None:
+        """Run one of a run's further processes, whose only word is a path, which no check may refuse."""
+        config = OmegaConf.load(self.words[0].removeprefix(FROZEN))
+        assert isinstance(config, DictConfig)  # `freeze` wrote it
+        self.run_dir = Path(config.run_dir)
+        with naming_own(config):
+            RUNS[self.program](config, self.run_dir)
+
+    def read(self) -> None:
+        """Make the words fit for Hydra. Raise SteerError for what it would save, or use, before a config is checked."""
+        self.options, self.words, folder = options_first(self.words)
+        find_configs_in(folder)
+        self.words = [normalise_override(word, self.program) for word in self.words]
+        # Hydra names a log before the config is checked: with a slash it would lie outside of the run's folder.
+        outside = [word.partition("=")[2] for word in words_setting(self.words, ["name"]) if "/" in word]
+        named = (Problem("name", name, f"must be {NAMED}") for name in outside)
+        own = (Problem("--config-dir", str(shown_path(path)), _NEVER_READ) for path in never_read())
+        if problems := [*key_problems(self.words), *named, *own]:
+            raise ConfigError(problems)
+
+    def compose_and_run(self) -> None:
+        """Let Hydra compose the config, or each of a sweep's, and call `one_run` with it.
+
+        Raise AlreadyReported if runs of the sweep failed.
+        """
+        arguments, sys.argv = sys.argv, [sys.argv[0], *self.options, *self.words]
+        name_sweeps_folders(self.words)
+        try:
+            # Hydra raises what it would print, so that `explain` can say it better.
+            with sigterm_ends(self.stopped), env_override({_FULL_ERROR: "1"}):
+                hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=self.program)(self.one_run)()
+            ended: Exception | None = AlreadyReported() if self.failed else None
+        except NotBegun as refused:
+            ended = refused.why
+        finally:
+            sys.argv = arguments
+        if ended is not None:
+            raise ended
+
+    def one_run(self, config: DictConfig) -> float | None:
+        """Check and run one config that Hydra has composed, perhaps in a launcher's process. Return the monitored
+        metric, for sweepers, None also of a sweep's run that failed and has said why.
+        """
         find_configs_in(folder_of_hydra())  # a launcher's process has not read the command line
-        begun.append((folder := Path(HydraConfig.get().runtime.output_dir), typed_words()))
-        if sweeping():
-            rest[:] = [resume_sweep_command(program, words, Path(str(HydraConfig.get().sweep.dir)))]
+        self.run_dir, self.typed = Path(HydraConfig.get().runtime.output_dir), typed_words()
+        self.sweep_dir = Path(str(HydraConfig.get().sweep.dir)) if sweeping() else None
         try:
             # The variable is for processes that the run starts.
-            with sigterm_ends(stopped), env_override({_FULL_ERROR: full}), naming_own(config):
-                return RUNS[program](config, folder)
-        except (SteerError, InstantiationException, OmegaConfBaseException, OSError) as error:
-            if debugging:
-                raise
-            _report(refusal_in(error) or error, folder, program, words)
-            if sweeping() and not several_ranks():
-                failed.append(f"#{HydraConfig.get().job.num}")  # the other runs may succeed
-                settings = HydraConfig.get()
-                if settings.sweeper._target_ == SWEEPER and not runs_elsewhere(settings):
-                    return None
-            _fail(REFUSED)
+            full_error = {_FULL_ERROR: "1" if self.debugging else "0"}
+            with sigterm_ends(self.stopped), env_override(full_error), naming_own(config):
+                return RUNS[self.program](config, self.run_dir)
         except Exception as error:
-            if sweeping() and (several_ranks() or runs_elsewhere(HydraConfig.get())):
-                traceback.print_exc()  # Hydra would show it after the last run, of another process without its lines
-                _fail(1)
-            for note in map(next_step, rest):
-                error.add_note(note)
-            raise
+            self._failed(error, self.run_dir)
+            return None
 
-    arguments, full = sys.argv, os.environ.get(_FULL_ERROR, "0")
-    sys.argv = [sys.argv[0], *options, *words]
-    name_sweeps_folders(words)
-    try:
-        # Hydra raises what it would print, so that `explain` can say it better.
-        with sigterm_ends(stopped), env_override({_FULL_ERROR: "1"}):
-            _hydra_calls(task, program, words, begun)
-        if failed:
-            raise AlreadyReported
-    except KeyboardInterrupt:  # not from a run at work, which reports what it has saved and exits
-        print(stopped(), file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None
-    except SystemExit:
-        for line in map(next_step, rest):
-            print(line, file=sys.stderr)
-        raise
-    except AlreadyReported:
-        print(_not_finished(program, words, failed, rest), file=sys.stderr)
-        raise SystemExit(REFUSED) from None
-    finally:
-        sys.argv, WholeSweep.elsewhere = arguments, None
+    def _failed(self, error: Exception, run_dir: Path) -> None:
+        """Say why a run has failed, and end the process with it. Raise AlreadyReported instead, or return, in a sweep
+        whose other runs may succeed; and the error itself if Hydra shows it well.
+        """
+        settings, ranks = HydraConfig.get(), several_ranks()
+        elsewhere = runs_elsewhere(settings)
+        if meant_for_user(error) and not self.debugging:  # Hydra would print every override around it
+            leave_nothing(run_dir)
+            code = _said(visible(self._why_run_refused(refusal_in(error) or error, run_dir)), REFUSED)
+        elif self.sweep_dir and (elsewhere or ranks):
+            traceback.print_exc()  # Hydra would show it after the last run, of another process without its lines
+            code = 1
+        else:
+            if self.sweep_dir:
+                error.add_note(self.rest())
+            raise error
+        if ranks or not self.sweep_dir:  # a sweep's next run would wait for ranks that this one has left
+            if elsewhere:
+                leave_other_ranks(SystemExit(code))  # as `programs.run` does, which is not around a launcher's process
+            raise SystemExit(code) from None
+        self.failed.append(f"#{settings.job.num}")
+        if elsewhere or settings.sweeper._target_ != SWEEPER:  # they learn of it from Hydra alone
+            raise AlreadyReported from None
 
+    def _why_run_refused(self, refusal: BaseException, run_dir: Path) -> str:
+        message, notes = explain(refusal, self.program, self.words, run_dir), getattr(refusal, "__notes__", ())
+        if isinstance(refusal, ServerDown) and not notes and not self.sweep_dir:  # greeted before a training began
+            own = words_setting(given_words("hydra"), ["hydra.run.dir"])
+            again = next_step(typed_command(run_dir if own else None))
+            notes = ["stopped before the run began: nothing new was saved", again]
+        return "\n".join([message, *notes])
 
-def _fail(code: int) -> NoReturn:
-    """End a run that has failed and has said why: with its process, which ends with `code`, or as one of a sweep."""
-    # In another process, only Hydra can report the failure: it raises one run's error after the last run.
-    if sweeping() and not several_ranks():  # else the next run would wait for ranks that this one has left
-        raise AlreadyReported from None
-    if runs_elsewhere(HydraConfig.get()):
-        leave_other_ranks(SystemExit(code))  # as `programs.run` does, which is not around a launcher's process
-    raise SystemExit(code) from None
+    def why_refused(self, error: Exception) -> str:
+        """Return what is wrong with the words, "" if the error says nothing of them, such as a bug of ours."""
+        if meant_for_user(error):
+            return explain(error, self.program, self.words)
+        said = "" if self.run_dir else unforeseen(error)
+        if said and WholeSweep.elsewhere:  # a launcher has lost a run, which was cancelled or killed
+            lost = first_lines(error, 2)  # what submitit says next is the run's whole log
+            return f"{type(error).__name__}: {lost}\n{self.not_finished()}"
+        return said
 
+    def stopped(self) -> str:
+        """Return the message for a signal before a run had begun or after it was over; "" on another rank."""
+        if not first_rank():
+            return ""
+        if WholeSweep.elsewhere:
+            going = f"Runs that the launcher has started go on in {WholeSweep.elsewhere}; for the rest, later:"
+            return f"stopped waiting for this sweep. {going}\n{self.rest()}"
+        said = "stopped before the run began: nothing new was saved and nothing is lost"
+        again = ", give the same command again"
+        if self.run_dir is not None:
+            leave_nothing(self.run_dir, ended=False)
+            if holds_a_run(self.run_dir):
+                said, again = f"stopped: {shown_path(self.run_dir)} keeps what is in it", ""
+                if last_checkpoint(self.run_dir) and not result_at_end(self.run_dir):
+                    again = f"\n{next_step(resume_command('train', self.typed, self.run_dir))}"
+        return f"{said}\n{self.rest()}" if self.sweep_dir else said + again
 
-def _report(refusal: BaseException, folder: Path, program: str, words: Sequence[str]) -> None:
-    """Print why a run was refused. If it were raised further, Hydra would print every override around the message."""
-    leave_nothing(folder)
-    message = unusable(refusal, folder) if isinstance(refusal, OSError) else explain(refusal, program, words)
-    notes = getattr(refusal, "__notes__", ())
-    if isinstance(refusal, ServerDown) and not notes and not sweeping():  # from a training's greeting of its servers
-        own = words_setting(given_words("hydra"), ["hydra.run.dir"])
-        again = next_step(typed_command(folder if own else None))
-        notes = ["stopped before the run began: nothing new was saved", again]
-    print(visible("\n".join([message, *notes])), file=sys.stderr)
+    def not_finished(self) -> str:
+        """Return the last message of a sweep of which runs have failed.
 
+        A launcher that starts other processes does not say which. It may have stopped waiting at the first.
+        """
+        if folder := WholeSweep.elsewhere:
+            logs = f"in the launcher's logs (submitit's are in {shown_path(folder / '.submitit')})"
+            said = f"not finished, for the reasons above or {logs}: runs of this sweep; once no other is at work:"
+        else:
+            said = f"not finished, for the reasons above: {', '.join(self.failed)} of this sweep"
+        return f"{said}\n{self.rest()}"
 
-def _not_finished(program: str, words: Sequence[str], failed: Sequence[str], rest: Sequence[str]) -> str:
-    """Return the last message of a sweep, of which `rest` are the commands that go on with it.
-
-    A launcher that starts other processes does not say which runs failed, and leaves `rest` empty. It may have stopped
-    waiting at the first that failed.
-    """
-    if folder := WholeSweep.elsewhere:
-        logs = f"in the launcher's logs (submitit's are in {shown_path(folder / '.submitit')})"
-        said = f"not finished, for the reasons above or {logs}: runs of this sweep; once no other is at work:"
-        return f"{said}\n{next_step(resume_sweep_command(program, words, folder))}"
-    again = "".join(f"\n{next_step(command)}" for command in rest) or "; then give this command again"
-    return f"not finished, for the reasons above: {', '.join(failed) or 'runs'} of this sweep{again}"
-
-
-def _hydra_calls(
-    task: Callable[[DictConfig], float | None], program: str, words: Sequence[str], begun: Sequence[object]
-) -> None:
-    """Let Hydra call `task`. Raise SteerError for `words` that it fails on before a run has `begun`, and for a launcher
-    that has lost a run, which was cancelled or killed.
-    """
-    try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=program)(task)()
-        return
-    except NotBegun as refused:
-        error = refused.why
-    except Exception as other:
-        error = other
-    if begun or isinstance(error, AlreadyReported) or not (said := unforeseen(error)):
-        raise error
-    if WholeSweep.elsewhere:
-        lost = first_lines(error, 2)  # what submitit says next is the run's whole log
-        said = f"{type(error).__name__}: {lost}\n{_not_finished(program, words, [], [])}"
-    raise SteerError(said) from error
-
-
-def _stopped(folder: Path | None, words: Sequence[str], *, alone: bool) -> str:
-    """Return the message for a signal before a run had begun or after it was over. `alone` is False in a sweep."""
-    if folder is not None:
-        leave_nothing(folder, ended=False)
-        if holds_a_run(folder):
-            said = f"stopped: {shown_path(folder)} keeps what is in it"
-            unfinished = alone and last_checkpoint(folder) and not result_at_end(folder)
-            return f"{said}\n{next_step(resume_command('train', words, folder))}" if unfinished else said
-    again = ", give the same command again" if alone else ""
-    return f"stopped before the run began: nothing new was saved and nothing is lost{again}"
+    def rest(self) -> str:
+        """Return the line with the command that goes on with the sweep, "" if none has begun."""
+        folder = WholeSweep.elsewhere or self.sweep_dir
+        return next_step(resume_sweep_command(self.program, self.words, folder)) if folder else ""

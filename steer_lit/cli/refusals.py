@@ -33,13 +33,14 @@ from steer_lit.texts import first_lines
 
 _PACKAGE = Path(__file__).parents[1]
 _NOT_OWN = ("steer_lit.", "lightning.")  # how the names of classes begin that are not the user's
+_REFUSALS = (SteerError, OmegaConfBaseException, OSError)
 _LIBRARIES = ("callbacks", "logger", "trainer")  # sections of classes that take more than conf/ has
 
 
-def explain(error: BaseException, program: str, words: Sequence[str]) -> str:
-    """Say in a few lines what is wrong with the command line: mostly Hydra's own, without the trace."""
+def explain(error: BaseException, program: str, words: Sequence[str], folder: Path | None = None) -> str:
+    """Say in a few lines what is wrong with the command line, or a run's `folder`: mostly Hydra's own words."""
     if isinstance(refusal := refusal_in(error), OSError) and not isinstance(error, HydraException):
-        return unusable(refusal)
+        return unusable(refusal, folder)
     if isinstance(error, OverrideParseException):
         typed = "no spaces around = or after commas, and quotes around text other than plain words: 'key=\"a b\"'"
         shown = re.sub(r"{.*", "{...", error.override)  # a mapping may hold a key of a server
@@ -104,10 +105,16 @@ def _one_value(word: str) -> str:
     return word
 
 
-def unforeseen(error: Exception) -> str:
-    """Return the error for one of Hydra's that is not meant for users. "" if it is, or our code raised it: a bug."""
-    ours = Path(extract_tb(error.__traceback__)[-1].filename).is_relative_to(_PACKAGE)
-    if ours or isinstance(error, HydraException | MarkedYAMLError | UnicodeError) or refusal_in(error) is not None:
+def meant_for_user(error: BaseException) -> bool:
+    """Return whether the error says what is wrong with a config, a file or the machine: others are bugs."""
+    if isinstance(error, ValueError) and refusal_in(error):  # by `logging` for a folder that cannot hold a log
+        return True
+    return isinstance(error, (*_REFUSALS, HydraException, MarkedYAMLError, UnicodeError))
+
+
+def unforeseen(error: BaseException) -> str:
+    """Return what to say of an error that Hydra did not foresee, "" if our code raised it: a bug."""
+    if Path(extract_tb(error.__traceback__)[-1].filename).is_relative_to(_PACKAGE):
         return ""
     why = f"{type(error).__name__}: {first_lines(error)}" if str(error) else type(error).__name__
     return f"Hydra cannot use one of these words, {why} (HYDRA_FULL_ERROR=1 shows where)"
@@ -170,7 +177,7 @@ def _is_beside(frame: FrameType, made: object) -> bool:
 
 def refusal_in(error: BaseException | None) -> BaseException | None:
     """Return the error meant for the user, perhaps the cause of one of Hydra's: ours, OmegaConf's or an OSError."""
-    while error is not None and not isinstance(error, SteerError | OmegaConfBaseException | OSError):
+    while error is not None and not isinstance(error, _REFUSALS):
         error = error.__cause__
     return error
 
