@@ -84,30 +84,14 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer, ended: Call
     Nothing is saved after any other exception, for instance one of a user's callback: it may have left the policy half
     changed. The run goes on from the checkpoint before.
     """
-    from lightning.pytorch.utilities.exceptions import SIGTERMException
-
     try:
         yield
     except (SystemExit, OSError, ServerDown, TooManyFailures) as stop:  # Lightning turns signals into SystemExit
-        failed = isinstance(stop, ServerDown | TooManyFailures)  # on all ranks at once
-        if not trainer.is_global_zero:  # the first rank reports for all
-            pass
-        elif last_checkpoint(run_dir) is None:
-            _tell(stop, _unsaved(run_dir, words))
-        elif isinstance(stop, SystemExit) and (said := _at_its_end(run_dir, words, trainer, ended)):
-            _tell(stop, said)
-        else:
-            _tell(stop, _resuming(run_dir, words))
-        if isinstance(stop, OSError) or (failed and trainer.is_global_zero):
+        if trainer.is_global_zero:  # it reports for all ranks
+            _tell(stop, _stopped(stop, run_dir, words, trainer, ended))
+        if isinstance(stop, OSError) or (isinstance(stop, SteerError) and trainer.is_global_zero):
             raise
-        unread = any(getattr(callback, "unread", False) for callback in trainer.checkpoint_callbacks)
-        if unread or (isinstance(stop, SystemExit) and stop.code == CLOSED):
-            raise SystemExit(CLOSED) from None
-        interrupted = any(getattr(callback, "interrupted", False) for callback in trainer.checkpoint_callbacks)
-        terminated = isinstance(stop, SIGTERMException) and not interrupted
-        if (failed or interrupted or terminated) and not trainer.is_global_zero:
-            raise SystemExit from None  # with exit code 0: Lightning kills the first rank if another fails
-        raise SystemExit(TERMINATED if terminated else INTERRUPTED) from None
+        raise SystemExit(_exit_code(stop, trainer)) from None
     except Exception as error:
         told = error
         if _lost_a_rank(error):
@@ -120,6 +104,33 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer, ended: Call
         if told is error:
             raise
         raise told from error
+
+
+def _exit_code(stop: BaseException, trainer: Trainer) -> int:
+    """Return the exit code of a rank that was stopped; 0 of a further one if all were: Lightning kills the first rank
+    if another fails.
+    """
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+    def noted(fact: str) -> bool:
+        return any(getattr(callback, fact, False) for callback in trainer.checkpoint_callbacks)
+
+    if noted("unread") or (isinstance(stop, SystemExit) and stop.code == CLOSED):
+        return CLOSED
+    terminated = isinstance(stop, SIGTERMException) and not noted("interrupted")
+    if not trainer.is_global_zero and (terminated or noted("interrupted") or isinstance(stop, SteerError)):
+        return 0
+    return TERMINATED if terminated else INTERRUPTED
+
+
+def _stopped(
+    stop: BaseException, run_dir: Path, words: Sequence[str], trainer: Trainer, ended: Callable[[], str]
+) -> str:
+    """Return the message for a run that was stopped: what is saved, and the command that goes on."""
+    if last_checkpoint(run_dir) is None:
+        return _unsaved(run_dir, words)
+    at_end = _at_its_end(run_dir, words, trainer, ended) if isinstance(stop, SystemExit) else ""
+    return at_end or _resuming(run_dir, words)
 
 
 def _lost_a_rank(error: Exception) -> bool:
