@@ -51,24 +51,26 @@ class NotBegun(BaseException):
 
 
 class _Run(NamedTuple):
-    """One run of a sweep: its words that are swept over, its config, and Hydra's for `${hydra:...}` in it."""
+    """One run of a sweep."""
 
-    swept: tuple[str, ...]
+    label: str  # "#0 seed=1"
+    swept: tuple[str, ...]  # its words that are swept over
+    folder: Path
     config: DictConfig
-    hydras: Any
+    hydras: Any  # Hydra's config, for `${hydra:...}` in the run's
 
 
 class WholeSweep(Callback):
     """Hydra callback around a sweep.
 
     Sweepers that choose runs as they go are not checked, nor launchers that run on other machines. `elsewhere` is the
-    sweep's folder while other processes do its runs, else None.
+    sweep's folder while other processes do its runs, else None: of the class, since Hydra makes the callback.
     """
 
     elsewhere: ClassVar[Path | None] = None
 
     def __init__(self) -> None:
-        self.runs: dict[Path, _Run] = {}  # by folder
+        self.runs: list[_Run] = []
         self.common: list[str] = []  # words that all runs have
 
     def on_multirun_start(self, config: DictConfig, config_name: str | None = None, **_: object) -> None:
@@ -77,13 +79,15 @@ class WholeSweep(Callback):
             folder = Path.cwd() / str(config.hydra.sweep.dir)  # fixes its time of day for every run, and for Hydra
             if config.hydra.sweeper._target_ == SWEEPER:
                 with env_override(dict(config.hydra.job.env_set)):
-                    self._check(config, str(config_name))
+                    self._compose(config, str(config_name))
+                    self._check(str(config_name), here=_launcher(config.hydra) in _HERE)
         except Exception as error:
             raise NotBegun(error) from error
         if runs_elsewhere(config.hydra):
             WholeSweep.elsewhere = folder
 
-    def _check(self, config: DictConfig, program: str) -> None:
+    def _compose(self, config: DictConfig, program: str) -> None:
+        """Compose every run as Hydra is going to. Raise SteerError if there is none, or two would share a folder."""
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # exists, since the sweep will use it
 
         typed: Any = OmegaConf.to_container(config.hydra.overrides)  # `optim.lr=${rate}` refers to a key of the run
@@ -94,26 +98,29 @@ class WholeSweep(Callback):
             raise SteerError(f"{shuffled[0]}: a resumed sweep finds its runs by their position: leave shuffle out")
         self.common = [str(word.input_line) for word in words if not word.is_sweep_override()]
         swept = {word.get_key_element() for word in words if word.is_sweep_override()}
-        here, found = OmegaConf.select(config, "hydra.launcher._target_") in _HERE, dict[str, list[str]]()
-        plain: list[Any] = []
         for number, given in enumerate(BasicSweeper.split_arguments(words, None)[0]):
             numbers = [f"hydra.job.num={number}", f"hydra.job.id={number}"]
-            folder, run = _composed(config, program, [*typed["hydra"], *numbers, *given])
-            plain.append(OmegaConf.to_container(run))  # before it is told where its checkpoint is
-            own = tuple(word for word in given if word.partition("=")[0] in swept)
-            for problem in _problems(program, folder, run) if here else []:
-                found.setdefault(problem, []).append(" ".join([f"#{number}", *own]))
-            if folder in self.runs:
+            run, folder = _composed(config, program, [*typed["hydra"], *numbers, *given])
+            if folder in [other.folder for other in self.runs]:
                 remedy = "leave it out, or put ${hydra.job.num} into it"
                 raise SteerError(f"hydra.sweep.subdir: several runs would write into one folder, {folder}: {remedy}")
-            OmegaConf.update(run, "run_dir", str(folder), force_add=True)  # at the sweep's end Hydra knows another
-            self.runs[folder] = _Run(own, run, HydraConfig.instance().cfg)
+            own = tuple(word for word in given if word.partition("=")[0] in swept)
+            self.runs.append(_Run(" ".join([f"#{number}", *own]), own, folder, run, HydraConfig.instance().cfg))
         if not self.runs:
             raise SteerError("this sweep has no runs: one of its words gives no value")
-        if program == "train":
-            for number, idle in idle_in_sweep(plain, self.common):
-                own = list(self.runs.values())[number].swept
-                found.setdefault(str(idle), []).append(" ".join([f"#{number}", *own]))
+
+    def _check(self, program: str, *, here: bool) -> None:
+        """Raise SteerError with the problems of all runs if they run `here`, and with settings that take no part."""
+        found: dict[str, list[str]] = {}  # the runs that have each problem
+        plain: list[Any] = []
+        for run in self.runs:
+            HydraConfig.instance().cfg = run.hydras
+            plain.append(OmegaConf.to_container(run.config))  # before it is told where its checkpoint is
+            for problem in _problems(program, run.folder, run.config) if here else []:
+                found.setdefault(problem, []).append(run.label)
+            OmegaConf.update(run.config, "run_dir", str(run.folder), force_add=True)  # at its end Hydra has another
+        for number, idle in idle_in_sweep(plain, self.common) if program == "train" else []:
+            found.setdefault(str(idle), []).append(self.runs[number].label)
         if found:
             total = len(self.runs)
             told = f"{counted(len(found), 'problem')} in this sweep of {counted(total, 'run')}, none was started:"
@@ -123,22 +130,22 @@ class WholeSweep(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_: object) -> None:
         """Print the benchmark command that compares the adapters of the finished trainings."""
-        left: dict[Path, _Run] = {}
-        for folder, run in self.runs.items():
+        left: list[_Run] = []
+        for run in self.runs:
             HydraConfig.instance().cfg = run.hydras
-            if finished(folder, run.config):
+            if finished(run.folder, run.config):
                 OmegaConf.resolve(run.config)
-                left[folder] = run
-        adapters = {run.swept: at for folder, run in left.items() if (at := folder / ADAPTER).is_dir()}
-        configs, unfinished = [run.config for run in left.values()], len(self.runs) - len(left)
+                left.append(run)
+        adapters = {run.swept: at for run in left if (at := run.folder / ADAPTER).is_dir()}
+        configs, unfinished = [run.config for run in left], len(self.runs) - len(left)
         if left:  # the command is for their model, whichever run was the last
-            HydraConfig.instance().cfg = next(iter(left.values())).hydras
+            HydraConfig.instance().cfg = left[0].hydras
         if len(adapters) > 1 and (following := compared(configs, adapters, self.common, unfinished)):
             print(following)
 
 
-def _composed(config: DictConfig, program: str, words: list[str]) -> tuple[Path, DictConfig]:
-    """Return the folder and the config of the sweep's run that has `words`. It becomes Hydra's current run."""
+def _composed(config: DictConfig, program: str, words: list[str]) -> tuple[DictConfig, Path]:
+    """Return the config and the folder of the sweep's run that has `words`. It becomes Hydra's current run."""
     run = hydra.compose(program, words, return_hydra_config=True)
     OmegaConf.copy_cache(config, run)
     HydraConfig.instance().set_config(run)
@@ -147,7 +154,7 @@ def _composed(config: DictConfig, program: str, words: list[str]) -> tuple[Path,
         folder = Path.cwd() / str(settings.sweep.dir) / str(settings.sweep.subdir)
         settings.runtime.output_dir = str(folder)
         del run["hydra"]
-    return folder, run
+    return run, folder
 
 
 def _problems(program: str, folder: Path, config: DictConfig) -> list[str]:
@@ -165,8 +172,11 @@ def _problems(program: str, folder: Path, config: DictConfig) -> list[str]:
 
 def runs_elsewhere(settings: Any) -> bool:
     """Return whether Hydra's `settings` name a launcher that does runs in other processes: any but Hydra's own."""
-    launcher = str(OmegaConf.select(settings, "launcher._target_"))  # null is Hydra's to refuse
-    return launcher.startswith("hydra_plugins.")  # Hydra takes no others
+    return _launcher(settings).startswith("hydra_plugins.")  # Hydra takes no others
+
+
+def _launcher(settings: Any) -> str:
+    return str(OmegaConf.select(settings, "launcher._target_"))  # null is Hydra's to refuse
 
 
 def name_sweeps_folders(words: Sequence[str]) -> None:
