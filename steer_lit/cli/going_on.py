@@ -7,10 +7,11 @@ import logging
 import re
 import shlex
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -108,9 +109,8 @@ def in_the_way(run_dir: Path, config: DictConfig) -> str:
     if (link := run_dir / _CHECKPOINTS).is_symlink() and not link.exists():
         return f"{said}its {_CHECKPOINTS} are a link to {link.readlink()}, which is not there"
     saved = last_checkpoint(run_dir) is not None or any((run_dir / name).exists() for name in EXPORTED)
-    compared, unlike = _compared(run_dir, config), _unlike(run_dir, config)
-    anothers = isinstance(compared, str) or "stage" not in compared[1]  # only a training has one
-    if not unlike or not (saved or anothers):
+    anothers = "stage" not in _compared(run_dir, config).there  # only a training has one
+    if not (unlike := _unlike(run_dir, config)) or not (saved or anothers):
         return ""
     here = "training, which a new one" if holds(run_dir, "training") else f"{CONFIG} of another kind, which this one"
     return f"{said}holds a {here} would overwrite ({unlike}): name another folder, {folder_key()}=..."
@@ -176,12 +176,13 @@ def _unlike(run_dir: Path, config: DictConfig) -> str:
 
     The folder's name may differ, the hardware, how servers are reached, and the checkpoint with which a run begins.
     """
-    if isinstance(compared := _compared(run_dir, config), str):
-        return compared
-    asked, there, keys = compared
-    derived = [key for key, value in _settings(asked, resolve=False).items() if "${" in str(value)]
-    given = [key for key in keys if not any(within(key, section) for section in derived)]
-    named = [f"{_shown(key, there)} there" for key in given] or [f"another {key} there" for key in keys]
+    compared = _compared(run_dir, config)
+    if compared.unknown:
+        return compared.unknown
+    derived = [key for key, value in _settings(compared.asked, resolve=False).items() if "${" in str(value)]
+    given = [key for key in compared.differ if not any(within(key, section) for section in derived)]
+    named = [f"{_shown(key, compared.there)} there" for key in given]
+    named = named or [f"another {key} there" for key in compared.differ]
     named += [f"another prompt {name} there" for name in _changed_prompts(run_dir, config)]
     return ", ".join(named[:_NAMED]) + (f" and {len(named) - _NAMED} more" if named[_NAMED:] else "")
 
@@ -190,12 +191,12 @@ def earlier_than(step: int, saved: Path, run_dir: Path, config: DictConfig) -> l
     """Return the `earlier_settings` of a training in `run_dir` that begins with a checkpoint `saved` at a `step`."""
     run = run_dir if lies_in(saved, run_dir) else saved.parent.parent
     earlier = earlier_settings(run)
-    if isinstance(compared := _compared(run, config), str):
+    compared = _compared(run, config)
+    if compared.unknown:
         return [*earlier, (step, {UNKNOWN: "not known"})]
-    asked, there, _ = compared
+    here, there = _settings(compared.asked), compared.there
     while earlier and earlier[-1][0] >= step:  # nothing that was learnt after that is kept
         there |= earlier.pop()[1]
-    here = _settings(asked)
     before = {key: there.get(key, NOT_THERE) for key in {**here, **there}}
     changed = {key: value for key, value in before.items() if value != here.get(key, NOT_THERE)}
     return [*earlier, (step, changed)] if changed else earlier
@@ -204,25 +205,32 @@ def earlier_than(step: int, saved: Path, run_dir: Path, config: DictConfig) -> l
 def validates_unlike(saved: Path, config: DictConfig) -> bool:
     """Return whether the run of a checkpoint validated otherwise than `config` does, or left no config that says."""
     compared = _compared(saved.parent.parent, config)
-    return isinstance(compared, str) or any(within(key, one) for key in compared[2] for one in _VALIDATION)
+    return compared.unknown != "" or any(within(key, one) for key in compared.differ for one in _VALIDATION)
 
 
-def _compared(run_dir: Path, config: DictConfig) -> tuple[DictConfig, dict[str, Any], list[str]] | str:
-    """Return `config` with what may differ as in the folder's config, the folder's settings, and the keys in which they
-    differ, or why they cannot be compared.
-    """
+class _Compared(NamedTuple):
+    """A config beside that of a training's folder."""
+
+    asked: DictConfig  # with what may differ as in the folder
+    there: dict[str, Any]  # the folder's settings
+    differ: Sequence[str] = ()  # keys
+    unknown: str = ""  # why the folder's settings are not known
+
+
+def _compared(run_dir: Path, config: DictConfig) -> _Compared:
+    asked = config.copy()
     try:
         saved: Any = OmegaConf.load(run_dir / CONFIG)
         there, theirs = _settings(saved), {key: saved[key] for key in _MAY_DIFFER if key in saved}
     except FileNotFoundError:
-        return f"without a {CONFIG}"
+        return _Compared(asked, {}, unknown=f"without a {CONFIG}")
     except (OmegaConfBaseException, YAMLError, OSError, ValueError, AttributeError):
-        return f"its {CONFIG} cannot be read"
-    asked = config.copy()
+        return _Compared(asked, {}, unknown=f"its {CONFIG} cannot be read")
     for key, value in theirs.items():  # before the keys that refer to them are resolved
         asked[key] = value
     here = _settings(asked)
-    return asked, there, [key for key in {**here, **there} if there.get(key, ABSENT) != here.get(key, ABSENT)]
+    differ = [key for key in {**here, **there} if there.get(key, ABSENT) != here.get(key, ABSENT)]
+    return _Compared(asked, there, differ)
 
 
 def _changed_prompts(run_dir: Path, config: DictConfig) -> list[str]:
