@@ -22,8 +22,9 @@ from steer_lit.checks.servers import key_problems
 from steer_lit.cli.bench_run import run_benchmark
 from steer_lit.cli.going_on import last_checkpoint, result_at_end
 from steer_lit.cli.overrides import normalise_override, options_first
+from steer_lit.cli.own_classes import naming_own
 from steer_lit.cli.quiet import giving_back
-from steer_lit.cli.refusals import explain, meant_for_user, naming_own, refusal_in, unforeseen
+from steer_lit.cli.refusals import explain, meant_for_user, refusal_in, unforeseen
 from steer_lit.cli.run_folder import holds_a_run, leave_nothing
 from steer_lit.cli.signals import FROZEN, leave_other_ranks, sigterm_ends
 from steer_lit.cli.sweeps import SWEEPER, NotBegun, WholeSweep, name_sweeps_folders, runs_elsewhere
@@ -78,12 +79,12 @@ def _run(program: str, words: list[str]) -> int:
         else:
             command.read()
             command.compose_and_run()
-        return 0
+        return _said(command.not_finished(), REFUSED) if command.failed else 0
     except KeyboardInterrupt:  # before a run began or after it was over: one at work says what it has saved, and exits
         return _said(command.stopped(), INTERRUPTED)
     except SystemExit as stop:  # of --help, or of a run that has said why
         return _said(command.rest(), stop.code if isinstance(stop.code, int) else int(stop.code is not None))
-    except AlreadyReported:  # runs of a sweep
+    except AlreadyReported:  # by a run of a sweep
         return _said(command.not_finished(), REFUSED)
     except Exception as error:
         if command.debugging or not (why := command.why_refused(error)):
@@ -135,23 +136,17 @@ class Command:
             raise ConfigError(problems)
 
     def compose_and_run(self) -> None:
-        """Let Hydra compose the config, or each of a sweep's, and call `one_run` with it.
-
-        Raise AlreadyReported if runs of the sweep failed.
-        """
+        """Let Hydra compose the config, or each of a sweep's, and call `one_run` with it."""
         arguments, sys.argv = sys.argv, [sys.argv[0], *self.options, *self.words]
         name_sweeps_folders(self.words)
         try:
             # Hydra raises what it would print, so that `explain` can say it better.
             with sigterm_ends(self.stopped), env_override({_FULL_ERROR: "1"}):
                 hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=self.program)(self.one_run)()
-            ended: Exception | None = AlreadyReported() if self.failed else None
         except NotBegun as refused:
-            ended = refused.why
+            raise refused.why from refused.why.__cause__  # which a bare `raise` would keep, but show NotBegun, too
         finally:
             sys.argv = arguments
-        if ended is not None:
-            raise ended
 
     def one_run(self, config: DictConfig) -> float | None:
         """Check and run one config that Hydra has composed, perhaps in a launcher's process. Return the monitored

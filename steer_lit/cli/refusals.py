@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from functools import reduce
-from itertools import product
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from traceback import TracebackException, extract_tb
-from types import FrameType, TracebackType
-from typing import Any
+from traceback import extract_tb
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, InstantiationException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
 from steer_lit.cli.overrides import groups
-from steer_lit.dotted import ABSENT, at, leaves, nodes, within
+from steer_lit.dotted import ABSENT, at, nodes
 from steer_lit.errors import SteerError
 from steer_lit.files.atomic import FULL
 from steer_lit.stages import STAGES
@@ -32,9 +26,30 @@ from steer_lit.terminal.words import key_of
 from steer_lit.texts import first_lines
 
 _PACKAGE = Path(__file__).parents[1]
-_NOT_OWN = ("steer_lit.", "lightning.")  # how the names of classes begin that are not the user's
 _REFUSALS = (SteerError, OmegaConfBaseException, OSError)
 _LIBRARIES = ("callbacks", "logger", "trainer")  # sections of classes that take more than conf/ has
+
+
+def refusal_in(error: BaseException | None) -> BaseException | None:
+    """Return the error meant for the user, perhaps the cause of one of Hydra's: ours, OmegaConf's or an OSError."""
+    while error is not None and not isinstance(error, _REFUSALS):
+        error = error.__cause__
+    return error
+
+
+def meant_for_user(error: BaseException) -> bool:
+    """Return whether the error says what is wrong with a config, a file or the machine: others are bugs."""
+    if isinstance(error, ValueError) and refusal_in(error):  # by `logging` for a folder that cannot hold a log
+        return True
+    return isinstance(error, (*_REFUSALS, HydraException, MarkedYAMLError, UnicodeError))
+
+
+def unforeseen(error: BaseException) -> str:
+    """Return what to say of an error that Hydra did not foresee, "" if our code raised it: a bug."""
+    if Path(extract_tb(error.__traceback__)[-1].filename).is_relative_to(_PACKAGE):
+        return ""
+    why = f"{type(error).__name__}: {first_lines(error)}" if str(error) else type(error).__name__
+    return f"Hydra cannot use one of these words, {why} (HYDRA_FULL_ERROR=1 shows where)"
 
 
 def explain(error: BaseException, program: str, words: Sequence[str], folder: Path | None = None) -> str:
@@ -51,6 +66,22 @@ def explain(error: BaseException, program: str, words: Sequence[str], folder: Pa
         return "\n".join(_unknown_keys(program, words)) or str(error)
     text, cause = str(error).split("Config search path:")[0].strip(), error.__cause__
     return f"{text}\n{cause}" if isinstance(cause, OmegaConfBaseException) and str(cause) not in text else text
+
+
+def unusable(error: OSError, folder: Path | None = None) -> str:
+    """Say what the system refused, and for which path. `folder` is the run's, if Hydra could make it."""
+    where = error.filename2 or error.filename  # if a copy failed, the second is its target
+    if where is None and error.errno in FULL:
+        where = folder
+    where = os.fsdecode(where) if isinstance(where, bytes) else where  # TensorBoard's writer opens such names
+    reason = error.strerror or str(error) or type(error).__name__
+    if where is None:
+        return f"{reason} (HYDRA_FULL_ERROR=1 shows where)"
+    if folder is not None and not (Path.cwd() / str(where)).is_relative_to(folder):  # `where` may be relative
+        return f"{where}: {reason}"
+    remedy = "Make room there, or name" if error.errno in FULL else "Name"
+    key = folder_key() if folder else "hydra.run.dir=<folder>, a sweep's with hydra.sweep.dir"  # Hydra is gone then
+    return f"{where}: {reason}. {remedy} another folder with {key}=<folder>"
 
 
 def _unknown_key(error: BaseException) -> str:
@@ -103,96 +134,3 @@ def _one_value(word: str) -> str:
             for value in override.sweep_string_iterator():
                 return f"{word.partition('=')[0]}={value}"
     return word
-
-
-def meant_for_user(error: BaseException) -> bool:
-    """Return whether the error says what is wrong with a config, a file or the machine: others are bugs."""
-    if isinstance(error, ValueError) and refusal_in(error):  # by `logging` for a folder that cannot hold a log
-        return True
-    return isinstance(error, (*_REFUSALS, HydraException, MarkedYAMLError, UnicodeError))
-
-
-def unforeseen(error: BaseException) -> str:
-    """Return what to say of an error that Hydra did not foresee, "" if our code raised it: a bug."""
-    if Path(extract_tb(error.__traceback__)[-1].filename).is_relative_to(_PACKAGE):
-        return ""
-    why = f"{type(error).__name__}: {first_lines(error)}" if str(error) else type(error).__name__
-    return f"Hydra cannot use one of these words, {why} (HYDRA_FULL_ERROR=1 shows where)"
-
-
-@contextmanager
-def naming_own(config: DictConfig) -> Iterator[None]:
-    """Raise SteerError for what a class of the user's own raised, with the key that names the class in `config` and the
-    lines from its first one on: those above are Hydra's, Lightning's and ours.
-    """
-    try:
-        yield
-    except Exception as error:
-        if not (said := _raised_by_own(error, config)):
-            raise
-        told = SteerError(said)
-        told.__notes__ = getattr(error, "__notes__", [])  # how to go on
-        raise told from error
-
-
-def _raised_by_own(error: BaseException, config: DictConfig) -> str:
-    error = error.__cause__ or error if isinstance(error, InstantiationException) else error
-    if isinstance(error, SteerError) or (isinstance(error, OSError) and error.errno in FULL):
-        return ""
-    plain: Any = OmegaConf.to_container(config, resolve=False)
-    named = {key: str(value) for key, value in leaves(plain) if key.endswith("._target_")}
-    repeated = [key for key in named if within(key, "module") and key != "module._target_"]
-    own = {key: _loaded(name) for key, name in named.items() if not name.startswith(_NOT_OWN) and key not in repeated}
-    lines: list[TracebackType] = []  # the error's tracebacks, each from one line further on
-    while (rest := lines[-1].tb_next if lines else error.__traceback__) is not None:
-        lines.append(rest)
-    theirs = [line for line in lines if not line.tb_frame.f_globals.get("__name__", "").startswith(_NOT_OWN)]
-    for belongs in (_is_of, _is_beside):  # the first is surer: a module may hold several
-        for rest, (key, made) in product(theirs, own.items()):
-            if belongs(rest.tb_frame, made):
-                told = TracebackException(type(error), error, rest)
-                told.__notes__ = None  # printed once, below
-                return f"{key}={named[key]} raised {type(error).__name__}\n{''.join(told.format()).strip()}"
-    return ""
-
-
-def _loaded(name: str) -> object:
-    """Return the class or function of this name, of a `from_config` its class; None if it was never imported."""
-    module, _, rest = name.rpartition(".")
-    while module and module not in sys.modules:
-        module, _, outer = module.rpartition(".")
-        rest = f"{outer}.{rest}"
-    found = reduce(lambda made, part: getattr(made, part, None), rest.split("."), sys.modules.get(module))
-    return getattr(found, "__self__", found)
-
-
-def _is_of(frame: FrameType, made: object) -> bool:
-    return isinstance(made, type) and isinstance(frame.f_locals.get("self"), made)
-
-
-def _is_beside(frame: FrameType, made: object) -> bool:
-    """Return whether a line is in the module of a class or function, such as one that makes a generator of others."""
-    return frame.f_globals.get("__name__") == getattr(made, "__module__", None)
-
-
-def refusal_in(error: BaseException | None) -> BaseException | None:
-    """Return the error meant for the user, perhaps the cause of one of Hydra's: ours, OmegaConf's or an OSError."""
-    while error is not None and not isinstance(error, _REFUSALS):
-        error = error.__cause__
-    return error
-
-
-def unusable(error: OSError, folder: Path | None = None) -> str:
-    """Say what the system refused, and for which path. `folder` is the run's, if Hydra could make it."""
-    where = error.filename2 or error.filename  # if a copy failed, the second is its target
-    if where is None and error.errno in FULL:
-        where = folder
-    where = os.fsdecode(where) if isinstance(where, bytes) else where  # TensorBoard's writer opens such names
-    reason = error.strerror or str(error) or type(error).__name__
-    if where is None:
-        return f"{reason} (HYDRA_FULL_ERROR=1 shows where)"
-    if folder is not None and not (Path.cwd() / str(where)).is_relative_to(folder):  # `where` may be relative
-        return f"{where}: {reason}"
-    remedy = "Make room there, or name" if error.errno in FULL else "Name"
-    key = folder_key() if folder else "hydra.run.dir=<folder>, a sweep's with hydra.sweep.dir"  # Hydra is gone then
-    return f"{where}: {reason}. {remedy} another folder with {key}=<folder>"
