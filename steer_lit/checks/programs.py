@@ -103,38 +103,45 @@ def _training_problems(config: Config, bad: Collection[str]) -> list[Problem]:
 def _problems_in(
     config: DictConfig, sections: Sequence[str], deeper: Callable[[Config, Collection[str]], Iterable[Problem]]
 ) -> list[Problem]:
-    """Return the problems of a config's shape and of single values.
+    """Return the problems of a config's shape and of its values.
 
     If all sections hold keys, `deeper` looks for more among the values that are valid by themselves. It is told the
     names of sections that hold others.
     """
     unresolved: Any = OmegaConf.to_container(config, resolve=False)
     missing = sorted(key for key, value in leaves(unresolved) if value == NOT_GIVEN)
-    found = [Problem(key, NOT_GIVEN, _MISSING.get(key, "it has no default")) for key in missing]
-    # Those of single values, and those of how values go together.
-    if together := list(_section_problems(unresolved, sections)):  # what refers to them cannot be resolved
-        single = [problem for problem in leaf_problems(unresolved) if "${" not in str(problem.value)]
-    else:
-        filled = copy.deepcopy(config)
-        for key in missing:
-            OmegaConf.update(filled, key, None)
-        plain: Any = OmegaConf.to_container(filled, resolve=True)
-        # Alone, if any are found: the other problems might print these API keys.
-        single = list(saved_key_problems(plain))
-        if not single:
-            values, ours = list(leaf_problems(plain)), own_config(unresolved)
-            removed = removed_problems(unresolved, ours)
-            single = [*unread_problems(unresolved, ours), *removed, *values]
-            if not removed:  # the checks below read every key, and the run's folder
-                bad = {value.key.partition(".")[0] for value in values}
-                together = [*folder_problems(plain)] or [*deeper(plain, bad)]
+    filled = copy.deepcopy(config)
+    for key in missing:
+        OmegaConf.update(filled, key, None)
+    single, together = _single_and_together(filled, unresolved, sections, deeper)
     # A value that is wrong by itself is not also reported for how it goes with others.
     wrong = {*missing, *(_changed_by(unresolved, problem.key) for problem in single)}
+    found = [Problem(key, NOT_GIVEN, _MISSING.get(key, "it has no default")) for key in missing]
     found += [problem for problem in single if problem.key not in missing]
     found += [each for each in together if not {each.key, _changed_by(unresolved, each.key)} & wrong]
     found = [replace(problem, key=_changed_by(unresolved, problem.key)) for problem in found]
     # Repeats of a key and value are dropped; the first remedy is kept.
     return list({(problem.key, repr(problem.value)): problem for problem in reversed(found)}.values())[::-1]
+
+
+def _single_and_together(
+    config: DictConfig,
+    unresolved: Config,
+    sections: Sequence[str],
+    deeper: Callable[[Config, Collection[str]], Iterable[Problem]],
+) -> tuple[list[Problem], list[Problem]]:
+    """Return the problems of single values, and those of how values go together."""
+    if without := list(_section_problems(unresolved, sections)):  # what refers to them cannot be resolved
+        return [problem for problem in leaf_problems(unresolved) if "${" not in str(problem.value)], without
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    if keys := list(saved_key_problems(plain)):  # alone: the other problems might print these API keys
+        return keys, []
+    values, ours = list(leaf_problems(plain)), own_config(unresolved)
+    removed = removed_problems(unresolved, ours)
+    single = [*unread_problems(unresolved, ours), *removed, *values]
+    if removed:  # the checks below read every key, and the run's folder
+        return single, []
+    return single, [*folder_problems(plain)] or [*deeper(plain, {value.key.partition(".")[0] for value in values})]
 
 
 def _changed_by(config: Config, key: str) -> str:
