@@ -130,10 +130,10 @@ class Command:
         self.words = [normalise_override(word, self.program) for word in self.words]
         # Hydra names a log before the config is checked: with a slash it would lie outside of the run's folder.
         outside = [word.partition("=")[2] for word in words_setting(self.words, ["name"]) if "/" in word]
-        named = (Problem("name", name, f"must be {NAMED}") for name in outside)
-        own = (Problem("--config-dir", str(shown_path(path)), _NEVER_READ) for path in never_read())
-        if problems := [*key_problems(self.words), *named, *own]:
-            raise ConfigError(problems)
+        found = [*key_problems(self.words), *(Problem("name", name, f"must be {NAMED}") for name in outside)]
+        found += [Problem("--config-dir", str(shown_path(path)), _NEVER_READ) for path in never_read()]
+        if found:
+            raise ConfigError(found)
 
     def compose_and_run(self) -> None:
         """Let Hydra compose the config, or each of a sweep's, and call `one_run` with it."""

@@ -127,24 +127,18 @@ def _stopped(
     stop: BaseException, run_dir: Path, words: Sequence[str], trainer: Trainer, ended: Callable[[], str]
 ) -> str:
     """Return the message for a run that was stopped: what is saved, and the command that goes on."""
-    if last_checkpoint(run_dir) is None:
-        return _unsaved(run_dir, words)
-    at_end = _at_its_end(run_dir, words, trainer, ended) if isinstance(stop, SystemExit) else ""
-    return at_end or _resuming(run_dir, words)
+    if last_checkpoint(run_dir) is not None:
+        at_end = _at_its_end(run_dir, words, trainer, ended) if isinstance(stop, SystemExit) else ""
+        return at_end or _resuming(run_dir, words)
+    whole = [name for name in EXPORTED if (run_dir / name).is_file()]  # the disk had room for these
+    kept = f"; {shown_path(run_dir / Path(whole[0]).parts[0])} is whole" if whole else ""
+    return f"stopped before anything was saved to resume from{kept}{resuming_step('train', words, run_dir)}"
 
 
 def _lost_a_rank(error: Exception) -> bool:
     *_, (frame, _) = walk_tb(error.__traceback__)
     raised_by = str(frame.f_globals.get("__name__"))  # a user's class may say the like of its own connections
     return raised_by.startswith("torch.distributed.") and _LOST.search(str(error)) is not None
-
-
-def _unsaved(run_dir: Path, words: Sequence[str]) -> str:
-    """Return the message for a run that saved nothing: the same command begins it again."""
-    whole = [name for name in EXPORTED if (run_dir / name).is_file()]  # the disk had room for these
-    kept = f"; {shown_path(run_dir / Path(whole[0]).parts[0])} is whole" if whole else ""
-    said = "stopped before anything was saved to resume from"
-    return said + kept + resuming_step("train", words, run_dir)
 
 
 def _at_its_end(run_dir: Path, words: Sequence[str], trainer: Trainer, ended: Callable[[], str]) -> str:
