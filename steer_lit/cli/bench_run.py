@@ -11,7 +11,7 @@ from dataclasses import fields
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -45,6 +45,13 @@ log = logging.getLogger(__name__)
 _MANY = 1000  # dialogues: hours with a small model
 
 
+class _Given(NamedTuple):
+    config: DictConfig
+    plain: Mapping[str, Any]  # the config, resolved
+    settings: BenchSettings
+    run_dir: Path
+
+
 def run_benchmark(config: DictConfig, run_dir: Path) -> None:
     """Play the benchmark with every named policy and the constant ones. Raise ConfigError as `run_training` does."""
     if problems := bench_problems(config):
@@ -60,17 +67,18 @@ def run_benchmark(config: DictConfig, run_dir: Path) -> None:
         model = f" with model={config.model.name}" if any_local(config.policies) else ""
         what = "judge check" if config.judge_check else f"benchmark{model}"
         say(f"{what}, into {run_dir}; libraries load first")
-        _bench(config, plain, settings, run_dir)
+        _bench(_Given(config, plain, settings, run_dir))
 
 
-def _bench(config: DictConfig, plain: Mapping[str, Any], settings: BenchSettings, run_dir: Path) -> None:
+def _bench(given: _Given) -> None:
     from steer_lit.bench.tables import alone
 
+    config, plain, settings, run_dir = given
     quieten()
     rows, scenarios = _bench_rows(config, settings.turns_played, run_dir)
     judge = build_player(config.judge, rows.open_image, "judge")
     if config.judge_check:
-        _check_judge(config, plain, judge, scenarios, settings, run_dir)
+        _check_judge(given, judge, scenarios)
         return
     if _random_for_hours(plain, scenarios):
         remedy = (
@@ -79,25 +87,18 @@ def _bench(config: DictConfig, plain: Mapping[str, Any], settings: BenchSettings
             "that it runs"
         )
         raise ConfigError([Problem("bench.limit", None, remedy)])
-    summary = _play(config, plain, rows, scenarios, judge, settings, run_dir)
+    summary = _play(given, rows, scenarios, judge)
     if failed := sum(figures["failed"] for figures in alone(summary).values()):
         again = f"asks again for {counted(failed, 'dialogue')} that could not be graded"
         print(next_step(resume_command("bench", typed_words(), run_dir), again))
 
 
-def _play(
-    config: DictConfig,
-    plain: Any,
-    rows: BenchRows,
-    scenarios: Sequence[Scenario],
-    judge: Judge,
-    settings: BenchSettings,
-    run_dir: Path,
-) -> Summary:
+def _play(given: _Given, rows: BenchRows, scenarios: Sequence[Scenario], judge: Judge) -> Summary:
     """Play what the folder does not hold. Servers that have something to do are greeted before a model loads."""
     from steer_lit.bench.playing import BenchRun
     from steer_lit.bench.run import run_bench
 
+    config, plain, settings, run_dir = given
     # The questions come from the rows, or from an attacker that reacts to a tutor's verdicts.
     asking = {name: build_player(config[name], rows.open_image, name) for name in PLAYERS} if reacts(plain) else {}
     for section, player in (("judge", judge), *asking.items()):
@@ -135,20 +136,13 @@ def _random_for_hours(plain: Mapping[str, Any], scenarios: Sequence[Scenario]) -
     return unlimited and plain["model"]["name"] == UNTRAINED and played == {"base"}
 
 
-def _check_judge(
-    config: DictConfig,
-    plain: Mapping[str, Any],
-    judge: Judge,
-    scenarios: Sequence[Scenario],
-    settings: BenchSettings,
-    run_dir: Path,
-) -> None:
+def _check_judge(given: _Given, judge: Judge, scenarios: Sequence[Scenario]) -> None:
     """Check the judge, and count what a benchmark would ask of it. Raise SteerError if it may not be trusted."""
     from rich.console import Console
 
     from steer_lit.bench.judge_check import WRITTEN, check_judge, cost
 
-    console = Console()
+    (config, plain, settings, run_dir), console = given, Console()
     with hanging_up(judge), continuable(run_dir, "bench", (run_dir / WRITTEN).is_file):
         greet(judge)
         if not (run_dir / RECORDS).is_file():  # otherwise the folder is a benchmark's, and keeps that config
