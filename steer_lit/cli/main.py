@@ -80,9 +80,9 @@ def _run(program: str, words: list[str]) -> int:
             command.read()
             command.compose_and_run()
         return _said(command.not_finished(), REFUSED) if command.failed else 0
-    except KeyboardInterrupt:  # before a run began or after it was over: one at work says what it has saved, and exits
+    except KeyboardInterrupt:  # before a run began or after it was over
         return _said(command.stopped(), INTERRUPTED)
-    except SystemExit as stop:  # of --help, or of a run that has said why
+    except SystemExit as stop:  # of --help, or of a run that has said why, such as one stopped at work
         return _said(command.rest(), stop.code if isinstance(stop.code, int) else int(stop.code is not None))
     except AlreadyReported:  # by a run of a sweep
         return _said(command.not_finished(), REFUSED)
@@ -116,7 +116,7 @@ class Command:
         self.failed: list[str] = []  # the sweep's runs that have said why
 
     def further_rank(self) -> None:
-        """Run one of a run's further processes, whose only word is a path, which no check may refuse."""
+        """Run one of a run's further processes. Its only word names a config that the first one has checked."""
         config = OmegaConf.load(self.words[0].removeprefix(FROZEN))
         assert isinstance(config, DictConfig)  # `freeze` wrote it
         self.run_dir = Path(config.run_dir)
@@ -144,7 +144,7 @@ class Command:
             with sigterm_ends(self.stopped), env_override({_FULL_ERROR: "1"}):
                 hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=self.program)(self.one_run)()
         except NotBegun as refused:
-            raise refused.why from refused.why.__cause__  # which a bare `raise` would keep, but show NotBegun, too
+            raise refused.why from refused.why.__cause__  # keeps its cause, and leaves NotBegun out of its traceback
         finally:
             sys.argv = arguments
 
@@ -165,8 +165,10 @@ class Command:
             return None
 
     def _failed(self, error: Exception, run_dir: Path) -> None:
-        """Say why a run has failed, and end the process with it. Raise AlreadyReported instead, or return, in a sweep
-        whose other runs may succeed; and the error itself if Hydra shows it well.
+        """Say why a run has failed, unless Hydra is to show the error itself, and end it.
+
+        Alone, or as one of several ranks, it ends with its process. In a sweep the other runs may succeed: Hydra's own
+        sweeper goes on with them as this returns; any other, or a launcher's process, has to hear of AlreadyReported.
         """
         settings, ranks = HydraConfig.get(), several_ranks()
         elsewhere = runs_elsewhere(settings)
@@ -185,7 +187,7 @@ class Command:
                 leave_other_ranks(SystemExit(code))  # as `programs.run` does, which is not around a launcher's process
             raise SystemExit(code) from None
         self.failed.append(f"#{settings.job.num}")
-        if elsewhere or settings.sweeper._target_ != SWEEPER:  # they learn of it from Hydra alone
+        if elsewhere or settings.sweeper._target_ != SWEEPER:
             raise AlreadyReported from None
 
     def _why_run_refused(self, refusal: BaseException, run_dir: Path) -> str:
