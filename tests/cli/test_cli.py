@@ -600,6 +600,15 @@ def test_a_bug_of_ours_is_not_blamed_on_a_word() -> None:
     assert said(lambda: key_of(None)) == ""  # type: ignore[arg-type]
 
 
+def test_a_bug_in_a_run_is_no_refusal_though_it_is_a_value_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one of `json`: a line without its place in the code helps nobody."""
+    monkeypatch.setitem(cli.RUNS, "train", lambda config, run_dir: json.loads("{"))
+    with pytest.raises(json.JSONDecodeError):
+        cli.run("train", [f"hydra.run.dir={tmp_path}/run"])
+
+
 SERVED = ("server.base_url=http://localhost:1/v1", "server.model=any")
 
 

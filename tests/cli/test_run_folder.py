@@ -31,7 +31,7 @@ from steer_lit.errors import ConfigError, NothingWritten, Problem, ServerDown, S
 from steer_lit.files.locks import holding
 from steer_lit.synthesis import run as synthesis_run
 from steer_lit.terminal import commands
-from steer_lit.terminal.stdout import REFUSED
+from steer_lit.terminal.stdout import INTERRUPTED, REFUSED
 from tests.forked import started
 from tests.settings import Refused
 from tests.test_conf import empty_adapter
@@ -936,6 +936,21 @@ def test_expandable_memory_segments_are_set_unless_the_user_set_something_or_wsl
     assert programs.train() == 0
     expected = ["max_split_size_mb:128" if name == own else None for name in names]
     assert told == [f"{['expandable_segments:True'] * 3 if set_here else expected}\n"]
+
+
+def test_ctrl_c_is_told_by_the_first_rank_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under Slurm every rank has the whole command line."""
+
+    def stopped(config: DictConfig, run_dir: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli.RUNS, "train", stopped)
+    for rank, said in ((0, f"{NOT_BEGUN}, give the same command again\n"), (1, "")):
+        monkeypatch.setenv("SLURM_LOCALID", str(rank))
+        assert cli.run("train", [f"hydra.run.dir={tmp_path}/run"]) == INTERRUPTED
+        assert capsys.readouterr().err == said
 
 
 def test_sigterm_ends_a_benchmark_with_the_command_that_resumes(tmp_path: Path) -> None:
