@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from steer_lit.errors import SteerError
-from steer_lit.terminal.conf_files import conf_dir, conf_files, defaults_of
+from steer_lit.terminal.conf_files import conf_dir, conf_files, loaded
 from steer_lit.terminal.words import names_policy
 
 
@@ -60,7 +60,7 @@ def normalise_override(word: str, program: str) -> str:
 
 def groups(program: str) -> list[str]:
     """Return the config groups from which `program` takes an option."""
-    entries = defaults_of(conf_dir() / f"{program}.yaml")
+    entries = loaded(conf_dir() / f"{program}.yaml")["defaults"]
     return [group for entry in entries if not isinstance(entry, str) for group in entry]
 
 

@@ -17,15 +17,12 @@ from steer_lit.terminal.words import names_policy, words_besides, words_setting
 
 
 def command(name: str, *words: str) -> str:
-    """Return the command of a program with `words`, quoted for the shell, and this run's `--config-dir`, if any."""
-    own = own_conf_dir()
-    folder = [] if own is None else [f"--config-dir={shown_path(own)}"]
-    return " ".join([script(name), *map(shlex.quote, [*folder, *words])])
-
-
-def script(name: str) -> str:
-    """Return the program `name` as it is called: the checkout's script, or the installed command."""
-    return f"python {name}.py" if (conf_dir().parent / f"{name}.py").is_file() else f"steer-{name}"
+    """Return the command of a program with `words`, quoted for the shell, and this run's `--config-dir`, if any. The
+    program is the checkout's script or the installed command.
+    """
+    script = f"python {name}.py" if (conf_dir().parent / f"{name}.py").is_file() else f"steer-{name}"
+    folder = [] if (own := own_conf_dir()) is None else [f"--config-dir={shown_path(own)}"]
+    return " ".join([script, *map(shlex.quote, [*folder, *words])])
 
 
 def resume_command(name: str, words: Sequence[str], run_dir: Path) -> str:

@@ -83,12 +83,6 @@ def loaded(path: Path) -> Any:
     return OmegaConf.to_container(OmegaConf.load(path))
 
 
-def defaults_of(path: Path) -> Sequence[Any]:
-    """Return the entries of a config file's defaults list."""
-    whole = loaded(path)
-    return (isinstance(whole, dict) and whole.get("defaults")) or ()
-
-
 def composed(name: str, words: Sequence[str]) -> Mapping[str, Any] | None:
     """Return the config composed of `words`, unresolved, or None if they do not compose."""
     return _composed(_Own.folder, name, tuple(words))
