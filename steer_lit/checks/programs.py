@@ -35,6 +35,9 @@ from steer_lit.stages import STAGES
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.terminal.conf_files import conf_file
 
+# Looks for problems among the values that are valid by themselves, once all sections hold keys. It is told the names of
+# sections that hold other values.
+Deeper = Callable[[Config, Collection[str]], Iterable[Problem]]
 # Sections, which must hold keys of their own.
 _MODEL = ("model", "model.lora", "data", "data.source", "server")
 _TRAIN = (*_MODEL, "trainer", "optim", "module", "reward", "attacker", "tutor", "hardware", "callbacks", "logger")
@@ -100,14 +103,8 @@ def _training_problems(config: Config, bad: Collection[str]) -> list[Problem]:
     return found if found or bad else [*target_problems(config, ["module"])]
 
 
-def _problems_in(
-    config: DictConfig, sections: Sequence[str], deeper: Callable[[Config, Collection[str]], Iterable[Problem]]
-) -> list[Problem]:
-    """Return the problems of a config's shape and of its values.
-
-    If all sections hold keys, `deeper` looks for more among the values that are valid by themselves. It is told the
-    names of sections that hold others.
-    """
+def _problems_in(config: DictConfig, sections: Sequence[str], deeper: Deeper) -> list[Problem]:
+    """Return the problems of a config's shape and of its values."""
     unresolved: Any = OmegaConf.to_container(config, resolve=False)
     missing = sorted(key for key, value in leaves(unresolved) if value == NOT_GIVEN)
     filled = copy.deepcopy(config)
@@ -125,10 +122,7 @@ def _problems_in(
 
 
 def _single_and_together(
-    config: DictConfig,
-    unresolved: Config,
-    sections: Sequence[str],
-    deeper: Callable[[Config, Collection[str]], Iterable[Problem]],
+    config: DictConfig, unresolved: Config, sections: Sequence[str], deeper: Deeper
 ) -> tuple[list[Problem], list[Problem]]:
     """Return the problems of single values, and those of how values go together."""
     if without := list(_section_problems(unresolved, sections)):  # what refers to them cannot be resolved

@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -117,8 +118,7 @@ class Command:
 
     def further_rank(self) -> None:
         """Run one of a run's further processes. Its only word names a config that the first one has checked."""
-        config = OmegaConf.load(self.words[0].removeprefix(FROZEN))
-        assert isinstance(config, DictConfig)  # `freeze` wrote it
+        config: Any = OmegaConf.load(self.words[0].removeprefix(FROZEN))
         self.run_dir = Path(config.run_dir)
         with naming_own(config):
             RUNS[self.program](config, self.run_dir)
