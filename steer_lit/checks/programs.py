@@ -60,26 +60,12 @@ def train_problems(config: DictConfig) -> list[Problem]:
 
 def bench_problems(config: DictConfig) -> list[Problem]:
     """Return every problem of a benchmark config on this machine."""
-
-    def deeper(plain: Config, bad: Collection[str]) -> Iterator[Problem]:
-        yield from _bench_problems(plain)
-        yield from idle_data_problems(plain)
-        if plain["from_run"] is None and plain["from_raw_eval"] is None:
-            yield from target_problems(plain, ("judge", "attacker", "tutor") if reacts(plain) else ("judge",))
-        yield from server_problems(plain)
-        yield from client_problems(plain)
-        yield from prompt_problems(plain)
-        yield from made_row_problems(plain, "rl" if at(plain, "bench.split") == "rl" else "bench", bad)
-        yield from source_problems(plain)
-        if plain["judge_check"] is not True:
-            yield from _machine_problems(plain, bad)
-
-    return _problems_in(config, _BENCH, deeper)
+    return _problems_in(config, _BENCH, _bench_problems)
 
 
 def synthesis_problems(config: DictConfig) -> list[Problem]:
     """Return every problem of a synthesis config."""
-    return _problems_in(config, _SYNTHESIS, lambda plain, bad: _synthesis_problems(plain))
+    return _problems_in(config, _SYNTHESIS, _synthesis_problems)
 
 
 def _training_problems(config: Config, bad: Collection[str]) -> list[Problem]:
@@ -211,9 +197,24 @@ def _length_problems(config: Config, turns_key: str) -> Sequence[Problem]:
     return () if context_length is None else answers_too_long(max_turns, max_new_tokens, context_length, turns_key)
 
 
-def _bench_problems(config: Config) -> Iterator[Problem]:
+def _bench_problems(config: Config, bad: Collection[str]) -> Iterator[Problem]:
     yield from report_problems(config)
     yield from _asking_problems(config)
+    yield from _policy_problems(config)
+    yield from idle_data_problems(config)
+    if config["from_run"] is None and config["from_raw_eval"] is None:
+        yield from target_problems(config, ("judge", "attacker", "tutor") if reacts(config) else ("judge",))
+    yield from server_problems(config)
+    yield from client_problems(config)
+    yield from prompt_problems(config)
+    yield from made_row_problems(config, "rl" if at(config, "bench.split") == "rl" else "bench", bad)
+    yield from source_problems(config)
+    if config["judge_check"] is not True:
+        yield from _machine_problems(config, bad)
+
+
+def _policy_problems(config: Config) -> Iterator[Problem]:
+    """Yield what is wrong with the policies, and with the rules by which they are played and compared."""
     for key in ("init_from", "model.init_from"):  # `base` would be measured with it
         if (adapter := at(config, key)) not in (None, ABSENT):
             remedy = "a benchmark names its adapters in policies.<name>=<adapter folder>: leave it at null"
@@ -285,7 +286,7 @@ def _named(config: Config, section: str) -> str:
     return module.rpartition(".")[2] if module.startswith("steer_lit.") else name
 
 
-def _synthesis_problems(config: Config) -> Iterator[Problem]:
+def _synthesis_problems(config: Config, bad: Collection[str]) -> Iterator[Problem]:
     yield from problems_of(lambda: SynthesisSettings.of(config))
     data, stages, offline = config["data"], str(config["stages"]), config["generator"]["name"] == "template"
     yield from target_problems(config, ("generator",))
