@@ -72,6 +72,7 @@ def run(program: str, arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(program: str, words: list[str]) -> int:
+    """Run the program, say how to go on if it was not done, and return the exit code."""
     hydras, outer = HydraConfig.instance(), HydraConfig.instance().cfg
     command = Command(program, words)
     try:

@@ -53,7 +53,6 @@ class NotBegun(BaseException):
 class _Run(NamedTuple):
     """One run of a sweep."""
 
-    label: str  # "#0 seed=1"
     swept: tuple[str, ...]  # its words that are swept over
     folder: Path
     config: DictConfig
@@ -105,27 +104,28 @@ class WholeSweep(Callback):
                 remedy = "leave it out, or put ${hydra.job.num} into it"
                 raise SteerError(f"hydra.sweep.subdir: several runs would write into one folder, {folder}: {remedy}")
             own = tuple(word for word in given if word.partition("=")[0] in swept)
-            self.runs.append(_Run(" ".join([f"#{number}", *own]), own, folder, run, HydraConfig.instance().cfg))
+            self.runs.append(_Run(own, folder, run, HydraConfig.instance().cfg))
         if not self.runs:
             raise SteerError("this sweep has no runs: one of its words gives no value")
 
     def _check(self, program: str, *, here: bool) -> None:
         """Raise SteerError with the problems of all runs if they run `here`, and with settings that take no part."""
-        found: dict[str, list[str]] = {}  # the runs that have each problem
+        found: dict[str, list[int]] = {}  # the numbers of the runs that have each problem
         plain: list[Any] = []
-        for run in self.runs:
+        for number, run in enumerate(self.runs):
             HydraConfig.instance().cfg = run.hydras
             plain.append(OmegaConf.to_container(run.config))  # before it is told where its checkpoint is
             for problem in _problems(program, run.folder, run.config) if here else []:
-                found.setdefault(problem, []).append(run.label)
+                found.setdefault(problem, []).append(number)
             OmegaConf.update(run.config, "run_dir", str(run.folder), force_add=True)  # at its end Hydra has another
         for number, idle in idle_in_sweep(plain, self.common) if program == "train" else []:
-            found.setdefault(str(idle), []).append(self.runs[number].label)
+            found.setdefault(str(idle), []).append(number)
         if found:
             total = len(self.runs)
             told = f"{counted(len(found), 'problem')} in this sweep of {counted(total, 'run')}, none was started:"
-            for problem, runs in found.items():
-                told += f"\n  * {problem}" + (f" (first in {runs[0]})" if len(runs) < total else "")
+            for problem, (first, *others) in found.items():
+                where = " ".join([f"#{first}", *self.runs[first].swept])
+                told += f"\n  * {problem}" + (f" (first in {where})" if 1 + len(others) < total else "")
             raise SteerError(told)
 
     def on_multirun_end(self, config: DictConfig, **_: object) -> None:
