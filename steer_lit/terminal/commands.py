@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ from steer_lit.terminal.words import names_policy, words_besides, words_setting
 
 def command(name: str, *words: str) -> str:
     """Return the command of a program with `words`, quoted for the shell, and this run's `--config-dir`, if any. The
-    program is the checkout's script or the installed command.
+    program is the checkout's script, in the folder in which this run's was typed, or the installed command.
     """
-    script = f"python {name}.py" if (conf_dir().parent / f"{name}.py").is_file() else f"steer-{name}"
+    checkout, typed = conf_dir().parent, Path(sys.argv[0])
+    script = (typed.parent if typed.resolve().parent == checkout else Path()) / f"{name}.py"
+    program = ["python", str(script)] if (checkout / script.name).is_file() else [f"steer-{name}"]
     folder = [] if (own := own_conf_dir()) is None else [f"--config-dir={shown_path(own)}"]
-    return " ".join([script, *map(shlex.quote, [*folder, *words])])
+    return shlex.join([*program, *folder, *words])
 
 
 def resume_command(name: str, words: Sequence[str], run_dir: Path) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ from steer_lit.terminal import conf_files
 from steer_lit.terminal.commands import command, resume_command, typed_command, typed_words
 from steer_lit.terminal.conf_files import compose, conf_dir
 from tests.settings import Refused
+
+CHECKOUT = conf_dir().parent
 
 
 @pytest.fixture
@@ -147,3 +151,15 @@ def test_options_may_stand_between_words(
     assert "\nseed: 17\n" in capsys.readouterr().out
     assert cli.run("train", ["seed=1", "--help", "model=tiny"]) == 0
     assert "Keys most often typed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("typed", "printed"), [("{0}/train.py", "{0}/bench.py"), ("train.py", "bench.py"), ("-m", "bench.py")]
+)
+def test_a_printed_command_names_the_script_where_it_was_typed(
+    typed: str, printed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    there = os.path.relpath(CHECKOUT, tmp_path)  # as one types it in another folder
+    monkeypatch.chdir(tmp_path if "{" in typed else CHECKOUT)
+    monkeypatch.setattr(sys, "argv", [typed.format(there)])
+    assert command("bench", "a=b c") == f"python {printed.format(there)} 'a=b c'"
