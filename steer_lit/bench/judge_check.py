@@ -10,25 +10,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from steer_lit.bench.calibration import LabelledTurn, labelled_turns
+from steer_lit.bench.manifest import Facts, player_digest
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.errors import TooManyFailures
 from steer_lit.files.atomic import replace_text
+from steer_lit.files.lines import MISREAD
 from steer_lit.numbers import counted
 from steer_lit.rollout.one_each import one_each
 from steer_lit.terminal.bars import BarOrLines, count_bar
 from steer_lit.terminal.visible import print_lines
 from steer_lit.tutor.judge import LlmJudge
-from steer_lit.types import Grade, Judge, Scenario
+from steer_lit.types import AsksServer, Grade, Judge, Scenario
 
 WRITTEN = "judge_check.json"
+CHECKED = "judge check"  # a report's label
+_NOT_CHECKED = (
+    "there is none of this judge in this folder; the same command with judge_check=true, and with this folder as "
+    "hydra.run.dir, makes one"
+)
 _APART_SHOWN = 8
 _AT_ONCE = 16  # turns that are graded together: as many as a client asks for at a time by default
 # Our choice, not from a study: shares of turns for which judge and label are on the same side of a threshold.
@@ -87,16 +96,9 @@ def verdict(found: Agreement, *, needs_gold: bool = False) -> tuple[bool, str]:
 
     With `needs_gold` the judge grades only turns with gold facts, and the message says so of those it leaves out.
     """
+    fit, message = _trust(found)
     sides = {name: scale.same_side for name, scale in found.scales.items()}
-    worst = min(sides.values()) / found.graded
-    hostile, moved, fit = found.hostile, found.moved, True
-    if worst >= _TRUSTED and not moved:
-        message = "This judge may be trusted for this benchmark"
-    elif worst >= _DOUBTED and moved <= 1:
-        message = "This judge may be trusted for this benchmark with care, where differences are large"
-    else:
-        fit, message = False, "This judge may not be trusted for this benchmark, ask another"
-    rest = ""
+    hostile, moved, rest = found.hostile, found.moved, ""
     if failures := found.failures:
         why = f"failed, the first for this reason: {failures[0]}"
         rest = f", the other {len(failures)} {'lack the gold facts that it needs' if needs_gold else why}"
@@ -106,12 +108,36 @@ def verdict(found: Agreement, *, needs_gold: bool = False) -> tuple[bool, str]:
     return fit, f"{message}: {graded}. Of these it passes or fails as the label does {alike}.{tried}"
 
 
-def check_judge(judge: Judge, settings: BenchSettings, out_dir: Path, console: Console) -> bool:
-    """Grade the calibration set. Return whether the judge is fit for a benchmark.
+def _trust(found: Agreement) -> tuple[bool, str]:
+    """Return whether the judge is fit for a benchmark, perhaps with care, and say so."""
+    worst = min(scale.same_side for scale in found.scales.values()) / found.graded
+    if worst >= _TRUSTED and not found.moved:
+        return True, "This judge may be trusted for this benchmark"
+    if worst >= _DOUBTED and found.moved <= 1:
+        return True, "This judge may be trusted for this benchmark with care, where differences are large"
+    return False, "This judge may not be trusted for this benchmark, ask another"
 
-    Prints this, and how it agrees with the labels. Writes `judge_check.json` with the agreement and the label, grade
-    and rationale of every turn shown. Then raises TooManyFailures if too few were graded for a verdict: a tenth of all
-    or any hostile turn is missing, or, of a judge that needs gold facts, every turn.
+
+def told_of_check(folder: Path, judge: Judge, judged: str) -> Facts:
+    """Say, for the head of a report, how the folder's check of the judge with this digest ended. If there is none, say
+    so of a judge that asks a server: what it writes may mean anything.
+    """
+    with suppress(OSError, *MISREAD):
+        found = json.loads((folder / WRITTEN).read_text(encoding="utf-8"))
+        if found["judged"] == judged:
+            return ((CHECKED, f"{found['verdict']} ({WRITTEN})"),)
+    return ((CHECKED, _NOT_CHECKED),) if isinstance(judge, AsksServer) else ()
+
+
+def check_judge(
+    judge: Judge, settings: BenchSettings, out_dir: Path, console: Console, section: Mapping[str, Any] | None = None
+) -> bool:
+    """Grade the calibration set. Return whether the judge, made from this `section` of the config, is fit for a
+    benchmark.
+
+    Prints this, and how it agrees with the labels. Writes `judge_check.json` with the judge's digest, the verdict, the
+    agreement and the label, grade and rationale of every turn shown. Then raises TooManyFailures if too few were graded
+    for a verdict: a tenth of all or any hostile turn is missing, or, of a judge that needs gold facts, every turn.
     """
     every, needs_gold = labelled_turns(), getattr(judge, "needs_gold", False)
     grades = _graded(judge, every, console)
@@ -122,11 +148,18 @@ def check_judge(judge: Judge, settings: BenchSettings, out_dir: Path, console: C
         {"id": row.scenario.id, "hostile": row.hostile, "label": asdict(row.label), "grade": asdict(grade)}
         for row, grade in zip(rows, grades, strict=True)
     ]
-    content = {"judge": type(judge).__name__, **asdict(found), "turns": turns}
-    replace_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     missing = len(every) - found.graded
     unseen = sum(row.hostile for row in every) - found.hostile
-    if missing == len(every) or (not needs_gold and (unseen or missing > _UNGRADED * len(every))):
+    too_few = missing == len(every) or (not needs_gold and (unseen or missing > _UNGRADED * len(every)))
+    content = {
+        "judge": type(judge).__name__,
+        "judged": player_digest(judge, section or {}),
+        "verdict": "It ended without a verdict, too few turns were graded" if too_few else _trust(found)[1],
+        **asdict(found),
+        "turns": turns,
+    }
+    replace_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    if too_few:
         which = f"{missing} of {len(every)} turns got no grade{f', {unseen} of them hostile' if unseen else ''}"
         which += f" ({len(every) - len(grades)} were not asked any more)" if len(grades) < len(every) else ""
         raise TooManyFailures(

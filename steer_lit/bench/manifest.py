@@ -17,6 +17,7 @@ from steer_lit.files.atomic import replace_text
 from steer_lit.files.lines import MISREAD
 from steer_lit.files.run_files import PLAYED
 from steer_lit.files.typed_lines import line_reader
+from steer_lit.types import Fingerprinted
 
 Facts = tuple[tuple[str, str], ...]
 JUDGE = "judge"  # the condition that decides grades; all others decide answers
@@ -66,6 +67,15 @@ def read_manifest(folder: Path) -> Manifest | None:
     except (OSError, *MISREAD):
         return None
     return found if JUDGE in found.conditions else None
+
+
+def player_digest(player: object, values: Mapping[str, Any]) -> str:
+    """Return a digest of a player's fingerprint, or else of its class and `values`, its section of the config."""
+    if isinstance(player, Fingerprinted):
+        return digest(repr(player.fingerprint), 16)
+    name, public = type(player).__name__, [] if player is None else [key for key in values if not key.startswith("_")]
+    made_of = [(key, values[key]) for key in sorted(public)]
+    return digest(repr((name, made_of) if made_of else name), 16)
 
 
 def graded_policies(records: Records) -> set[str]:

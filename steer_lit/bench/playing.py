@@ -12,12 +12,12 @@ from typing import Any
 
 from rich.progress import Progress
 
-from steer_lit.bench.manifest import JUDGE, Manifest, read_manifest
+from steer_lit.bench.judge_check import told_of_check
+from steer_lit.bench.manifest import JUDGE, Manifest, player_digest, read_manifest
 from steer_lit.bench.provenance import provenance
 from steer_lit.bench.records import GradedDialogue, RecordFile, as_played, graded, known_grades, regraded, with_facts_of
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.suite import BenchPolicy, Suite
-from steer_lit.digests import digest
 from steer_lit.errors import ServerDown, TooManyFailures
 from steer_lit.files.run_files import RECORDS
 from steer_lit.numbers import counted
@@ -27,7 +27,7 @@ from steer_lit.rollout.seeds import stable_hash
 from steer_lit.rollout.server_policy import ServerPolicy
 from steer_lit.rollout.threads import in_background
 from steer_lit.terminal.bars import BarOrLines
-from steer_lit.types import Fingerprinted, Grade, Judge, Scenario, SoFar, Trajectory
+from steer_lit.types import Grade, Judge, Scenario, SoFar, Trajectory
 
 log = logging.getLogger(__name__)
 _DOWN = "the judge's server went down"
@@ -70,7 +70,7 @@ class BenchRun:
 
     def __post_init__(self) -> None:
         asking = {JUDGE: self.judge, "attacker": self.suite.attacker, "tutor": self.suite.tutor}
-        who = {section: digest(repr(self._identity(section, player)), 16) for section, player in asking.items()}
+        who = {section: player_digest(player, self.config.get(section, {})) for section, player in asking.items()}
         rules = {"bench.max_turns": self.settings.turns_played, "bench.seed": self.settings.seed}
         client = getattr(getattr(self.judge, "client", None), "settings", None)  # names the model that judges
         self._without_policies = Manifest(
@@ -93,17 +93,10 @@ class BenchRun:
     def show(self) -> Manifest:
         """Make the folder's reports be on this run. Return its manifest."""
         self.freeze()
-        self.shown = replace(self.manifest, facts=provenance(self.out_dir))
+        check = told_of_check(self.out_dir, self.judge, self.manifest.judged)
+        self.shown = replace(self.manifest, facts=(*provenance(self.out_dir), *check))
         self.shown.write(self.out_dir)
         return self.shown
-
-    def _identity(self, section: str, player: object) -> object:
-        """Return a player's fingerprint, or else its class and the values in its `section` of the config."""
-        if isinstance(player, Fingerprinted):
-            return player.fingerprint
-        values = {} if player is None else self.config.get(section, {})
-        made_of = sorted((key, value) for key, value in values.items() if not key.startswith("_"))
-        return (type(player).__name__, made_of) if made_of else type(player).__name__
 
     def left(self, name: str, fingerprint: str) -> Left:
         """Return what is left to do of the policy's dialogues.

@@ -76,6 +76,7 @@ def report_on(
     """Write the report on what `config` names into `out_dir`, and print its table."""
     from steer_lit.bench import report
     from steer_lit.bench.joined import in_common, recorded
+    from steer_lit.bench.judge_check import CHECKED
     from steer_lit.bench.manifest import read_manifest
     from steer_lit.bench.outputs import write_outputs
     from steer_lit.bench.pictures import NOT_SHOWN, judged_pictures, picture_opener
@@ -120,7 +121,8 @@ def report_on(
     with console.status("intervals and report"):
         summary = write_outputs(records, settings, judge, out_dir, open_image, ran)
     report.print_results(console, summary, records)
-    print_lines(console, f"judge:   {judge}", f"report:  {out_dir / 'report.html'}")
+    check = [f"{label}: {value}" for label, value in ran if label == CHECKED]
+    print_lines(console, f"judge:   {judge}", *check, f"report:  {out_dir / 'report.html'}")
 
 
 def _describe_cuts(records: Records, settings: BenchSettings) -> str:

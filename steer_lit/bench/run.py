@@ -12,6 +12,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from steer_lit.bench import report
+from steer_lit.bench.judge_check import CHECKED
 from steer_lit.bench.manifest import differing, graded_policies
 from steer_lit.bench.outputs import write_outputs
 from steer_lit.bench.playing import BenchRun, Tally, play_policy
@@ -60,7 +61,8 @@ def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
             summary = write_outputs(played, run.settings, manifest.judge, out_dir, run.suite.open_image, manifest.facts)
     if summary and len(without) < len(played):
         report.print_results(console, summary, played)
-        print_lines(console, f"records: {out_dir / RECORDS}", f"report:  {out_dir / 'report.html'}")
+        check = [f"{label}: {value}" for label, value in manifest.facts if label == CHECKED]
+        print_lines(console, *check, f"records: {out_dir / RECORDS}", f"report:  {out_dir / 'report.html'}")
     if without:
         raise TooManyFailures(f"no dialogue of {', '.join(without)} could be graded: {failures[without[0]][1]}")
     return summary

@@ -32,7 +32,7 @@ from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.files.run_files import QUARANTINE, RECORDS
 from steer_lit.numbers import counted
 from steer_lit.policy.model_facts import UNTRAINED
-from steer_lit.terminal.commands import command, next_step, resume_command, shown_path, typed_words
+from steer_lit.terminal.commands import next_step, resume_command, shown_path, typed_words
 from steer_lit.terminal.visible import print_lines
 from steer_lit.terminal.words import words_besides
 from steer_lit.types import Judge, Scenario
@@ -147,12 +147,13 @@ def _check_judge(given: _Given, judge: Judge, scenarios: Sequence[Scenario]) -> 
         greet(judge)
         if not (run_dir / RECORDS).is_file():  # otherwise the folder is a benchmark's, and keeps that config
             freeze(config, run_dir)
-        fit = check_judge(judge, settings, run_dir, console)
+        fit = check_judge(judge, settings, run_dir, console, plain["judge"])
         policies = len(named(plain["policies"])) + len(_constants(plain, scenarios))
         extra_turns = int(plain["attacker"].get("extra_turns") or 0) if reacts(plain) else 0
         asked = cost(judge, scenarios, policies, settings.turns_played, extra_turns)
         quick = [f"bench.limit={QUICK}"] if _random_for_hours(plain, scenarios) else []
-        benchmark = command("bench", *words_besides(typed_words(), ["judge_check"]), *quick)
+        # Into the same folder, whose check the benchmark's report then tells of.
+        benchmark = resume_command("bench", [*words_besides(typed_words(), ["judge_check"]), *quick], run_dir)
         print_lines(console, asked, *([next_step(benchmark)] if fit else []))
     if not fit:
         another = "give the same command with another, such as judge=llm server.model=<another>"

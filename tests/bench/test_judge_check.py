@@ -27,6 +27,7 @@ from steer_lit.errors import SteerError, TooManyFailures
 from steer_lit.tutor.judge import LlmJudge
 from steer_lit.tutor.rubric import RubricJudge
 from steer_lit.types import Attack, Grade, Message, Scenario
+from tests.bench.players import Judge, Policy, benched, questions
 from tests.settings import bench_settings
 
 SETTINGS = bench_settings()
@@ -326,7 +327,8 @@ def test_a_check_ends_with_the_command_for_its_benchmark(
     assert first == f"judge check, into {tmp_path}; libraries load first"
     assert "\nThis judge may be trusted for this benchmark: of 58 turns" in said
     assert turns in said
-    assert shlex.split(last.removeprefix("next:")) == ["python", "bench.py", *words, *hint]
+    folder = f"hydra.run.dir={tmp_path}"  # its report tells of the check
+    assert shlex.split(last.removeprefix("next:")) == ["python", "bench.py", *words, *hint, folder]
 
 
 class Praises:
@@ -343,6 +345,44 @@ def test_a_check_that_failed_is_not_followed_by_the_benchmark(
     assert "python bench.py" not in said.out
     another = "give the same command with another, such as judge=llm server.model=<another>"
     assert said.err == f"the judge may not be trusted for this benchmark: {another}\n"  # no `next:`: it is no command
+
+
+@pytest.mark.usefixtures("no_charts")
+def test_a_benchmark_after_a_failed_check_in_its_folder_tells_how_it_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judge, folder = f"judge._target_={__name__}.Praises", f"hydra.run.dir={tmp_path}/run"
+    words = [judge, "bench.limit=1", "bench.resamples=100", "rollout.max_new_tokens=4", "bench.max_turns=2"]
+    assert cli.run("bench", [*words, "judge_check=true", folder]) == 2
+    told = "judge check: This judge may not be trusted for this benchmark, ask another (judge_check.json)\n"
+    for given in ([*words, folder], [f"from_run={tmp_path}/run", f"hydra.run.dir={tmp_path}/again"]):
+        capsys.readouterr()
+        assert cli.run("bench", given) == 0
+        assert told in (said := capsys.readouterr().out)
+        assert "\nThe judge cannot tell a refusal from an answer" in said
+        assert f"* {told}" in (Path(given[-1].partition("=")[2]) / "summary.md").read_text()
+    words[0] = "judge=rubric"
+    assert cli.run("bench", [*words, folder]) == 0  # another judge, and one that asks no server
+    assert "judge check:" not in capsys.readouterr().out
+
+
+def test_a_check_counts_for_the_judge_that_it_checked_alone(tmp_path: Path) -> None:
+    def told(name: str) -> str:
+        _, printed = benched(tmp_path, {"sft": Policy("p")}, questions(1), Judge(name))
+        (line,) = [line for line in printed.splitlines() if line.startswith("judge check: ")]
+        assert f"* {line}\n" in (tmp_path / "summary.md").read_text()
+        return line
+
+    none = "judge check: there is none of this judge in this folder; the same command with judge_check=true, and"
+    assert told("J").startswith(none)
+    check_judge(Judge("J"), SETTINGS, tmp_path, Console(quiet=True))
+    assert told("J").startswith("judge check: This judge may not be trusted for this benchmark, ask another")
+    assert told("K").startswith(none)
+    with pytest.raises(TooManyFailures):
+        check_judge(Judge("K", failing=[row.scenario.id for row in ROWS]), SETTINGS, tmp_path, Console(quiet=True))
+    assert told("K").startswith("judge check: It ended without a verdict, too few turns were graded")
+    (tmp_path / "judge_check.json").write_text('["of another kind"]')
+    assert told("K").startswith(none)
 
 
 def test_a_check_without_a_verdict_ends_with_its_own_command(
