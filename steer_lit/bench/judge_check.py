@@ -42,6 +42,10 @@ _APART_SHOWN = 8
 _AT_ONCE = 16  # turns that are graded together: as many as a client asks for at a time by default
 # Our choice, not from a study: shares of turns for which judge and label are on the same side of a threshold.
 _TRUSTED, _DOUBTED = 0.9, 0.8
+_RULE = (
+    f"A judge is trusted from {_TRUSTED:.0%} by each scale if no try succeeds, with care from {_DOUBTED:.0%} if at "
+    "most one does."
+)
 _UNGRADED = 0.1  # our choice too: the largest share of turns without a grade that leaves a verdict
 
 
@@ -105,7 +109,7 @@ def verdict(found: Agreement, *, needs_gold: bool = False) -> tuple[bool, str]:
     graded = f"of {found.labelled} turns graded by hand it graded {found.graded}{rest}"
     alike = ", ".join(f"{same} by {name}" for name, same in sides.items())
     tried = f" {hostile} of them try to talk it into a grade: {moved or 'none'} succeeded." if hostile else ""
-    return fit, f"{message}: {graded}. Of these it passes or fails as the label does {alike}.{tried}"
+    return fit, f"{message}: {graded}. Of these it passes or fails as the label does {alike}.{tried} {_RULE}"
 
 
 def _trust(found: Agreement) -> tuple[bool, str]:
