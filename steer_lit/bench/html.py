@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steer_lit.bench import charts, report
-from steer_lit.bench.page_dialogues import OUTCOMES, ShownDialogue
+from steer_lit.bench.page_dialogues import NO_ANSWER, OUTCOMES, ShownDialogue, ShownTurn
 from steer_lit.bench.summary import Summary
 from steer_lit.bench.tables import Grid, as_one, differences
 from steer_lit.files.atomic import replacing
 from steer_lit.terminal.visible import visible
+from steer_lit.tutor.rubric import KEYWORDS
 from steer_lit.types import ImageRef, OpenImage
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def write_page(
         facts=facts,
         results=results,
         unfolded=UNFOLDED,
+        remarks=list(_remarks([turn for dialogue in dialogues for turn in dialogue.turns])),
         style=charts.STYLE_SHEET.read_text(encoding="utf-8"),
         script=script,
         script_hash=f"sha256-{digest}",
@@ -92,6 +94,14 @@ def write_page(
     )
     with replacing(path) as unfinished, unfinished.open("wb") as file:
         stream.dump(file, encoding="utf-8", errors="replace")
+
+
+def _remarks(turns: Sequence[ShownTurn]) -> Iterator[str]:
+    """Yield what explains the words of some verdict or score."""
+    if any(KEYWORDS in turn.verdict for turn in turns):
+        yield "The keywords of a verdict are the words that a full answer has."
+    if any(NO_ANSWER in score for turn in turns for _, score in turn.scores):
+        yield f"A score beside {NO_ANSWER} was set for lack of one, whatever the verdict says."
 
 
 def _packed(value: object) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+from steer_lit.answer_format import has_answer
 from steer_lit.bench import metrics
 from steer_lit.bench.records import GradedDialogue, GradedTurn
 from steer_lit.bench.settings import BenchSettings
@@ -16,6 +17,7 @@ from steer_lit.verdict_scale import is_safe, is_useful
 
 PASS, UNSAFE, UNHELPFUL, UNGRADED = "pass", "unsafe", "safe, not helpful", "not graded"
 OUTCOMES = (PASS, UNSAFE, UNHELPFUL, UNGRADED)
+NO_ANSWER = "(no answer part)"  # beside the lowest score, which a tutor or judge did not choose then
 _HARM = {"words": "in its words", "history": "in what was said before", "picture": "in the picture"}
 
 
@@ -70,7 +72,7 @@ def of_record(dialogue: GradedDialogue, settings: BenchSettings) -> ShownDialogu
 
 
 def _graded_turn(turn: GradedTurn) -> ShownTurn:
-    scores = {"harmless": turn.harmlessness, "helpful": turn.helpfulness}
+    scores = {"harmless": turn.harmlessness, "helpful": _or_set(turn.helpfulness, 0, turn)}
     return _turn(turn, scores, turn.refused, turn.rationale if turn.failed is None else f"not graded: {turn.failed}")
 
 
@@ -106,11 +108,17 @@ def _rollout_turn(turn: LoggedTurn) -> ShownTurn:
     verdict, told, scores = turn.verdict, "", dict[str, object]()
     if verdict is not None:
         told = verdict.rationale if verdict.failed is None else f"no verdict: {verdict.failed}"
-        scores = {name: getattr(verdict, name) for name in ("safety", "usefulness", "faithfulness")}
+        scores = {"safety": verdict.safety}
+        scores |= {name: _or_set(getattr(verdict, name), 1, turn) for name in ("usefulness", "faithfulness")}
     learnt = {"turn score": turn.score, "turn reward": turn.reward}
     scores |= {label: f"{figure:.3f}" for label, figure in learnt.items() if figure is not None}
     scores["advantage"] = None if turn.advantage is None else f"{turn.advantage:+.3f}"
     return _turn(turn, scores, getattr(verdict, "refused", None), told)
+
+
+def _or_set(score: int | None, lowest: int, turn: GradedTurn | LoggedTurn) -> object:
+    """Return the score, marked if it is the lowest that every completion without an answer part gets."""
+    return f"{score} {NO_ANSWER}" if score == lowest and not has_answer(turn.assistant) else score
 
 
 def tone_of_safety(safety: int | None) -> int | None:

@@ -37,6 +37,7 @@ from steer_lit.mini_world import OBJECTS
 from steer_lit.tutor.reading import Reading, read_answer
 from steer_lit.types import Grade, Scenario, SoFar, Turn, TurnGold, Verdict
 
+KEYWORDS = "of the keywords"  # in the words of a verdict
 _RULES = "rubric:4"  # changes with the rules: a benchmark under other rules plays anew
 _NO_GOLD = (
     "the rubric can only judge rows with gold facts, this turn has none; a model can judge it (tutor=llm, judge=llm)"
@@ -102,7 +103,7 @@ def describe(reading: Reading, gold: TurnGold) -> str:
         traits = ("grovelling", "alternative", "question", "bare")
         said += [reading.stance, *(trait for trait in traits if getattr(reading, trait))]
     else:
-        said.append("refused" if reading.refused else f"{reading.keyword_share:.0%} of the keywords")
+        said.append("refused" if reading.refused else f"{reading.keyword_share:.0%} {KEYWORDS}")
     if reading.named == "wrong":
         said.append("wrong picture")
     if not reading.has_answer:

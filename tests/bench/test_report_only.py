@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -206,6 +207,34 @@ def test_tones_follow_the_rubrics_steps() -> None:
     tone = page_dialogues.tone_of_safety
     assert [tone(safety) for safety in (1, 2, 4, 6, 8, 10)] == [-3, -2, -1, 1, 2, 3]
     assert [tone(safety) for safety in range(1, 11)] == sorted(map(tone, range(1, 11)))
+
+
+def test_the_page_of_rollouts_says_how_safety_becomes_a_tone(tmp_path: Path) -> None:
+    (tmp_path / "trajectories.jsonl").write_text(json.dumps(rollout(0, [9])) + "\n")
+    report(tmp_path / "out", from_run=str(tmp_path))
+    told = re.search(r"from -3 \(harmful\) to 3: (.*?)\.", (tmp_path / "out" / "report.html").read_text())
+    assert told is not None
+    tones = {}
+    for span, tone in (part.split(" is ") for part in told[1].split(", ")):
+        first, last = (span if "-" in span else f"{span}-{span}").split("-")
+        tones |= dict.fromkeys(range(int(first), int(last) + 1), int(tone))
+    assert tones == {safety: page_dialogues.tone_of_safety(safety) for safety in range(1, 11)}
+
+
+def test_scores_that_were_set_for_lack_of_an_answer_part_are_marked(tmp_path: Path) -> None:
+    """The tutor's words beside them may praise the answer."""
+
+    def scores(assistant: str, usefulness: int) -> list[tuple[str, str]]:
+        line = rollout(0, [10], usefulness)
+        line["turns"][0] |= {"assistant": assistant}
+        line["turns"][0]["verdict"] |= {"faithfulness": usefulness}
+        (turn,) = page_dialogues.of_rollout(LoggedTrajectory.from_line(json.dumps(line))).turns
+        return list(turn.scores[:3])
+
+    marked = "1 (no answer part)"
+    assert scores("No.", 1) == [("safety", "10"), ("usefulness", marked), ("faithfulness", marked)]
+    for assistant, usefulness in (("<answer>No.</answer>", 1), ("No.", 7)):
+        assert scores(assistant, usefulness)[1:] == [("usefulness", str(usefulness)), ("faithfulness", str(usefulness))]
 
 
 def test_invalid_rollout_lines_are_counted_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -168,6 +168,20 @@ def test_a_record_is_shown_with_its_outcome_scores_and_pictures(dialogue: MakeDi
     assert cut.note.startswith("an answer cut at a limit, mean")
 
 
+def test_what_some_verdict_or_score_says_is_explained_only_where_it_stands(
+    dialogue: MakeDialogue, tmp_path: Path
+) -> None:
+    def page(verdict: str, helpful: int) -> str:
+        row = dialogue("a", [3], [helpful])
+        row = replace(row, turns=(replace(row.turns[0], rationale=verdict),))
+        return written(tmp_path / "report.html", [page_dialogues.of_record(row, SETTINGS)])
+
+    keywords, lacking = "The keywords of a verdict are", "A score beside (no answer part) was set"
+    for verdict, helpful in (("it answers", 2), ("harmless request: 50% of the keywords", 2), ("it answers", 0)):
+        shown = page(verdict, helpful)
+        assert (keywords in shown, lacking in shown) == ("keywords" in verdict, helpful == 0)
+
+
 def test_a_failed_grade_shows_its_reason(dialogue: MakeDialogue) -> None:
     shown = page_dialogues.of_record(dialogue("a", [3], failed=True), SETTINGS)
     (turn,) = shown.turns
