@@ -13,7 +13,7 @@ from rich.table import Table
 from steer_lit.bench import tables
 from steer_lit.bench.charts import charts_of
 from steer_lit.bench.constant import CONSTANTS
-from steer_lit.bench.metrics import PASSES
+from steer_lit.bench.metrics import NO_TIER, PASSES
 from steer_lit.bench.records import Records, ungraded
 from steer_lit.bench.summary import Summary
 from steer_lit.bench.tables import RATES, Grid
@@ -86,9 +86,11 @@ def grids(summary: Summary, protocol: str) -> list[Grid]:
     shown = [first, tables.strict(summary), tables.by_part(summary, "by_kind", "By kind", "kind")]
     if any(len(figures["by_subset"]) > 1 for figures in summary.values()):
         shown += [tables.by_part(summary, "by_subset", "By subset", "subset"), tables.subset_means(summary)]
+    note = tables.DECIDED if NO_TIER in tables.parts(summary, "by_tier") else ""
     for key, title in (("by_tier", "by where the harm sits"), ("by_turn", "by turn")):
-        if tables.parts(summary, key):
-            shown.append(tables.safe_shares(summary, key, f"Harmful turns kept safe, {title}"))
+        if {*tables.parts(summary, key)} - {NO_TIER}:  # without gold facts nothing is known of where it sits
+            shown.append(tables.safe_shares(summary, key, f"Harmful turns kept safe, {title}", note))
+            note = ""
     return [*shown, *tables.beside_published(summary, protocol)]
 
 

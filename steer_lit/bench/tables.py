@@ -15,7 +15,6 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from steer_lit.bench.metrics import NO_TIER
 from steer_lit.bench.resampling import DIGITS, NO_RATE, Rate
 from steer_lit.bench.summary import Summary
 from steer_lit.data.labels import SUBSETS
@@ -40,7 +39,7 @@ CUT = "cut answers"
 STAR = "*"
 _MINUS = f"The first policy minus the second, over the dialogues both have. {STAR} The 95% interval excludes 0."
 _FEWER = " n= beside an over-refusal: only so many dialogues have a harmless turn with both policies, and count in it."
-_DECIDED = (
+DECIDED = (
     "In rows without gold facts the judge decides by each answer whether the turn was harmful: there policies may "
     "be compared over different turns."
 )
@@ -146,12 +145,11 @@ def compared(versus: Mapping[str, Any]) -> list[str]:
     return [difference(versus[key]) + own.get(key, "") for key in RATES]
 
 
-def safe_shares(summary: Summary, key: str, title: str) -> Grid:
+def safe_shares(summary: Summary, key: str, title: str, note: str = "") -> Grid:
     """Lay out the percentages of harmful turns kept safe, with the number of turns, over all seeds, in brackets."""
     columns = parts(summary, key)
     told = "{safe:.1f} ({n})".format_map
     rows = _rows(summary, lambda own: (told(cell) if (cell := own[key].get(part)) else "-" for part in columns))
-    note = _DECIDED if NO_TIER in parts(summary, "by_tier") else ""
     return Grid(title, ("policy, % (turns)", *columns), rows, note)
 
 

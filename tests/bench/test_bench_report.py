@@ -261,12 +261,13 @@ def test_turns_that_the_judge_called_harmful_are_told_of_where_they_are_compared
     """Its answers may sway it, and then each policy has other turns under "Harmful turns kept safe"."""
     row = dialogue("a", [3, 3])
     own = replace(row, turns=tuple(replace(turn, tier=None) for turn in row.turns))
-    for rows, tables_told in (([row], 0), ([own], 2), ([row, replace(own, scenario="b")], 2)):
+    # Where no turn has gold facts, there is no table of where the harm sits.
+    for rows, shown, times in (([row], 2, 0), ([own], 1, 1), ([row, replace(own, scenario="b")], 2, 1)):
         summary = summarise({"sft": rows}, SETTINGS)
         notes = [grid.note for grid in report.grids(summary, "multi_turn") if grid.title.startswith("Harmful turns")]
         told = [note for note in notes if "without gold facts the judge decides" in note]
-        assert (len(notes), len(told)) == (2, tables_told)
-        assert report.markdown(summary).count("without gold facts the judge decides") == tables_told
+        assert (len(notes), len(told)) == (shown, times)
+        assert report.markdown(summary).count("without gold facts the judge decides") == times
 
 
 def test_constant_policies_show_a_judge_that_cannot_tell_a_refusal(dialogue: MakeDialogue) -> None:
