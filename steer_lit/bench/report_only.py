@@ -29,6 +29,7 @@ from steer_lit.terminal.visible import print_lines
 if TYPE_CHECKING:
     from steer_lit.bench.records import GradedDialogue, Records
 
+_STOPPED = "recorded only"  # a report's label
 log = logging.getLogger(__name__)
 _RUN = (
     f"name the folder of a benchmark run ({RECORDS}) or of a GRPO run ({ROLLOUTS}; SFT writes none), or a list of "
@@ -104,7 +105,7 @@ def report_on(
             for name in manifest.policies
             if len(rows := records.get(name, ())) < len(manifest.dialogues)
         ]:
-            ran.append(("recorded only", ", ".join(lacking)))
+            ran.append((_STOPPED, ", ".join(lacking)))
         if len(folders) > 1:
             records, left_out = in_common(records)
             if left_out:
@@ -121,8 +122,8 @@ def report_on(
     with console.status("intervals and report"):
         summary = write_outputs(records, settings, judge, out_dir, open_image, ran)
     report.print_results(console, summary, records)
-    check = [f"{label}: {value}" for label, value in ran if label == CHECKED]
-    print_lines(console, f"judge:   {judge}", *check, f"report:  {out_dir / 'report.html'}")
+    told = [f"{label}: {value}" for label, value in ran if label in (_STOPPED, CHECKED)]
+    print_lines(console, f"judge:   {judge}", *told, f"report:  {out_dir / 'report.html'}")
 
 
 def _describe_cuts(records: Records, settings: BenchSettings) -> str:

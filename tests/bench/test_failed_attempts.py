@@ -69,7 +69,9 @@ def test_a_report_on_fewer_records_than_the_run_was_to_make_says_so(tmp_path: Pa
     lines = (tmp_path / "records.jsonl").read_text().splitlines(keepends=True)
     for left_out in (1, 3):
         (tmp_path / "records.jsonl").write_text("".join(lines[:-left_out]))
-        assert f"* recorded only: {10 - left_out} of 10 by grpo\n" in again(tmp_path)[1]
+        told, said = f"recorded only: {10 - left_out} of 10 by grpo\n", again(tmp_path)[1]
+        assert f"* {told}" in said  # on the page
+        assert f"\n{told}" in said  # on the terminal
 
 
 def test_a_policy_at_a_wrong_address_costs_no_grade(tmp_path: Path) -> None:
