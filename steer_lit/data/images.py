@@ -12,9 +12,9 @@ import math
 import os
 import warnings
 from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from io import BytesIO
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -105,16 +105,19 @@ def broken_pictures(pictures: Collection[ImageRef], root: Path | None) -> dict[I
 
     console = Console(stderr=True)
     # What `open_image` sets aside and puts back of warnings belongs to all threads, so it is also done around them.
-    with warnings.catch_warnings(action="ignore"), ThreadPool(_AT_ONCE) as pool:
+    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(_AT_ONCE) as pool:
         looked = track(
-            zip(pictures, pool.imap(fault, pictures, chunksize=4), strict=True),
+            zip(pictures, pool.map(fault, pictures), strict=True),
             "looking at every picture",
             total=len(pictures),
             console=console,
             transient=True,
             disable=not (pictures and first_rank() and console.is_terminal),
         )
-        return {ref: error for ref, error in looked if error is not None}
+        try:
+            return {ref: error for ref, error in looked if error is not None}
+        finally:
+            pool.shutdown(cancel_futures=True)  # after a Ctrl-C too
 
 
 def picture_digest(ref: ImageRef, root: Path | None = None) -> str:

@@ -275,3 +275,23 @@ def test_many_pictures_are_checked_in_parallel(tmp_path: Path, monkeypatch: pyte
     assert str(broken[refs[1]]) == f"picture '0.png': is not a file in {tmp_path} ({PLACE})"
     assert broken[refs[1]].__traceback__ is None  # it would hold on to the picture
     assert warnings.filters == filters
+
+
+def test_pictures_are_looked_at_without_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process pool's locks need /dev/shm, which some containers lack."""
+    monkeypatch.setattr("_multiprocessing.SemLock", None)
+    assert broken_pictures([save(tmp_path, "a.png", Image.new("RGB", (3, 2)))], tmp_path) == {}
+
+
+def test_ctrl_c_leaves_the_rest_of_the_pictures_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[ImageRef] = []
+
+    def interrupt(ref: ImageRef, root: Path | None) -> None:
+        opened.append(ref)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(images, "_AT_ONCE", 1)
+    monkeypatch.setattr(images, "open_image", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        broken_pictures([ImageRef(str(number)) for number in range(10_000)], tmp_path)
+    assert len(opened) < 10_000
