@@ -27,10 +27,14 @@ _PATIENT = {"connect_timeout": Annotated[float, Field(ge=30, description=_LONG)]
 _NAMED = {"base_url": "http://localhost/v1", "model": "any"}  # stand-ins for a server that is not named nor asked
 _PLACES = re.compile(r"(server|policies)\b|.*\.(settings|client|target)\b|hydra(\.job(\.env_set\b.*)?)?$")
 _KEYS = r"(api_?key|token|secret|password)"  # usual names of API keys
-# In an address, with or without `://`. A policy is named `server:<model>`, which may contain an `@`.
-_LOGIN = re.compile(r"://[^/,\s]*@|(?:^|[\s,'\"{\[(])(?!server:|mailto:)[^\s,'\"{\[($/@:\\]+:[^\s,{}/@\\]+@[\w\[]")
-# A query in an address, a key of OpenAI's form, or a setting with such a name.
-_SECRET = re.compile(rf"://[^,\s]*[?#]|(?<![\w-])sk-\w|{_KEYS}['\"]?\s*:", re.IGNORECASE)
+# In an address: before its host after `://`, but for storage and git, where that is a name; or without `://`, as
+# `user:password@host` with a port or a path: text and names of models have the like without these.
+_LOGIN = re.compile(
+    r"(?<!abfs)(?<!abfss)(?<!wasb)(?<!wasbs)(?<!ssh)://[^/,;\s]*@"
+    r"|(?:^|[\s,'\"{\[(])[^\s,'\"{\[($/@:\\]+:[^\s,{}/@\\]*(?:\$\{[^}\s]*\})?@[\w.-]+(?::\d|/)"
+)
+# A login or a query in an address, a key of OpenAI's form, or a setting with such a name.
+_SECRET = re.compile(rf"base_url['\"]?\s*:[^,}}]*@|://[^,\s]*[?#]|(?<![\w-])sk-\w|{_KEYS}['\"]?\s*:", re.IGNORECASE)
 # In words about no server: a setting whose name ends like an API key's, or a value that is a key and not a file's name
 # such as sk-learn.
 _NAMED_KEY = re.compile(rf"([\w-]*[_-])?({_KEYS}|key)", re.IGNORECASE)

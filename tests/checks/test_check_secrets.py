@@ -160,9 +160,9 @@ def test_a_key_in_an_unused_server_config_is_refused(program: str) -> None:
         f"+tutor.address=u:{SECRET}@h:80",  # of a class of one's own
         f"+tutor.address=http://{SECRET}@h",
         f"+tutor.addresses=[h:80,u:{SECRET}@h:80]",
-        f"+tutor.places={{first: 'u:{SECRET}@h'}}",
+        f"+tutor.places={{first: 'u:{SECRET}@h/v1'}}",
         f"+tutor.client={{base_url: u:{SECRET}@h:80/v1}}",
-        f"++server={{base_url: 'u:{SECRET}@h/v1', model: m}}",
+        f"++server={{base_url: 'u:{SECRET}@h', model: m}}",
     ],
 )
 def test_a_login_in_any_address_is_refused_before_a_sweep_saves_it(hidden: Refused, word: str) -> None:
@@ -171,7 +171,7 @@ def test_a_login_in_any_address_is_refused_before_a_sweep_saves_it(hidden: Refus
 
 
 @pytest.mark.parametrize("program", ["train", "bench", "synthesize"])
-@pytest.mark.parametrize("login", [f"u:{SECRET}@h:80", f"https://{SECRET}@h/v1", "u:${oc.env:OWN}@h"])
+@pytest.mark.parametrize("login", [f"u:{SECRET}@h:80", f"https://{SECRET}@h/v1", "u:${oc.env:OWN}@h/v1"])
 def test_a_login_in_a_config_file_is_refused(program: str, login: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would be in the run's folder, and, without `://`, in the loggers' tables of settings."""
     monkeypatch.setenv("OWN", SECRET)
@@ -206,7 +206,12 @@ def test_values_without_a_key_are_accepted(monkeypatch: pytest.MonkeyPatch) -> N
         "data.source.sft=[hf://owner/name:train@main,rows.jsonl]",
         "+logger.mine.host=localhost:8000",
         "+logger.mine.to=${oc.env:USER}@home",
-        "system_prompt='Write to mailto:me@home or to me@home: at 12:30 @ home'",
+        "system_prompt='Write to mailto:me@home or to me@home: at 12:30 @ home, or me:bob@x.org'",
+        "policies.other={model:claude-3-5-sonnet@20240620,base_url:https://h/v1}",
+        "policies.other=server:vertex:claude@2024",
+        "+logger.mine.to=abfss://container@account.dfs.core.windows.net/x",
+        "+logger.mine.tags=[owner:me@lab.org]",
+        "+logger.mine.code=git+ssh://git@github.com/x.git",
         "+experiment=sft_smol",
         "hydra.run.dir=outputs/sk-learn-rows-of-2024",
         "data.source.sft=sk-learn.jsonl",
