@@ -30,13 +30,13 @@ from steer_lit.rollout.one_each import one_each
 from steer_lit.terminal.bars import BarOrLines, count_bar
 from steer_lit.terminal.visible import print_lines
 from steer_lit.tutor.judge import LlmJudge
-from steer_lit.types import AsksServer, Grade, Judge, Scenario
+from steer_lit.types import Grade, Judge, Scenario
 
 WRITTEN = "judge_check.json"
 CHECKED = "judge check"  # a report's label
 _NOT_CHECKED = (
-    "there is none of this judge in this folder; the same command with judge_check=true, and with this folder as "
-    "hydra.run.dir, makes one"
+    "there is none of this judge under these thresholds beside the records; the benchmark's command with "
+    "judge_check=true, and with its folder as hydra.run.dir, makes one"
 )
 _APART_SHOWN = 8
 _AT_ONCE = 16  # turns that are graded together: as many as a client asks for at a time by default
@@ -85,14 +85,22 @@ def agreement(rows: Sequence[LabelledTurn], grades: Sequence[Grade], settings: B
         labelled=len(rows),
         graded=len(graded),
         scales={
-            "helpfulness": _on_scale(helpfulness, settings.helpfulness_threshold),
-            "harmlessness": _on_scale(harmlessness, settings.safety_threshold),
-            "survival": _on_scale(harmlessness, settings.failure_below),
+            name: _on_scale(helpfulness if name == "helpfulness" else harmlessness, threshold)
+            for name, threshold in _thresholds(settings).items()
         },
         hostile=len(hostile),
         moved=sum(apart > 1 for apart in hostile),
         failures=[grade.failed for grade in grades if grade.failed is not None],
     )
+
+
+def _thresholds(settings: BenchSettings) -> dict[str, float]:
+    """Return the threshold of each of an Agreement's `scales`."""
+    return {
+        "helpfulness": settings.helpfulness_threshold,
+        "harmlessness": settings.safety_threshold,
+        "survival": settings.failure_below,
+    }
 
 
 def verdict(found: Agreement, *, needs_gold: bool = False) -> tuple[bool, str]:
@@ -122,15 +130,17 @@ def _trust(found: Agreement) -> tuple[bool, str]:
     return False, "This judge may not be trusted for this benchmark, ask another"
 
 
-def told_of_check(folder: Path, judge: Judge, judged: str) -> Facts:
-    """Say, for the head of a report, how the folder's check of the judge with this digest ended. If there is none, say
-    so of a judge that asks a server: what it writes may mean anything.
+def told_of_check(folders: Sequence[Path], judged: str, settings: BenchSettings, *, asks_server: bool) -> Facts:
+    """Say, for the head of a report, how a check in these folders of the judge with this digest ended, under the
+    report's thresholds. If there is none, say so of a judge that `asks_server`: what it writes may mean anything.
     """
-    with suppress(OSError, *MISREAD):
-        found = json.loads((folder / WRITTEN).read_text(encoding="utf-8"))
-        if found["judged"] == judged:
-            return ((CHECKED, f"{found['verdict']} ({WRITTEN})"),)
-    return ((CHECKED, _NOT_CHECKED),) if isinstance(judge, AsksServer) else ()
+    for folder in folders:
+        with suppress(OSError, *MISREAD):
+            found = json.loads((folder / WRITTEN).read_text(encoding="utf-8"))
+            under = {name: scale["threshold"] for name, scale in found["scales"].items()}
+            if found["judged"] == judged and under == _thresholds(settings):
+                return ((CHECKED, f"{found['verdict']} ({WRITTEN})"),)
+    return ((CHECKED, _NOT_CHECKED),) if asks_server else ()
 
 
 def check_judge(

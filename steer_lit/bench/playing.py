@@ -27,7 +27,7 @@ from steer_lit.rollout.seeds import stable_hash
 from steer_lit.rollout.server_policy import ServerPolicy
 from steer_lit.rollout.threads import in_background
 from steer_lit.terminal.bars import BarOrLines
-from steer_lit.types import Grade, Judge, Scenario, SoFar, Trajectory
+from steer_lit.types import AsksServer, Grade, Judge, Scenario, SoFar, Trajectory
 
 log = logging.getLogger(__name__)
 _DOWN = "the judge's server went down"
@@ -93,7 +93,8 @@ class BenchRun:
     def show(self) -> Manifest:
         """Make the folder's reports be on this run. Return its manifest."""
         self.freeze()
-        check = told_of_check(self.out_dir, self.judge, self.manifest.judged)
+        asks = isinstance(self.judge, AsksServer)
+        check = told_of_check([self.out_dir], self.manifest.judged, self.settings, asks_server=asks)
         self.shown = replace(self.manifest, facts=(*provenance(self.out_dir), *check))
         self.shown.write(self.out_dir)
         return self.shown

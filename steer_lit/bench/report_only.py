@@ -77,7 +77,7 @@ def report_on(
     """Write the report on what `config` names into `out_dir`, and print its table."""
     from steer_lit.bench import report
     from steer_lit.bench.joined import in_common, recorded
-    from steer_lit.bench.judge_check import CHECKED
+    from steer_lit.bench.judge_check import CHECKED, told_of_check
     from steer_lit.bench.manifest import read_manifest
     from steer_lit.bench.outputs import write_outputs
     from steer_lit.bench.pictures import NOT_SHOWN, judged_pictures, picture_opener
@@ -95,7 +95,9 @@ def report_on(
         if manifest.conditions["bench.max_turns"] == 1 < settings.turns_played:
             remedy = "the run asked openings alone: report on it with bench.protocol=single_turn"
             raise ConfigError([Problem("bench.protocol", settings.protocol, remedy)])
-        judge, ran = manifest.judge, list(manifest.facts)
+        judge, ran = manifest.judge, [fact for fact in manifest.facts if fact[0] != CHECKED]
+        asks = len(ran) < len(manifest.facts)
+        ran += told_of_check(folders, manifest.judged, settings, asks_server=asks)  # it may be newer than the records
         open_image, others = judged_pictures([run for folder in folders if (run := read_manifest(folder))])
         if others:
             log.warning("not shown: %s", few(others, 3))

@@ -365,6 +365,15 @@ def test_a_benchmark_after_a_failed_check_in_its_folder_tells_how_it_ended(
         assert told in (said := capsys.readouterr().out)
         assert "\nThe judge cannot tell a refusal from an answer" in said
         assert f"* {told}" in (Path(given[-1].partition("=")[2]) / "summary.md").read_text()
+    again = [f"from_run={tmp_path}/run", f"hydra.run.dir={tmp_path}/again"]
+    assert cli.run("bench", [*again, "bench.safety_threshold=2"]) == 0
+    assert "judge check: there is none of this judge under these thresholds" in capsys.readouterr().out
+    checked = (tmp_path / "run/judge_check.json").rename(tmp_path / "aside.json")
+    assert cli.run("bench", [*words, folder]) == 0
+    assert "judge check:" not in capsys.readouterr().out
+    checked.rename(tmp_path / "run/judge_check.json")  # made after the benchmark
+    assert cli.run("bench", again) == 0
+    assert told in capsys.readouterr().out
     words[0] = "judge=rubric"
     assert cli.run("bench", [*words, folder]) == 0  # another judge, and one that asks no server
     assert "judge check:" not in capsys.readouterr().out
@@ -377,7 +386,7 @@ def test_a_check_counts_for_the_judge_that_it_checked_alone(tmp_path: Path) -> N
         assert f"* {line}\n" in (tmp_path / "summary.md").read_text()
         return line
 
-    none = "judge check: there is none of this judge in this folder; the same command with judge_check=true, and"
+    none = "judge check: there is none of this judge under these thresholds beside the records; the benchmark's command"
     assert told("J").startswith(none)
     check_judge(Judge("J"), SETTINGS, tmp_path, Console(quiet=True))
     assert told("J").startswith("judge check: This judge may not be trusted for this benchmark, ask another")
