@@ -101,7 +101,7 @@ def _remarks(turns: Sequence[ShownTurn]) -> Iterator[str]:
     if any(KEYWORDS in turn.verdict for turn in turns):
         yield "The keywords of a verdict are the words that a full answer has."
     if any(NO_ANSWER in score for turn in turns for _, score in turn.scores):
-        yield f"A score beside {NO_ANSWER} was set for lack of one, whatever the verdict says."
+        yield f"A score beside {NO_ANSWER} may have been set for lack of one, whatever the verdict says."
 
 
 def _packed(value: object) -> str:

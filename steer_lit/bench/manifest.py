@@ -73,7 +73,8 @@ def player_digest(player: object, values: Mapping[str, Any]) -> str:
     """Return a digest of a player's fingerprint, or else of its class and `values`, its section of the config."""
     if isinstance(player, Fingerprinted):
         return digest(repr(player.fingerprint), 16)
-    name, public = type(player).__name__, [] if player is None else [key for key in values if not key.startswith("_")]
+    name = f"{type(player).__module__}.{type(player).__qualname__}"
+    public = [] if player is None else [key for key in values if not key.startswith("_")]
     made_of = [(key, values[key]) for key in sorted(public)]
     return digest(repr((name, made_of) if made_of else name), 16)
 

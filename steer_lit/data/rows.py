@@ -8,6 +8,7 @@ it learns of all its bad rows at once; a hub dataset is not fetched any further.
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,9 +56,10 @@ class Quarantine:
             self.path.unlink(missing_ok=True)
         if (count := len(self.errors)) <= self.limit:
             return
-        by_reason: dict[tuple[str, str], list[RowError]] = {}
+        by_reason: dict[tuple[str, ...], list[RowError]] = {}
         for error in self.errors:
-            by_reason.setdefault((error.source, error.reason), []).append(error)
+            field = re.sub(r"\d+", "", error.field)  # `messages.3.content` is that of every message
+            by_reason.setdefault((error.source, field, error.reason), []).append(error)
         told = list(by_reason.values())[:_FEW]
         likewise = (f" ({counted(len(rows) - 1, 'more row')} likewise)" if rows[1:] else "" for rows in told)
         shown = "\n".join(f"  * {rows[0]}{others}" for rows, others in zip(told, likewise, strict=True))

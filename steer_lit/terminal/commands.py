@@ -22,7 +22,9 @@ def command(name: str, *words: str) -> str:
     program is the checkout's script, in the folder in which this run's was typed, or the installed command.
     """
     checkout, typed = conf_dir().parent, Path(sys.argv[0])
-    script = (typed.parent if typed.resolve().parent == checkout else Path()) / f"{name}.py"
+    beside = typed.parent / f"{name}.py"
+    there = typed.resolve().parent == checkout and beside.is_file()  # else `typed` may be a link to the script
+    script = beside if there else Path(f"{name}.py")
     program = ["python", str(script)] if (checkout / script.name).is_file() else [f"steer-{name}"]
     folder = [] if (own := own_conf_dir()) is None else [f"--config-dir={shown_path(own)}"]
     return shlex.join([*program, *folder, *words])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -12,6 +13,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, run_job
 from hydra.plugins.launcher import Launcher
@@ -287,6 +289,25 @@ def test_a_sweep_stopped_after_a_runs_last_step_goes_on_with_the_rest(
 OPTUNA, ELSEWHERE = "hydra_plugins.hydra_optuna_sweeper.OptunaSweeper", "hydra_plugins.elsewhere.Elsewhere"
 
 
+@pytest.mark.parametrize("sweeper", [sweeps.SWEEPER, OPTUNA])
+def test_a_sweeper_that_chooses_runs_hears_of_one_that_failed(
+    sweeper: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None would be a result to it. Hydra's own goes on with the other runs."""
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = compose("train", return_hydra_config=True)
+    with open_dict(config.hydra):
+        config.hydra.sweeper._target_ = sweeper
+        config.hydra.job.num = 3
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", config)
+    command = cli.Command("train", [])
+    command.sweep_dir = tmp_path
+    hears = pytest.raises(cli.AlreadyReported) if sweeper == OPTUNA else nullcontext()
+    with hears:
+        command._failed(SteerError("no"), tmp_path / "run")
+    assert command.failed == ["#3"]
+
+
 def test_runs_of_other_sweepers_are_not_listed() -> None:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = compose("train", return_hydra_config=True)
@@ -389,6 +410,7 @@ def test_an_error_of_a_launchers_process_is_shown_there(
     One of several ranks ends at once: the others wait for it.
     """
     left: list[int] = []
+    jobs: list[JobReturn] = []
 
     def breaks(*_: object) -> None:
         raise RuntimeError("a callback broke")
@@ -397,12 +419,13 @@ def test_an_error_of_a_launchers_process_is_shown_there(
         config = Elsewhere.given["hydra_context"].config_loader.load_sweep_config(Elsewhere.given["config"], ["seed=1"])
         with open_dict(config.hydra.job):
             config.hydra.job.update(id="0", num=0)
-        return run_job(
-            **{**Elsewhere.given, "config": config}, job_dir_key="hydra.sweep.dir", job_subdir_key="hydra.sweep.subdir"
-        )
+        keys = {"job_dir_key": "hydra.sweep.dir", "job_subdir_key": "hydra.sweep.subdir"}
+        jobs.append(run_job(**{**Elsewhere.given, "config": config}, **keys))
+        return jobs[-1]
 
     monkeypatch.setitem(cli.RUNS, "train", breaks)
     assert elsewhere(starts, "seed=1") == REFUSED
+    assert isinstance(jobs[0]._return_value, cli.AlreadyReported)  # a real launcher's process has a copy of the command
     shown = capsys.readouterr().err
     assert ", in breaks\n" in shown
     assert shown.count("\nRuntimeError: a callback broke\n") == 1

@@ -363,11 +363,12 @@ def test_too_many_bad_rows_are_all_listed_before_the_error(tmp_path: Path) -> No
 def test_bad_rows_are_told_by_their_reasons() -> None:
     quarantine = Quarantine(limit=0)
     for row, reason in enumerate("abacdefgg", start=1):
-        quarantine.add(RowError("rows", row, "", reason))
+        quarantine.add(RowError("rows", row, f"turns.{row}" if reason == "a" else "", reason))
+    quarantine.add(RowError("rows", 10, "image", "a"))
     with pytest.raises(TooManyBadRows) as caught:
         quarantine.settle()
-    told = ["row 1: a (1 more row likewise)", "row 2: b", "row 4: c", "row 5: d", "row 6: e"]
-    assert str(caught.value).endswith("".join(f"\n  * rows, {line}" for line in told) + "\n  ... and 3 more")
+    told = ["row 1, field 'turns.1': a (1 more row likewise)", "row 2: b", "row 4: c", "row 5: d", "row 6: e"]
+    assert str(caught.value).endswith("".join(f"\n  * rows, {line}" for line in told) + "\n  ... and 4 more")
 
 
 def test_a_hub_dataset_is_not_fetched_beyond_too_many_bad_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
