@@ -288,7 +288,9 @@ def test_constant_policies_show_a_judge_that_cannot_tell_a_refusal(dialogue: Mak
     assert told({2: False}) == f"{said}{none}."
     assert told({2: False}, 3, {2: False}) == f"{said}{none}; {same}."
     assert told({}, 3) == f"{said}{same}."
-    assert told({}, -3, {}) == ""
+    assert told({}, -3, {}) == told({2: True}, 3, {2: False}) == ""  # some rates alike mean nothing
+    nearly = {"always-refuse": [dialogue(str(at), [3, 3], harmless={2: at == 0}) for at in range(20)]}
+    assert "has an over-refusal of 5.0" in str(report.notes(summarise(nearly, SETTINGS)))
     one = summarise({"always-refuse": [dialogue("a", [3], harmless={1: True})]}, SETTINGS)
     assert "cannot tell" not in str(report.notes(one))
 

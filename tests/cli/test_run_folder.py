@@ -359,7 +359,8 @@ def test_a_training_that_had_saved_nothing_begins_again(tmp_path: Path, monkeypa
 
     def train(config: DictConfig, run_dir: Path) -> None:
         run_folder.freeze(config, run_dir)
-        (run_dir / "trajectories.jsonl").touch()
+        for name in ("trajectories.jsonl", "pictures.json"):
+            (run_dir / name).touch()
 
     monkeypatch.setattr(train_run, "_train", train)
     words = [f"hydra.run.dir={tmp_path}"]
@@ -369,7 +370,7 @@ def test_a_training_that_had_saved_nothing_begins_again(tmp_path: Path, monkeypa
     for restart, settings in ((1, []), (2, ["seed=2"])):  # other settings may be what was wrong
         assert cli.run("train", [*words, *settings]) == 0
         aside = tmp_path / f"before_restart_{restart}"
-        assert (aside / "trajectories.jsonl").is_file()
+        assert {"trajectories.jsonl", "pictures.json"} <= {path.name for path in aside.iterdir()}
         assert (aside / "tensorboard").is_dir() is (restart == 1)
     assert {path.name for path in tmp_path.iterdir()} >= {"trajectories.jsonl", "notes.txt"}
     assert len(list(tmp_path.glob("before_restart_*"))) == 2
