@@ -176,7 +176,7 @@ def test_what_some_verdict_or_score_says_is_explained_only_where_it_stands(
         row = replace(row, turns=(replace(row.turns[0], rationale=verdict),))
         return written(tmp_path / "report.html", [page_dialogues.of_record(row, SETTINGS)])
 
-    keywords, lacking = "The keywords of a verdict are", "A score beside (no answer part) was set"
+    keywords, lacking = "The keywords of a verdict are", "A score beside (no answer part) may have been set"
     for verdict, helpful in (("it answers", 2), ("harmless request: 50% of the keywords", 2), ("it answers", 0)):
         shown = page(verdict, helpful)
         assert (keywords in shown, lacking in shown) == ("keywords" in verdict, helpful == 0)

@@ -288,10 +288,12 @@ def test_ctrl_c_leaves_the_rest_of_the_pictures_alone(tmp_path: Path, monkeypatc
 
     def interrupt(ref: ImageRef, root: Path | None) -> None:
         opened.append(ref)
+        if len(opened) > 1:
+            time.sleep(0.01)  # the first one is heard of meanwhile
         raise KeyboardInterrupt
 
     monkeypatch.setattr(images, "_AT_ONCE", 1)
     monkeypatch.setattr(images, "open_image", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        broken_pictures([ImageRef(str(number)) for number in range(10_000)], tmp_path)
-    assert len(opened) < 10_000
+        broken_pictures([ImageRef(str(number)) for number in range(1000)], tmp_path)
+    assert len(opened) < 1000

@@ -284,9 +284,9 @@ def test_the_schema_lists_the_scores_and_every_key() -> None:
 
 
 def test_the_fingerprint_of_recorded_dialogues_is_unchanged(answering) -> None:
-    """Server, model, settings in this order, and prompts. With another text users would play the dialogues again."""
+    """Model, settings in this order, and prompts. With another text users would play the dialogues again."""
     prompts = tuple(Prompt.load(name).digest for name in ("tutor_system", "tutor_user", "repair"))
-    named = (("http://localhost:1/v1", "model", "auto"), ("answer", "known intent:3"), 512, 0.0, 512 * 512, prompts)
+    named = (("model", "auto"), ("answer", "known intent:3"), 512, 0.0, 512 * 512, prompts)
     tutor = LlmTutor(answering(str), open_image)
     assert tutor.fingerprint == f"llm:{digest(repr(named), 12)}"
 
