@@ -87,12 +87,12 @@ def saved_key_problems(config: Config) -> Iterator[Problem]:
     """Yield values that hold an API key of the environment, by `${oc.env:...}` or as typed, or a login, outside the
     servers that are checked below: the run would save them, and its loggers show them.
     """
-    values = list(leaves(config, lists=True))
-    named = {str(value) for key, value in values if key.rpartition(".")[2] == "api_key_env"}
+    values = dict(leaves(config, lists=True))
+    named = {str(value) for key, value in values.items() if key.rpartition(".")[2] == "api_key_env"}
     keys = _environments_keys(named)
-    for key, value in values:
+    for key, value in values.items():
         source = key.removeprefix("module.").removeprefix("callbacks.settings.settings.")
-        if source != key and dict(values).get(source) == value:
+        if source != key and values.get(source) == value:
             continue  # they repeat settings from elsewhere
         if held := [name for name, secret in keys.items() if secret in str(value)]:
             yield Problem(key, HIDDEN, _HELD.format(held[0]))

@@ -245,7 +245,7 @@ class SteerDataModule(LightningDataModule):
 
     @cached_property
     def _pictures(self) -> dict[str, str]:
-        """The digest of each picture of a file's rows, by its uri, in its order. Raises PictureError."""
+        """The digest of each picture of a file's rows, by its uri, sorted. Raises PictureError."""
         pictures = {ref for _, record in self._read for ref in pictures_of(record)}
         return {
             uri: picture_digest(ImageRef(uri), self.source.image_root) for uri in sorted(ref.uri for ref in pictures)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -56,23 +56,29 @@ class Quarantine:
             self.path.unlink(missing_ok=True)
         if (count := len(self.errors)) <= self.limit:
             return
-        by_reason: dict[tuple[str, ...], list[RowError]] = {}
-        for error in self.errors:
-            field = re.sub(r"\d+", "", error.field)  # `messages.3.content` is that of every message
-            by_reason.setdefault((error.source, field, error.reason), []).append(error)
-        told = list(by_reason.values())[:_FEW]
-        likewise = (f" ({counted(len(rows) - 1, 'more row')} likewise)" if rows[1:] else "" for rows in told)
-        shown = "\n".join(f"  * {rows[0]}{others}" for rows, others in zip(told, likewise, strict=True))
-        rest = count - sum(map(len, told))
-        more = f"\n  ... {and_more(rest).strip()}" if rest else ""
         where = f"; {'all are' if count > 1 else 'it is'} in {shown_path(self.path)}" if self.path else ""
         source = self.errors[0].source
         survey = f"`python -m steer_lit.data.survey {shlex.quote(source)}` shows what can be read. "
         raise TooManyBadRows(
             f"{counted(count, 'row')} cannot be used, data.max_bad_rows={self.limit} allows "
             f"{self.limit}{where}. {'' if is_hub(source) else survey}Repair the file, or raise data.max_bad_rows to go "
-            f"on without {'them' if count > 1 else 'it'}:\n{shown}{more}"
+            f"on without {'them' if count > 1 else 'it'}:\n{_by_reason(self.errors)}"
         )
+
+
+def _by_reason(errors: Sequence[RowError]) -> str:
+    """List the first reasons, each by its first row and with the number of others that it holds for."""
+    alike: dict[tuple[str, ...], list[RowError]] = {}
+    for error in errors:
+        field = re.sub(r"\d+", "", error.field)  # `messages.3.content` is that of every message
+        alike.setdefault((error.source, field, error.reason), []).append(error)
+    told = list(alike.values())[:_FEW]
+    lines = [
+        f"  * {first}" + (f" ({counted(len(others), 'more row')} likewise)" if others else "")
+        for first, *others in told
+    ]
+    rest = len(errors) - sum(map(len, told))
+    return "\n".join([*lines, *([f"  ... {and_more(rest).strip()}"] if rest else [])])
 
 
 def _line(error: RowError) -> str:
