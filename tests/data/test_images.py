@@ -8,6 +8,7 @@ import struct
 import time
 import warnings
 import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from threading import Barrier
 
@@ -284,16 +285,20 @@ def test_pictures_are_looked_at_without_shared_memory(tmp_path: Path, monkeypatc
 
 
 def test_ctrl_c_leaves_the_rest_of_the_pictures_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it is heard: here while the bar is drawn."""
     opened: list[ImageRef] = []
 
-    def interrupt(ref: ImageRef, root: Path | None) -> None:
+    def slowly(ref: ImageRef, root: Path | None) -> None:
         opened.append(ref)
-        if len(opened) > 1:
-            time.sleep(0.01)  # the first one is heard of meanwhile
+        time.sleep(0.01)
+
+    def pressed(looked: Iterable[object], *_: object, **__: object) -> Iterator[object]:
+        yield next(iter(looked))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(images, "_AT_ONCE", 1)
-    monkeypatch.setattr(images, "open_image", interrupt)
+    monkeypatch.setattr(images, "open_image", slowly)
+    monkeypatch.setattr(images, "track", pressed)
     with pytest.raises(KeyboardInterrupt):
         broken_pictures([ImageRef(str(number)) for number in range(1000)], tmp_path)
     assert len(opened) < 1000
