@@ -19,9 +19,10 @@ from pydantic import TypeAdapter, ValidationError
 from yaml import YAMLError
 
 from steer_lit.chat.settings import HOW_ASKED
-from steer_lit.checks.facts import at_ours
+from steer_lit.checks.facts import at_ours, makes_rows
 from steer_lit.cli.closing import Result
 from steer_lit.cli.run_folder import EXPORTED, TRAINED, holds, prompts_of, recorded_commands
+from steer_lit.data.sources import files_named
 from steer_lit.dotted import ABSENT, leaves, within
 from steer_lit.errors import SteerError
 from steer_lit.files.atomic import replace_text, replacing
@@ -37,8 +38,10 @@ from steer_lit.files.run_files import (
     earlier_settings,
     saved_versions,
 )
+from steer_lit.policy.model_facts import ADAPTER_WEIGHTS
 from steer_lit.prompts.fill import ASKING
 from steer_lit.ranks import first_rank
+from steer_lit.stages import STAGES
 from steer_lit.terminal.commands import folder_key, next_step, path_word, resume_command, shown_path, sweeping
 from steer_lit.terminal.visible import visible_line
 from steer_lit.terminal.words import words_besides
@@ -161,6 +164,18 @@ def finished(run_dir: Path, config: DictConfig) -> Result | None:
     """Return what came of a training of this config in the folder, resumed or not, that ran to its end; else None."""
     result = result_at_end(run_dir)
     return result if result and not _unlike(run_dir, config) else None
+
+
+def written_since(run_dir: Path, config: DictConfig) -> list[Path]:
+    """Return which of the row files and the adapter that the folder's finished training began with are newer than it.
+
+    What they hold is not compared: only a training that goes on reads them again.
+    """
+    rows, start = config.data.source.get(STAGES[config.stage].learns_from), config.get("init_from")
+    files = [] if makes_rows(config) else list(map(Path, files_named(rows)))
+    files += [] if start is None else [Path(start, ADAPTER_WEIGHTS)]
+    ended = (run_dir / VERSIONS).stat().st_mtime
+    return [path for path in files if path.is_file() and path.stat().st_mtime > ended]
 
 
 def result_at_end(run_dir: Path) -> Result | None:

@@ -29,6 +29,7 @@ from steer_lit.cli.going_on import (
     make_room,
     mark_finished,
     validates_unlike,
+    written_since,
 )
 from steer_lit.cli.players import PLAYERS, build, build_player, greet, hanging_up
 from steer_lit.cli.quiet import quieten, say
@@ -61,6 +62,8 @@ def run_training(config: DictConfig, run_dir: Path) -> float | None:
     with alone_in(run_dir, "training"):
         if result := finished(run_dir, config):
             say(f"finished already, left as it is: {shown_path(run_dir)}")
+            for path in written_since(run_dir, config):
+                say(f"{shown_path(path)} was written after it ended: name another folder if what it holds has changed")
             if not sweeping():  # the sweep was started again for its other runs
                 say(closing(config, run_dir, result, typed_words()))
             return result.value

@@ -429,6 +429,33 @@ def test_a_finished_training_is_left_as_it_is(
     ]
 
 
+def test_a_finished_run_says_which_of_its_files_are_newer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def train(config: DictConfig, run_dir: Path) -> None:
+        run_folder.freeze(config, run_dir)
+        empty_adapter(run_dir / "adapter")
+        going_on.mark_finished(run_dir, Result("val/right_share", 0.25))
+
+    monkeypatch.setattr(train_run, "_train", train)
+    empty_adapter(tmp_path / "sft")
+    rows, more = tmp_path / "rows.jsonl", tmp_path / "more.jsonl"
+    for file in (rows, more):
+        file.write_text(json.dumps({"turns": ["Hi?"], "images": []}) + "\n", encoding="utf-8")
+    words = ["+experiment=grpo_tiny", "tutor=llm", "server.base_url=http://localhost:9/v1", "server.model=m"]
+    words += [f"init_from={tmp_path}/sft", "data=steer", f"data.source.rl=[{rows},{more}]", "data.val_size=0"]
+    words += [f"hydra.run.dir={tmp_path}/run"]
+    said = "{} was written after it ended: name another folder if what it holds has changed"
+    assert [cli.run("train", words) for _ in range(2)] == [0, 0]
+    assert "was written after" not in capsys.readouterr().out
+    later = (tmp_path / "run" / "versions.json").stat().st_mtime + 10
+    weights = tmp_path / "sft" / "adapter_model.safetensors"
+    for changed in (more, weights):
+        os.utime(changed, (later, later))
+    assert cli.run("train", words) == 0
+    assert capsys.readouterr().out.splitlines()[1:3] == [said.format(more), said.format(weights)]
+
+
 def test_another_runs_checkpoint_does_not_allow_overwriting_a_run(
     tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
