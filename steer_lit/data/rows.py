@@ -48,8 +48,10 @@ class Quarantine:
         found = counted(len(self.errors), "other row")
         return f"; {found} cannot be used, the first: {self.errors[0]}" if self.errors else ""
 
-    def settle(self) -> None:
-        """Write the rows down, in place of those of an earlier start. Raises TooManyBadRows past the limit."""
+    def settle(self, *, any_left: bool = True) -> None:
+        """Write the rows down, in place of those of an earlier start. Raises TooManyBadRows past the limit, which says
+        what to do whether there are `any_left` that are not bad or none.
+        """
         if self.path is not None and self.errors:
             replace_text(self.path, "".join(map(_line, self.errors)))
         elif self.path is not None:
@@ -59,10 +61,12 @@ class Quarantine:
         where = f"; {'all are' if count > 1 else 'it is'} in {shown_path(self.path)}" if self.path else ""
         source = self.errors[0].source
         survey = f"`python -m steer_lit.data.survey {shlex.quote(source)}` shows what can be read. "
+        remedy = f"Repair the file, or raise data.max_bad_rows to go on without {'them' if count > 1 else 'it'}"
+        if not any_left:
+            remedy = "No row is left: repair the file, docs/rows.md describes what is read"
         raise TooManyBadRows(
             f"{counted(count, 'row')} cannot be used, data.max_bad_rows={self.limit} allows "
-            f"{self.limit}{where}. {'' if is_hub(source) else survey}Repair the file, or raise data.max_bad_rows to go "
-            f"on without {'them' if count > 1 else 'it'}:\n{_by_reason(self.errors)}"
+            f"{self.limit}{where}. {'' if is_hub(source) else survey}{remedy}:\n{_by_reason(self.errors)}"
         )
 
 

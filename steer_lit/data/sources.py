@@ -212,7 +212,7 @@ class FileSource:
 
     def _settle(self, split: SourceSplit, left: Sequence[Placed], quarantine: Quarantine) -> None:
         """Settle the quarantine. Raises TooManyBadRows, and SteerError if a file has no row `left`."""
-        quarantine.settle()
+        quarantine.settle(any_left=bool(left))
         found = {file for (file, _), _ in left}
         for file in self._files(split):
             if file not in found:

@@ -62,6 +62,16 @@ def test_a_truncated_picture_is_found_before_the_run(folder: Path) -> None:
         play(FileSource(bench=str(folder / "bench.jsonl")), Quarantine(limit=1))
 
 
+def test_a_file_without_a_usable_row_is_not_advised_to_go_on_without_them(folder: Path) -> None:
+    file = folder / "bench.jsonl"
+    for rows, advised in (([ask("none.png", 1), {"nothing": 1}], False), ([ask("a.png", 1), {"nothing": 1}], True)):
+        write_rows(file, rows)
+        with pytest.raises(TooManyBadRows) as caught:
+            play(FileSource(bench=str(file)), Quarantine(limit=0))
+        assert ("or raise data.max_bad_rows to go on without" in str(caught.value)) == advised
+        assert ("No row is left: repair the file, docs/rows.md describes" in str(caught.value)) != advised
+
+
 def test_bad_rows_and_rows_without_their_picture_are_reported_together(folder: Path) -> None:
     write_rows(folder / "bench.jsonl", [ask("none.png", 1), {"nothing": 1}, ask("a.png", 3), {"nothing": 2}])
     with pytest.raises(TooManyBadRows, match=r"^3 rows cannot be used") as caught:
