@@ -357,7 +357,7 @@ def test_each_ablation_row_changes_only_its_own_keys(base: str) -> None:
     full = row("full")
     assert full["init_from"] == "here"
     experiment = resolved(compose(f"experiment=grpo_{base}", "init_from=here", *SERVER))
-    own = {"nano": {"optim.lr", "trainer.max_steps"}, "smol": {"optim.lr"}, "7b": set()}[base]
+    own = {"optim.lr", "trainer.max_steps"} if base == "nano" else set()
     credit = {"reward.credit"} if base != "7b" else set()
     assert top(differences(full, experiment)) == {"name", "sft_adapter", "objective.scale"} | own | credit
     attacker = {f"attacker.{key}" for key in ("_target_", "extra_turns", "lead_share", "quote_words", "wordings")}
