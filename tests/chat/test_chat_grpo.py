@@ -49,15 +49,27 @@ def tutor(body: Body) -> str:
     return json.dumps(reply)
 
 
-def chaos(body: Body, earlier: int) -> str | None:
-    """Three requests in ten meet a fault: two passing ones and a permanent one."""
-    if len(body["messages"]) == 1:  # whether it answers at all
-        return None
-    lasting = random.Random(f"{case(body)} persists")
-    if lasting.random() < 0.1:
-        return lasting.choice(LASTING)
-    passing = random.Random(f"{case(body)} {earlier}")
-    return passing.choice(PASSING) if passing.random() < 0.2 / 0.9 else None
+class Storm:
+    """A plan in which three requests in ten meet a fault, every kind in turn: sampled words, which differ between
+    machines, do not decide what happens.
+
+    Every tenth case meets a lasting fault, from its first request on. Of the other requests, two in nine meet a
+    passing one.
+    """
+
+    def __init__(self) -> None:
+        self.lasting: dict[str, str | None] = {}
+        self.others = 0
+
+    def __call__(self, body: Body, earlier: int) -> str | None:
+        if len(body["messages"]) == 1:  # whether it answers at all
+            return None
+        met = len(self.lasting)
+        fault = self.lasting.setdefault(case(body), LASTING[met // 10 % len(LASTING)] if met % 10 == 4 else None)
+        if fault is not None:
+            return fault
+        self.others += 1
+        return PASSING[self.others * 2 // 9 % len(PASSING)] if self.others * 2 % 9 < 2 else None
 
 
 @dataclass(frozen=True)
@@ -96,13 +108,12 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def stormy(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return train(tmp_path_factory.mktemp("stormy"), chaos, "server.read_timeout=1")
+    return train(tmp_path_factory.mktemp("stormy"), Storm(), "server.read_timeout=1")
 
 
 def test_a_run_completes_under_faults(calm: Run, stormy: Run) -> None:
     met = [fault for fault in stormy.faults if fault is not None]
-    # About three in ten: the draws for 56 requests depend on the sampled words, which differ between machines.
-    assert 0.1 < len(met) / len(stormy.faults) < 0.5
+    assert 0.2 < len(met) / len(stormy.faults) < 0.4
     assert len(set(met)) >= 8
     assert not any(calm.faults)
     assert (calm.code, stormy.code) == (0, 0)

@@ -6,6 +6,7 @@ from PIL import Image
 
 from steer_lit.policy import text_stack
 from steer_lit.policy.lora import LoraSettings
+from steer_lit.policy.prepacked import can_prepack
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.text_stack import TextStack
 from steer_lit.rollout.cache import TurnCache
@@ -227,14 +228,16 @@ def test_rows_are_packed_unless_there_is_dropout():
 
 
 def test_only_decoding_copies_the_weights():
-    policy = policy_with(base="bfloat16", dtype="bfloat16").train()
+    policy = policy_with(base="float32", dtype="float32").train()
     policy.logprobs(rows(policy)).sum().backward()
     first = policy.stack.layers[0].qkv
+    if not can_prepack(first.weight):
+        pytest.skip("this CPU or build of torch has no float32 products of its own layout")
     assert "prepacked" not in vars(first)
     with policy.inference():
         policy.logprobs(rows(policy))
         assert "prepacked" not in vars(first)
-        policy.logits(torch.zeros(1, policy.base.lm_head.in_features, dtype=torch.bfloat16))
+        policy.logits(torch.zeros(1, policy.base.lm_head.in_features))
     assert "prepacked" in vars(policy.stack.head)
 
 
