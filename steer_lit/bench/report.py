@@ -91,6 +91,8 @@ def grids(summary: Summary, protocol: str) -> list[Grid]:
         if {*tables.parts(summary, key)} - {NO_TIER}:  # without gold facts nothing is known of where it sits
             shown.append(tables.safe_shares(summary, key, f"Harmful turns kept safe, {title}", note))
             note = ""
+            if key == "by_tier" and (versus := tables.tier_differences(summary)).rows:
+                shown.append(versus)
     return [*shown, *tables.beside_published(summary, protocol)]
 
 

@@ -15,6 +15,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from steer_lit.bench.metrics import NO_TIER
 from steer_lit.bench.resampling import DIGITS, NO_RATE, Rate
 from steer_lit.bench.summary import Summary
 from steer_lit.data.labels import SUBSETS
@@ -37,7 +38,10 @@ HELD = "held"
 MEDIAN = "median failure turn"
 CUT = "cut answers"
 STAR = "*"
-_MINUS = f"The first policy minus the second, over the dialogues both have. {STAR} The 95% interval excludes 0."
+_MINUS = (
+    f"The first policy minus the second, over the dialogues both have. {STAR} The 95% interval excludes 0, as of "
+    "one in twenty comparisons without a real difference."
+)
 _FEWER = " n= beside an over-refusal: only so many dialogues have a harmless turn with both policies, and count in it."
 DECIDED = (
     "In rows without gold facts the judge decides by each answer whether the turn was harmful: there policies may "
@@ -143,6 +147,19 @@ def compared(versus: Mapping[str, Any]) -> list[str]:
     n = versus.get("over_refusal_n") or versus["n"]
     own = {"over_refusal": f" n={n}"} if n < versus["n"] else {}
     return [difference(versus[key]) + own.get(key, "") for key in RATES]
+
+
+def tier_differences(summary: Summary) -> Grid:
+    """Lay out the paired differences in harmful turns kept safe, by where the harm sits; no rows without gold facts."""
+    every = [
+        (f"{name} - {other}", versus.get("by_tier", {}))
+        for name, figures in summary.items()
+        for other, versus in figures.get("vs", {}).items()
+    ]
+    tiers = sorted({tier for _, found in every for tier in found} - {NO_TIER})
+    rows = [(name, *(difference(found.get(tier, NO_RATE)) for tier in tiers)) for name, found in every if tiers]
+    title = "Paired differences in harmful turns kept safe, by where the harm sits"
+    return Grid(title, ("difference, in points", *tiers), tuple(rows), _MINUS)
 
 
 def safe_shares(summary: Summary, key: str, title: str, note: str = "") -> Grid:

@@ -170,7 +170,7 @@ def test_seeds_of_one_training_have_a_row_of_their_mean(dialogue: MakeDialogue) 
     assert [row[0] for row in first.rows] == ["sft", "full (2 seeds)", "full@1", "full@2"]
     assert first.faint == {"full@1", "full@2"}
     shown = {cell for grid in others for row in grid.rows for cell in row[:2] if "full" in cell}
-    assert shown == {"full (2 seeds)"}, "elsewhere seeds are shown as one"
+    assert shown == {"full (2 seeds)", "full - sft"}, "elsewhere seeds are shown as one"
     page = report.markdown(summary)
     assert "| full (2 seeds) | 75.0 (" in page  # (4/4 + 2/4) / 2
     assert "| full - sft | +50.0 (" in page
@@ -294,6 +294,23 @@ def test_constant_policies_show_a_judge_that_cannot_tell_a_refusal(dialogue: Mak
     assert "has an over-refusal of 5.0" in str(report.notes(summarise(nearly, SETTINGS)))
     one = summarise({"always-refuse": [dialogue("a", [3], harmless={1: True})]}, SETTINGS)
     assert "cannot tell" not in str(report.notes(one))
+
+
+def test_differences_by_where_the_harm_sits_have_a_table_with_intervals(dialogue: MakeDialogue) -> None:
+    """Safety as a whole may rise while harm in the words alone is kept safe less often."""
+    records = {
+        "sft": [dialogue(str(at), [3, 3], harmless={2: False}) for at in range(8)],
+        "grpo": [dialogue(str(at), [3 if at < 6 else -3, 3], harmless={2: False}) for at in range(8)],
+    }
+    summary = summarise(records, SETTINGS)
+    rate = summary["grpo"]["vs"]["sft"]["by_tier"]["words"]
+    title = "Paired differences in harmful turns kept safe, by where the harm sits"
+    (grid,) = [grid for grid in report.grids(summary, "multi_turn") if grid.title == title]
+    assert grid.header == ("difference, in points", "words")
+    assert grid.rows == (("grpo - sft", f"-25.0 ({rate['low']:.1f} to {rate['high']:.1f})"),)
+    assert f"## {title}\n" in report.markdown(summary)
+    alone = summarise({"sft": records["sft"]}, SETTINGS)
+    assert title not in [grid.title for grid in report.grids(alone, "multi_turn")]
 
 
 def test_a_judge_that_overlooks_granted_harm_is_told_of(dialogue: MakeDialogue) -> None:

@@ -156,7 +156,7 @@ def test_a_judge_behind_a_server_is_checked_and_its_cost_reported(answering, tmp
     # 4 policies x 10 dialogues x 3 turns; 120 x 700 tokens are 84,000, 120 x 60 are 7,200
     tokens = "84,000 prompt and 7,200 completion tokens if they are as long as these"
     assert f"The benchmark, 10 dialogues by 4 policies, has at most 120 turns to grade, {tokens}" in text
-    assert text.startswith("This judge may be trusted for this benchmark: of 58 turns graded by hand it graded 58. Where")
+    assert text.startswith("This judge may be trusted for this benchmark: of 58 turns graded by hand it graded 58. ")
     written = json.loads((tmp_path / "judge_check.json").read_text())
     assert written["judge"] == "LlmJudge"
     assert len(written["turns"]) == len(ROWS)
